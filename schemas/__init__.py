@@ -1,0 +1,1 @@
+"""The contract: requests, jobs, results, problems, settings and names. Imports nothing of ours."""

@@ -1,0 +1,42 @@
+"""Names of the files a job leaves, so that the document, the figures and the store agree."""
+
+from dataclasses import dataclass
+
+from schemas.names import Method
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Which model and text a file shows, and whether its name must say so."""
+
+    model: str
+    text: int
+    several_models: bool = False
+    several_texts: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """`{model}--text{i}--`, each part only where there are several."""
+        model = f"{self.model.replace('/', '_')}--" if self.several_models else ""
+        text = f"text{self.text}--" if self.several_texts else ""
+        return model + text
+
+
+def sheet(subject: Subject, method: Method, layer: int) -> str:
+    """The 2x2 sheet of one method and layer."""
+    return f"{subject.prefix}attention_neurons_{method}_layer{layer}.png"
+
+
+def token_strip(subject: Subject, layer: int) -> str:
+    """The text's tokens coloured by relevance, one row per method, at one layer."""
+    return f"{subject.prefix}tokens_layer{layer}.png"
+
+
+def overview(subject: Subject, method: Method) -> str:
+    """Layers x tokens under one method."""
+    return f"{subject.prefix}layers_by_tokens_{method}.png"
+
+
+def tensor_key(model: int, text: int, layer: int, method: Method, what: str) -> str:
+    """Key of one tensor in `tensors.safetensors`; `model` and `text` are indices."""
+    return f"m{model}/t{text}/l{layer}/{method}/{what}"

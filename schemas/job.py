@@ -1,0 +1,73 @@
+"""The job as a client sees it, and the artifacts it points to."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from schemas.base import Contract
+from schemas.names import ArtifactKind, Method, Stage, Status
+from schemas.problem import Problem
+from schemas.request import JobRequest
+
+
+class Progress(Contract):
+    """How far a running job is: `fraction` from 0 to 1, never falling within one attempt."""
+
+    fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    stage: Stage | None = None
+    detail: str = ""
+
+
+class Links(Contract):
+    """Where the rest of the job lies, as paths on this service."""
+
+    self: str
+    result: str
+    artifacts: str
+
+
+class Job(Contract):
+    """One analysis job."""
+
+    id: str = Field(examples=["01KAQ3V9Q0Z7X3M5B8F2N6T4RC"], description="Time-ordered")
+    status: Status
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    progress: Progress = Progress()
+    queue_position: int | None = Field(
+        default=None, ge=0, description="Jobs ahead of this one; null unless it is queued"
+    )
+    attempts: int = Field(default=0, ge=0, description="How often a worker has started it")
+    request: JobRequest
+    error: Problem | None = None
+    links: Links
+
+
+class Shows(Contract):
+    """What a figure or tensor file is about; null where it covers several or none."""
+
+    model: str | None = None
+    text: int | None = None
+    layer: int | None = None
+    method: Method | None = None
+
+
+class Artifact(Contract):
+    """One stored file of a finished job."""
+
+    name: str
+    kind: ArtifactKind
+    media_type: str
+    size: int = Field(ge=0, description="Bytes")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    shows: Shows = Shows()
+    href: str = Field(default="", description="Path of the bytes on this service")
+
+
+class ArtifactList(Contract):
+    """Every artifact of a job."""
+
+    job_id: str
+    artifacts: list[Artifact]

@@ -1,0 +1,66 @@
+"""Every name that stands in a request, a result or a URL, written once."""
+
+from enum import StrEnum
+
+API_VERSION = "v1"
+RESULT_SCHEMA_VERSION = "1"
+PROBLEM_BASE = "urn:mambascope:problem:"
+DEFAULT_MODEL = "pocket/recall-mamba"
+
+
+class Status(StrEnum):
+    """Where a job stands. `running -> queued` happens when its worker died."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+
+class Method(StrEnum):
+    """How a layer's hidden attention is read."""
+
+    ATTENTION_WEIGHTED = "attention_weighted"
+    GRADIENT_GUIDED = "gradient_guided"
+    ROLLOUT = "rollout"
+    CONTRIBUTION = "contribution"
+
+
+DEFAULT_METHODS = (Method.ATTENTION_WEIGHTED, Method.GRADIENT_GUIDED, Method.ROLLOUT)
+
+
+class Mixer(StrEnum):
+    """The family of a layer's token mixer."""
+
+    S6 = "s6"
+    SSD = "ssd"
+    SOFTMAX = "softmax"
+    NONE = "none"
+
+
+class Stage(StrEnum):
+    """What a running job is doing."""
+
+    LOADING = "loading"
+    TRACING = "tracing"
+    ANALYSING = "analysing"
+    DRAWING = "drawing"
+    STORING = "storing"
+
+
+class ArtifactKind(StrEnum):
+    """What an artifact is."""
+
+    RESULT = "result"
+    FIGURE = "figure"
+    TENSORS = "tensors"
+
+
+RESULT_FILE = "result.json"
+TENSORS_FILE = "tensors.safetensors"

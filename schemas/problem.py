@@ -1,0 +1,79 @@
+"""RFC 9457 problems: one object for HTTP errors and for `job.error`."""
+
+from enum import Enum
+
+from pydantic import Field
+
+from schemas.base import Contract
+from schemas.names import PROBLEM_BASE
+
+
+class ProblemType(Enum):
+    """Every kind of problem the service can report: (slug, title, HTTP status)."""
+
+    INVALID_REQUEST = ("invalid-request", "The request is not valid", 422)
+    MALFORMED_JSON = ("malformed-json", "The body is not JSON", 400)
+    UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", "The body must be JSON", 415)
+    BODY_TOO_LARGE = ("body-too-large", "The body is over the limit", 413)
+    NOT_FOUND = ("not-found", "There is no such thing here", 404)
+    METHOD_NOT_ALLOWED = ("method-not-allowed", "This method is not allowed here", 405)
+    NOT_FINISHED = ("not-finished", "The job has not ended yet", 409)
+    JOB_FAILED = ("job-failed", "The job did not succeed, so there is no result", 409)
+    UNAVAILABLE = ("unavailable", "A part of the service does not answer", 503)
+    INTERNAL = ("internal", "The service made a mistake", 500)
+
+    MODEL_UNAVAILABLE = ("model-unavailable", "The model cannot be fetched", 422)
+    MODEL_INVALID = ("model-invalid", "The model's files are not usable", 422)
+    UNSUPPORTED_ARCHITECTURE = ("unsupported-architecture", "This architecture has no adapter", 422)
+    TRACE_MISMATCH = ("trace-mismatch", "The trace does not rebuild the model's own output", 422)
+    NOT_FINITE = ("not-finite", "The model computed numbers that are not finite", 422)
+    OUT_OF_MEMORY = ("out-of-memory", "The job needs more memory than there is", 507)
+    TIME_LIMIT = ("time-limit", "The job ran past its time limit", 504)
+    WORKER_LOST = ("worker-lost", "The job's worker died too often", 500)
+
+    def __init__(self, slug: str, title: str, status: int) -> None:
+        self.slug = slug
+        self.title = title
+        self.status = status
+
+    @property
+    def uri(self) -> str:
+        """The stable `type` of the problem."""
+        return PROBLEM_BASE + self.slug
+
+
+class FieldError(Contract):
+    """One field that is wrong: a JSON pointer into the request, and what to do."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) to the field", examples=["/layers/0"])
+    detail: str = Field(description="What is wrong and how to mend it")
+
+
+class Problem(Contract):
+    """An error as RFC 9457 problem details."""
+
+    type: str = Field(examples=[ProblemType.INVALID_REQUEST.uri])
+    title: str
+    status: int
+    detail: str = Field(description="What happened and what to do about it")
+    errors: list[FieldError] = Field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, kind: ProblemType, detail: str, errors: list[FieldError] | None = None
+    ) -> "Problem":
+        """A problem of a known kind."""
+        return cls(
+            type=kind.uri, title=kind.title, status=kind.status, detail=detail, errors=errors or []
+        )
+
+
+class ProblemError(Exception):
+    """An expected failure, carried as a problem to whoever can report it."""
+
+    def __init__(
+        self, kind: ProblemType, detail: str, errors: list[FieldError] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.problem = Problem.of(kind, detail, errors)

@@ -1,0 +1,110 @@
+"""The analysis request. Everything but `texts` has a default."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from schemas.base import Contract
+from schemas.names import DEFAULT_METHODS, DEFAULT_MODEL, Method
+
+ModelName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
+]
+Text = Annotated[str, StringConstraints(min_length=1)]
+LayerIndex = Annotated[int, Field(ge=0, strict=True)]
+
+MAX_METADATA_KEYS = 32
+
+
+class Target(Contract):
+    """The scalar being explained: a logit, or the difference of two.
+
+    `position` is the index of the token whose next-token logits are read; negative counts from
+    the end. `token` is the explained next token, as a string that is exactly one token; null means
+    the model's own top token. `contrast`, when set, is a second token whose logit is subtracted.
+    """
+
+    position: int = Field(default=-1, strict=True)
+    token: str | None = Field(default=None, min_length=1)
+    contrast: str | None = Field(default=None, min_length=1)
+
+
+class AttentionSection(Contract):
+    """Which methods read the hidden attention, and how."""
+
+    methods: list[Method] = Field(default=list(DEFAULT_METHODS), min_length=1)
+    contribution_rows: Literal["target", "all"] = Field(
+        default="target",
+        description="`contribution` for the target position only, or for every query position",
+    )
+    rollout_clamp: bool = Field(
+        default=True,
+        description="Set negative weights to 0 before the rows are normalised in `rollout`",
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _no_repeats(cls, methods: list[Method]) -> list[Method]:
+        if len(set(methods)) != len(methods):
+            raise ValueError("name each method once")
+        return methods
+
+
+class NeuronSection(Contract):
+    """How many neurons the rankings name."""
+
+    top_k: int = Field(default=10, ge=1, le=1000, strict=True)
+
+
+class JobRequest(Contract):
+    """What to analyse. `{"texts": ["..."]}` is a whole request."""
+
+    models: list[ModelName] = Field(default=[DEFAULT_MODEL], min_length=1, max_length=8)
+    texts: list[Text] = Field(min_length=1)
+    layers: list[LayerIndex] | Literal["all"] | None = Field(
+        default=None, description="Layer indices, `all`, or null for four evenly spaced layers"
+    )
+    target: Target = Target()
+    attention: AttentionSection | None = AttentionSection()
+    neurons: NeuronSection = NeuronSection()
+    figures: bool = Field(default=True, strict=True)
+    tensors: bool = Field(default=False, strict=True)
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=MAX_METADATA_KEYS)
+    seed: int = Field(default=0, ge=0, lt=2**32, strict=True)
+
+    @field_validator("models")
+    @classmethod
+    def _models_once(cls, models: list[str]) -> list[str]:
+        if len(set(models)) != len(models):
+            raise ValueError("name each model once")
+        return models
+
+    @field_validator("texts")
+    @classmethod
+    def _no_blank_text(cls, texts: list[str]) -> list[str]:
+        for index, text in enumerate(texts):
+            if not text.strip():
+                raise ValueError(f"text {index} is blank: give at least one word")
+        return texts
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_once(cls, layers: Any) -> Any:
+        if isinstance(layers, list):
+            if not layers:
+                raise ValueError("name at least one layer, or leave `layers` out")
+            if len(set(layers)) != len(layers):
+                raise ValueError("name each layer once")
+        return layers
+
+
+def select_layers(asked: list[int] | Literal["all"] | None, count: int) -> list[int]:
+    """The layers a request means in a model of `count` layers, ascending.
+
+    Null means four evenly spaced layers: 24 layers give 0, 6, 12, 18.
+    """
+    if asked is None:
+        return sorted({i * count // 4 for i in range(4)})
+    if asked == "all":
+        return list(range(count))
+    return sorted(asked)

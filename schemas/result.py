@@ -1,0 +1,181 @@
+"""The result document. Axis words: query t reads key s; channel d; layers count from 0.
+
+Numbers are finite or null, never NaN. Lists over tokens follow `tokens`; lists over neurons
+follow the channel index of the layer's mixer.
+"""
+
+from pydantic import Field
+
+from schemas.base import Contract
+from schemas.names import RESULT_SCHEMA_VERSION, Method, Mixer
+
+
+class Token(Contract):
+    """One token of a text; `start` and `end` are character offsets into the text."""
+
+    id: int
+    text: str
+    start: int
+    end: int
+
+
+class Candidate(Contract):
+    """A next token with its logit and probability at the target position."""
+
+    id: int
+    token: str
+    logit: float
+    probability: float
+
+
+class TargetResult(Contract):
+    """The scalar that was explained: `value` = logit(token) - logit(contrast)."""
+
+    position: int = Field(description="Index into `tokens` whose next-token logits are read")
+    token: Candidate
+    contrast: Candidate | None
+    value: float
+    top: list[Candidate] = Field(description="The five likeliest next tokens")
+
+
+class RankedNeuron(Contract):
+    """A neuron (channel of the mixer) with its activation and importance."""
+
+    neuron: int
+    activation: float
+    importance: float
+
+
+class NeuronSummary(Contract):
+    """The neurons of one layer under one method."""
+
+    mean_activation: float
+    activation_std: float
+    neuron_diversity: float = Field(description="Entropy of softmax(activation), nats")
+    num_neurons: int
+    top_by_activation: list[RankedNeuron] = Field(description="Largest |activation| first")
+    top_by_importance: list[RankedNeuron] = Field(description="Largest |importance| first")
+    activation: list[float]
+    importance: list[float]
+
+
+class Pair(Contract):
+    """A query position, the key position it reads, and the weight."""
+
+    query: int
+    key: int
+    weight: float
+
+
+class Heatmap(Contract):
+    """The token-to-token matrix for drawing, lower triangle only.
+
+    Row i belongs to query positions queries[i] .. queries[i] + stride - 1 and lists key blocks of
+    `stride` positions from 0 on. With stride 1 the values are exact; above, each is the entry of
+    its block that is largest in magnitude.
+    """
+
+    queries: list[int]
+    stride: int
+    rows: list[list[float]]
+
+
+class Parameters(Contract):
+    """The named choices between the signed matrix and the reported numbers."""
+
+    clamp: str = Field(description="none | negative-to-zero")
+    normalisation: str = Field(description="none | rows")
+    channel_reduction: str = Field(description="mean | norm")
+    token_reduction: str = Field(description="target-row | column-sum")
+    rows: str = Field(default="all", description="all | target: the query rows that were computed")
+
+
+class MethodAttention(Contract):
+    """One layer read by one method."""
+
+    parameters: Parameters
+    token_relevance: list[float]
+    signed_relevance: list[float] | None = None
+    row_sum_error: float | None = Field(
+        default=None,
+        description="Self-check of the matrix: max|row sums - linear-time scan| / max|scan|",
+    )
+    neurons: NeuronSummary
+    strongest_pairs: list[Pair]
+    heatmap: Heatmap
+    artifacts: list[str] = Field(default_factory=list)
+
+
+class LayerAttention(Contract):
+    """One layer: which mixer it carries, how well its trace rebuilds it, and every method."""
+
+    mixer: Mixer
+    reconstruction_error: float = Field(
+        description="max|rebuilt - actual| / max|actual| of the mixer's output"
+    )
+    methods: dict[Method, MethodAttention]
+
+
+class KnowledgeMetrics(Contract):
+    """`attention_knowledge_extraction` of one layer and method, from row-normalised |matrix|."""
+
+    attention_entropy: float = Field(description="Nats, mean over rows")
+    attention_entropy_normalised: float = Field(description="Entropy / log(keys), mean over rows")
+    attention_diversity: float = Field(description="Std along keys, mean over rows")
+    mean_attention: float = Field(description="Of the raw matrix over causal pairs")
+    max_attention: float
+    min_attention: float
+    effective_keys: float = Field(description="exp(entropy), mean over rows")
+    first_token_mass: float = Field(description="Weight on the first token, mean over rows")
+    mean_distance: float = Field(description="Mean of |t - s| in tokens under the row weights")
+
+
+class TextResult(Contract):
+    """Everything about one text under one model."""
+
+    model: str
+    text_index: int
+    text: str
+    tokens: list[Token]
+    target: TargetResult
+    has_attention_analysis: bool
+    attention_unavailable_reason: str | None = None
+    attention_analysis: dict[int, LayerAttention] = Field(
+        default_factory=dict, description="By layer"
+    )
+    attention_knowledge_extraction: dict[int, dict[Method, KnowledgeMetrics]] = Field(
+        default_factory=dict, description="By layer and method"
+    )
+    artifacts: list[str] = Field(default_factory=list)
+
+
+class ModelProvenance(Contract):
+    """Which weights were run, and how."""
+
+    model: str
+    architecture: str
+    revision: str | None
+    weights_sha256: str
+    dtype: str
+    device: str
+    kernel: str = Field(description="Which selective scan ran")
+
+
+class Provenance(Contract):
+    """All that is needed to run it again and get the same numbers."""
+
+    models: list[ModelProvenance]
+    versions: dict[str, str]
+    seed: int
+    seconds: dict[str, float] = Field(description="Wall time per stage")
+    models_loaded: int = Field(description="Models this job had to load; 0 when all were resident")
+
+
+class ResultDocument(Contract):
+    """The result of a job."""
+
+    schema_version: str = RESULT_SCHEMA_VERSION
+    job_id: str
+    layers: dict[str, list[int]] = Field(description="Analysed layers by model")
+    provenance: Provenance
+    results: list[TextResult]

@@ -1,0 +1,43 @@
+"""Settings, read from the environment once at a process's start. Every name is MAMBASCOPE_<FIELD>."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """How this installation runs. Sizes in bytes and times in seconds unless the name says more."""
+
+    model_config = SettingsConfigDict(env_prefix="MAMBASCOPE_", frozen=True, extra="ignore")
+
+    redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"))
+    key_prefix: str = Field(default="mambascope", pattern=r"^[A-Za-z0-9_-]+$")
+    data_dir: Path = Path(".mambascope")
+    model_dir: Path | None = None
+    hugging_face_ids: tuple[str, ...] = ("state-spaces/mamba-*-hf", "gpt2")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8090, ge=0, le=65535)
+
+    max_body_bytes: int = Field(default=4 * MIB, gt=0)
+    max_texts: int = Field(default=64, gt=0)
+    max_tokens: int = Field(default=4096, gt=0, description="Per text")
+    max_total_tokens: int = Field(default=65536, gt=0, description="Over all texts of a job")
+    max_contribution_tokens: int = Field(
+        default=512, gt=0, description="Per text when contribution_rows is `all`"
+    )
+
+    job_time_limit: int = Field(default=1800, gt=0)
+    kill_grace: int = Field(
+        default=15, gt=0, description="Between the cooperative stop and SIGKILL"
+    )
+    max_attempts: int = Field(default=3, gt=0)
+    lease_seconds: int = Field(default=15, gt=2, description="A silent worker's job is taken back")
+
+    device: str = Field(default="auto", description="auto | cpu | cuda | cuda:N")
+    resident_models: int = Field(default=4, gt=0, description="Models one worker keeps in memory")
+    reconstruction_tolerance: float = Field(default=1e-4, gt=0)
+    log_level: str = "INFO"
