@@ -1,0 +1,1 @@
+"""Loading models safely and deciding which of them stay in memory."""
