@@ -1,0 +1,294 @@
+"""Numba loops of the selective scan, forward and backward, over a range of channel blocks.
+
+Layout: tokens outside, channels inside, so every inner loop runs over contiguous channels of one
+block and LLVM turns it into vector code; the state of a block stays in the L1 cache. A task is one
+(text, channel block) pair; the caller hands disjoint task ranges to threads (``nogil``).
+
+``A2`` is ``A * log2(e)`` transposed to (n, d): the decay is then a bare power of two.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from workers.kernels._simd import exp2_32, exp32
+
+# Channels per task, and tokens between two saved states. Measured: wider blocks do not make the
+# inner loops faster, and the recomputed states of a chunk must stay in the L2 cache.
+BLOCK = 64
+CHUNK = 32
+
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_TWO = np.float32(2.0)
+_INF = np.float32(np.inf)
+_EXP2_TOP = np.float32(127.0)
+_SMALLEST_NORMAL = np.float32(1.1754944e-38)
+# Taylor coefficients of atanh(s) / s in s^2; s <= 1/3 below, so the rest is under 2e-9.
+_T1 = np.float32(1.0 / 3.0)
+_T2 = np.float32(1.0 / 5.0)
+_T3 = np.float32(1.0 / 7.0)
+_T4 = np.float32(1.0 / 9.0)
+_T5 = np.float32(1.0 / 11.0)
+_T6 = np.float32(1.0 / 13.0)
+_T7 = np.float32(1.0 / 15.0)
+
+_helper = njit(inline="always", fastmath={"contract"})
+# No "reassoc" here: it would cancel the rounding constant inside exp32.
+_kernel = njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+# "reassoc" lets the sums over channels vectorise; these loops hold no exponential.
+_reducing = njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+
+
+@_helper
+def _decay(exponent: Any) -> Any:
+    """2**exponent; NaN and overflow pass through (exp2_32 is for exponents in its own range)."""
+    return exp2_32(exponent) if exponent < _EXP2_TOP else exponent * _INF
+
+
+@_helper
+def _softplus(v: Any) -> Any:
+    """log(1 + e^v) to float32 rounding, also where it is tiny: log1p(w) = 2 atanh(w / (2 + w))."""
+    w = exp32(-abs(v))
+    s = w / (_TWO + w)
+    q = s * s
+    tail = _T1 + q * (_T2 + q * (_T3 + q * (_T4 + q * (_T5 + q * (_T6 + q * _T7)))))
+    # Written so that a NaN takes the second branch and stays a NaN.
+    positive = _ZERO if v < _ZERO else v
+    return positive + _TWO * (s + s * (q * tail))
+
+
+@_helper
+def _sigmoid(v: Any) -> Any:
+    w = exp32(-abs(v))
+    return (_ONE if v >= _ZERO else w) / (_ONE + w)
+
+
+@_kernel
+def forward(
+    first: int,
+    last: int,
+    x: Any,
+    dt: Any,
+    A2: Any,
+    B: Any,
+    C: Any,
+    D: Any,
+    z: Any,
+    bias: Any,
+    softplus: bool,
+    out: Any,
+    borders: Any,
+    last_state: Any,
+) -> None:
+    """Scan tasks ``first..last``: out (b,l,d), the state before each chunk, and the last state.
+
+    x, dt (b,l,d); A2 (n,d); B, C (b,l,n); D, bias (d,); z (b,l,d) or empty for no gate;
+    borders (b,chunks,n,d) or empty when no backward pass follows; last_state (b,n,d).
+    """
+    length, channels = x.shape[1], x.shape[2]
+    states = A2.shape[0]
+    blocks = (channels + BLOCK - 1) // BLOCK
+    h = np.empty((states, BLOCK), np.float32)
+    rate = np.empty((states, BLOCK), np.float32)
+    delta = np.empty(BLOCK, np.float32)
+    u = np.empty(BLOCK, np.float32)
+    y = np.empty(BLOCK, np.float32)
+    gated, keep = z.shape[0] > 0, borders.shape[0] > 0
+    for task in range(first, last):
+        b, start = task // blocks, (task % blocks) * BLOCK
+        width = min(BLOCK, channels - start)
+        for n in range(states):
+            for c in range(width):
+                h[n, c] = _ZERO
+                rate[n, c] = A2[n, start + c]
+        for t in range(length):
+            if keep and t % CHUNK == 0:
+                for n in range(states):
+                    for c in range(width):
+                        borders[b, t // CHUNK, n, start + c] = h[n, c]
+            if softplus:
+                for c in range(width):
+                    delta[c] = _softplus(dt[b, t, start + c] + bias[start + c])
+            else:
+                for c in range(width):
+                    delta[c] = dt[b, t, start + c] + bias[start + c]
+            for c in range(width):
+                u[c] = delta[c] * x[b, t, start + c]
+                y[c] = D[start + c] * x[b, t, start + c]
+            for n in range(states):
+                b_n, c_n = B[b, t, n], C[b, t, n]
+                for c in range(width):
+                    state = _decay(rate[n, c] * delta[c]) * h[n, c] + u[c] * b_n
+                    h[n, c] = state
+                    y[c] += c_n * state
+            if gated:
+                for c in range(width):
+                    gate = z[b, t, start + c]
+                    out[b, t, start + c] = y[c] * (gate * _sigmoid(gate))
+            else:
+                for c in range(width):
+                    out[b, t, start + c] = y[c]
+        for n in range(states):
+            for c in range(width):
+                last_state[b, n, start + c] = h[n, c]
+
+
+@_kernel
+def _recompute(
+    b: int,
+    start: int,
+    width: int,
+    t0: int,
+    size: int,
+    inputs: Any,
+    chunk: Any,
+    z: Any,
+    grad_out: Any,
+    grad_z: Any,
+    softplus: bool,
+) -> None:
+    """Rebuild one chunk's states, decays and steps; undo the gate; write the gate's gradient."""
+    x, dt, A2, B, C, D, bias = inputs
+    h, decay, delta, slope, u, grad_y, y = chunk
+    states = A2.shape[0]
+    gated = z.shape[0] > 0
+    for i in range(size):
+        t = t0 + i
+        for c in range(width):
+            raw = dt[b, t, start + c] + bias[start + c]
+            delta[i, c] = _softplus(raw) if softplus else raw
+            slope[i, c] = _sigmoid(raw) if softplus else _ONE
+        for c in range(width):
+            u[i, c] = delta[i, c] * x[b, t, start + c]
+            y[c] = D[start + c] * x[b, t, start + c]
+        for n in range(states):
+            b_n, c_n = B[b, t, n], C[b, t, n]
+            for c in range(width):
+                a = _decay(A2[n, start + c] * delta[i, c])
+                state = a * h[i, n, c] + u[i, c] * b_n
+                decay[i, n, c] = a
+                h[i + 1, n, c] = state
+                y[c] += c_n * state
+        if gated:
+            for c in range(width):
+                gate, g = z[b, t, start + c], grad_out[b, t, start + c]
+                sigma = _sigmoid(gate)
+                grad_y[i, c] = g * (gate * sigma)
+                grad_z[b, t, start + c] = g * y[c] * (sigma * (_ONE + gate * (_ONE - sigma)))
+        else:
+            for c in range(width):
+                grad_y[i, c] = grad_out[b, t, start + c]
+
+
+@_reducing
+def _reverse(
+    b: int,
+    start: int,
+    width: int,
+    t0: int,
+    size: int,
+    inputs: Any,
+    chunk: Any,
+    A: Any,
+    adjoint: Any,
+    scratch: Any,
+    grads: Any,
+    parameters: bool,
+) -> None:
+    """Carry d target / d state back through one chunk and write the gradients of its tokens.
+
+    With g_t the gradient of state h_t: g_t = C_t grad_y_t + decay_{t+1} g_{t+1}.
+    """
+    x, _, _, B, C, D, _ = inputs
+    h, decay, delta, slope, u, grad_y, _ = chunk
+    through, along, pull = scratch
+    grad_x, grad_dt, grad_B, grad_C, grad_A, grad_D = grads
+    block = start // BLOCK
+    for i in range(size - 1, -1, -1):
+        t = t0 + i
+        for c in range(width):
+            through[c] = _ZERO
+            along[c] = _ZERO
+        for n in range(adjoint.shape[0]):
+            b_n, c_n = B[b, t, n], C[b, t, n]
+            sum_b, sum_c = _ZERO, _ZERO
+            for c in range(width):
+                g = adjoint[n, c] + c_n * grad_y[i, c]
+                carried = g * decay[i, n, c]
+                through[c] += g * b_n
+                along[c] += A[n, start + c] * (carried * h[i, n, c])
+                sum_b += g * u[i, c]
+                sum_c += grad_y[i, c] * h[i + 1, n, c]
+                pull[c] = carried * h[i, n, c]
+                # A target at one position leaves only decaying terms before it: without the
+                # flush they turn denormal, which some processors handle far more slowly.
+                adjoint[n, c] = carried if abs(carried) >= _SMALLEST_NORMAL else carried * _ZERO
+            grad_B[block, b, t, n] = sum_b
+            grad_C[block, b, t, n] = sum_c
+            if parameters:
+                for c in range(width):
+                    grad_A[b, n, start + c] += delta[i, c] * pull[c]
+        for c in range(width):
+            value = x[b, t, start + c]
+            grad_x[b, t, start + c] = delta[i, c] * through[c] + D[start + c] * grad_y[i, c]
+            grad_dt[b, t, start + c] = (value * through[c] + along[c]) * slope[i, c]
+            if parameters:
+                grad_D[b, start + c] += grad_y[i, c] * value
+
+
+@_kernel
+def backward(
+    first: int,
+    last: int,
+    inputs: Any,
+    A: Any,
+    z: Any,
+    softplus: bool,
+    borders: Any,
+    grad_out: Any,
+    grad_last: Any,
+    grads: Any,
+    grad_z: Any,
+    parameters: bool,
+) -> None:
+    """Gradients for tasks ``first..last``; states are rebuilt chunk by chunk from ``borders``.
+
+    inputs (x, dt, A2, B, C, D, bias) as in ``forward``; A (n,d); grad_out (b,l,d); grad_last
+    (b,n,d). grads: x, dt (b,l,d), B, C (blocks,b,l,n), A (b,n,d), D (b,d), the last two zeroed by
+    the caller and written only if ``parameters``.
+    """
+    length, channels = grad_out.shape[1], grad_out.shape[2]
+    states = A.shape[0]
+    blocks = (channels + BLOCK - 1) // BLOCK
+    h = np.empty((CHUNK + 1, states, BLOCK), np.float32)
+    decay = np.empty((CHUNK, states, BLOCK), np.float32)
+    delta = np.empty((CHUNK, BLOCK), np.float32)
+    slope = np.empty((CHUNK, BLOCK), np.float32)
+    u = np.empty((CHUNK, BLOCK), np.float32)
+    grad_y = np.empty((CHUNK, BLOCK), np.float32)
+    y = np.empty(BLOCK, np.float32)
+    chunk = (h, decay, delta, slope, u, grad_y, y)
+    adjoint = np.empty((states, BLOCK), np.float32)
+    scratch = (
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+    )
+    for task in range(first, last):
+        b, start = task // blocks, (task % blocks) * BLOCK
+        width = min(BLOCK, channels - start)
+        for n in range(states):
+            for c in range(width):
+                adjoint[n, c] = grad_last[b, n, start + c]
+        for k in range((length + CHUNK - 1) // CHUNK - 1, -1, -1):
+            t0 = k * CHUNK
+            size = min(CHUNK, length - t0)
+            for n in range(states):
+                for c in range(width):
+                    h[0, n, c] = borders[b, k, n, start + c]
+            _recompute(b, start, width, t0, size, inputs, chunk, z, grad_out, grad_z, softplus)
+            _reverse(
+                b, start, width, t0, size, inputs, chunk, A, adjoint, scratch, grads, parameters
+            )

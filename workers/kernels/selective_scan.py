@@ -1,0 +1,273 @@
+"""Compiled selective scan for the CPU, with a backward pass, in place of transformers' fallback.
+
+h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t x_t ;  y_t = C_t . h_t + D x_t, gated by silu(z_t).
+Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces"
+(2312.00752), algorithm 2. The backward pass keeps one state in ``CHUNK`` tokens and recomputes the
+others, as section 3.3.2 there does on the GPU. Slow twin: tests/reference/selective_scan.py.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers.models.mamba import modeling_mamba
+
+from workers.kernels import _scan_numba
+from workers.kernels._scan_numba import BLOCK, CHUNK
+
+_LOG2_E = 1.4426950408889634
+# Below this many state updates, handing work to threads costs more than it saves.
+_SMALL = 1 << 18
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="selective-scan")
+
+
+# The threads of an executor do not survive a fork; a child starts its own.
+os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _run(kernel: Callable[..., None], tasks: int, work: int, *args: Any) -> None:
+    """Call ``kernel(first, last, *args)`` on ranges that cover ``tasks``, one per torch thread."""
+    threads = 1 if work < _SMALL else min(torch.get_num_threads(), tasks)
+    edges = [tasks * i // threads for i in range(threads + 1)] if threads else [0]
+    ranges = list(zip(edges[:-1], edges[1:], strict=True))
+    futures = [_pool(threads - 1).submit(kernel, first, last, *args) for first, last in ranges[1:]]
+    for first, last in ranges[:1]:
+        kernel(first, last, *args)
+    for future in futures:
+        future.result()
+
+
+def _tokens_first(tensor: Tensor | None) -> Any:
+    """(b, d, l) of any layout -> (b, l, d) contiguous float32 array; empty for None."""
+    if tensor is None:
+        return np.empty((0, 0, 0), np.float32)
+    return tensor.detach().to(torch.float32).transpose(1, 2).contiguous().numpy()
+
+
+def _per_channel(tensor: Tensor | None, channels: int) -> Any:
+    if tensor is None:
+        return np.zeros(channels, np.float32)
+    return tensor.detach().to(torch.float32).contiguous().numpy()
+
+
+def _states_first(A: Tensor) -> Any:
+    """(d, n) -> (n, d) contiguous float32 array."""
+    return A.detach().to(torch.float32).t().contiguous().numpy()
+
+
+class _SelectiveScan(torch.autograd.Function):
+    """The autograd node; ``keep`` says whether a backward pass may follow."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        dt: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        z: Tensor | None,
+        bias: Tensor | None,
+        softplus: bool,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        b, d, length = x.shape
+        n = A.shape[1]
+        A_rows = _states_first(A)
+        arrays = (
+            _tokens_first(x),
+            _tokens_first(dt),
+            A_rows * np.float32(_LOG2_E),
+            _tokens_first(B),
+            _tokens_first(C),
+            _per_channel(D, d),
+            _per_channel(bias, d),
+        )
+        gate = _tokens_first(z)
+        out = np.empty((b, length, d), np.float32)
+        borders = np.empty((b if keep else 0, -(-length // CHUNK), n, d), np.float32)
+        last_state = np.empty((b, n, d), np.float32)
+        work = (*arrays[:6], gate, arrays[6], softplus, out, borders, last_state)
+        _run(_scan_numba.forward, b * -(-d // BLOCK), b * length * d * n, *work)
+        if keep:
+            ctx.arrays, ctx.A_rows, ctx.gate, ctx.borders = arrays, A_rows, gate, borders
+            ctx.softplus = softplus
+            ctx.dtypes = [None if v is None else v.dtype for v in (x, dt, A, B, C, D, z, bias)]
+        return (
+            torch.from_numpy(out).transpose(1, 2).to(x.dtype),
+            torch.from_numpy(last_state).transpose(1, 2),
+        )
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_out: Tensor, grad_last: Tensor) -> tuple[Any, ...]:
+        x, A_rows = ctx.arrays[0], ctx.A_rows
+        b, length, d = x.shape
+        n, blocks = A_rows.shape[0], -(-d // BLOCK)
+        wanted = ctx.needs_input_grad
+        parameters = wanted[2] or wanted[5]
+        grads = (
+            np.empty((b, length, d), np.float32),
+            np.empty((b, length, d), np.float32),
+            np.empty((blocks, b, length, n), np.float32),
+            np.empty((blocks, b, length, n), np.float32),
+            np.zeros((b, n, d), np.float32),
+            np.zeros((b, d), np.float32),
+        )
+        grad_z = np.empty(ctx.gate.shape, np.float32)
+        work = (ctx.arrays, A_rows, ctx.gate, ctx.softplus, ctx.borders)
+        outer = (_tokens_first(grad_out), _tokens_first(grad_last), grads, grad_z, parameters)
+        _run(_scan_numba.backward, b * blocks, b * length * d * n, *work, *outer)
+        grad_x, grad_dt, grad_B, grad_C, grad_A, grad_D = map(torch.from_numpy, grads)
+        found = (
+            grad_x.transpose(1, 2),
+            grad_dt.transpose(1, 2),
+            grad_A.sum(0).t() if wanted[2] else None,
+            grad_B.sum(0).transpose(1, 2) if wanted[3] else None,
+            grad_C.sum(0).transpose(1, 2) if wanted[4] else None,
+            grad_D.sum(0) if wanted[5] else None,
+            torch.from_numpy(grad_z).transpose(1, 2) if wanted[6] else None,
+            grad_dt.sum((0, 1)) if wanted[7] else None,
+        )
+        typed = zip(found, ctx.dtypes, wanted, strict=False)
+        return (
+            *(g.to(kind) if g is not None and want else None for g, kind, want in typed),
+            None,
+            None,
+        )
+
+
+def selective_scan(
+    hidden_states: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+) -> Any:
+    """The gated selective scan of a Mamba-1 mixer, differentiable in every tensor once.
+
+    The signature is that of transformers' ``mamba_selective_scan``, which it replaces.
+
+    Shapes: hidden_states, dt, z (b, d, l); A (d, n); B, C (b, n, l); D, delta_bias (d,).
+    Returns y (b, d, l) in the dtype of ``hidden_states`` (its memory is laid out (b, l, d), ready
+    for the output projection), and with ``return_last_state`` also h (b, d, n) in float32.
+    State and sums are float32 for any input dtype. A decay below 2^-126 is zero.
+
+    Cost: O(b l d n) time. Memory O(b l d); with gradients also O(b d n l / 32) for saved states
+    and O(b l n d / 64) for partial sums; never a (b, l, d, n) tensor.
+
+    Raises:
+        ValueError: a tensor's shape does not fit the others.
+        TypeError: a tensor is not on the CPU, or neither float32, bfloat16 nor float16.
+    """
+    _check(hidden_states, dt, A, B, C, D, z, delta_bias)
+    tensors = (hidden_states, dt, A, B, C, D, z, delta_bias)
+    keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
+    y, last_state = _SelectiveScan.apply(*tensors, delta_softplus, keep)  # type: ignore[no-untyped-call]
+    return (y, last_state) if return_last_state else y
+
+
+def scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """y'[t,d] = sum_{s<=t} alpha[d,t,s] x[s,d] of one text: no D, no gate, no gradient.
+
+    Shapes: x, delta (l, d) with delta already positive; A (d, n); B, C (l, n) -> (l, d) float32.
+    Cost: O(l d n) time, O(l d) memory. Raises as ``selective_scan`` does.
+    """
+    with torch.no_grad():
+        y: Tensor = selective_scan(x.t()[None], delta.t()[None], A, B.t()[None], C.t()[None])
+    return y[0].t().to(torch.float32)
+
+
+def _check(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+) -> None:
+    if x.ndim != 3:
+        raise ValueError(f"hidden_states has shape {tuple(x.shape)}; give (batch, channel, token)")
+    if A.ndim != 2:
+        raise ValueError(f"A has shape {tuple(A.shape)}; give (channel, state)")
+    (b, d, length), n = x.shape, A.shape[1]
+    expected = {
+        "dt": (dt, (b, d, length)),
+        "A": (A, (d, n)),
+        "B": (B, (b, n, length)),
+        "C": (C, (b, n, length)),
+        "D": (D, (d,)),
+        "z": (z, (b, d, length)),
+        "delta_bias": (bias, (d,)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; give {shape}")
+    for name, tensor in {"hidden_states": x, **{k: v for k, (v, _) in expected.items()}}.items():
+        if tensor is not None and not _handles(tensor):
+            raise TypeError(
+                f"{name} is {tensor.dtype} on {tensor.device}; "
+                "give float32, bfloat16 or float16 on the CPU"
+            )
+
+
+def _handles(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype in _DTYPES
+
+
+_original: Callable[..., Any] = modeling_mamba.mamba_selective_scan
+
+
+def _dispatch(
+    hidden_states: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """CPU tensors that the kernel computes go to it; GPU and float64 ones to transformers' own."""
+    if not all(_handles(v) for v in (hidden_states, dt, A, B, C)):
+        return _original(hidden_states, dt, A, B, C, *args, **kwargs)
+    for choice in ("use_mambapy", "use_associative_scan"):
+        kwargs.pop(choice, None)
+    return selective_scan(hidden_states, dt, A, B, C, *args, **kwargs)
+
+
+def install() -> None:
+    """Make transformers' Mamba use the compiled scan on the CPU. Calling it twice is harmless.
+
+    Models already loaded are affected too: the mixer looks the function up at every call.
+    """
+    modeling_mamba.mamba_selective_scan = _dispatch
+
+
+def uninstall() -> None:
+    """Give transformers' Mamba its own scan back."""
+    modeling_mamba.mamba_selective_scan = _original
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """``install`` for the length of a with block; what was there before comes back."""
+    before = modeling_mamba.mamba_selective_scan
+    install()
+    try:
+        yield
+    finally:
+        modeling_mamba.mamba_selective_scan = before
