@@ -21,6 +21,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
+    allow_remote: bool = Field(
+        default=False, description="Listen on an address that other machines reach"
+    )
 
     max_body_bytes: int = Field(default=4 * MIB, gt=0)
     max_texts: int = Field(default=64, gt=0)
@@ -38,6 +41,9 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(default=15, gt=2, description="A silent worker's job is taken back")
 
     device: str = Field(default="auto", description="auto | cpu | cuda | cuda:N")
+    threads: int | None = Field(
+        default=None, gt=0, description="CPU threads of one worker; null means every core"
+    )
     resident_models: int = Field(default=4, gt=0, description="Models one worker keeps in memory")
     reconstruction_tolerance: float = Field(default=1e-4, gt=0)
     log_level: str = "INFO"
