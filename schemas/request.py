@@ -2,15 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from schemas.base import Contract
 from schemas.names import DEFAULT_METHODS, DEFAULT_MODEL, Method
 
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is blank: give at least one word")
+    return text
+
+
 ModelName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
 ]
-Text = Annotated[str, StringConstraints(min_length=1)]
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
 LayerIndex = Annotated[int, Field(ge=0, strict=True)]
 
 MAX_METADATA_KEYS = 32
@@ -78,14 +85,6 @@ class JobRequest(Contract):
         if len(set(models)) != len(models):
             raise ValueError("name each model once")
         return models
-
-    @field_validator("texts")
-    @classmethod
-    def _no_blank_text(cls, texts: list[str]) -> list[str]:
-        for index, text in enumerate(texts):
-            if not text.strip():
-                raise ValueError(f"text {index} is blank: give at least one word")
-        return texts
 
     @field_validator("layers")
     @classmethod

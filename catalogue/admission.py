@@ -1,0 +1,146 @@
+"""Whether a request fits the models it names. Asked before the queue, and again by the worker."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from catalogue.cached import description, tokeniser
+from catalogue.locate import Location, UnknownModel, locate
+from catalogue.tokeniser import Tokeniser
+from schemas.catalogue import ModelDescription
+from schemas.names import Method
+from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.request import JobRequest
+from schemas.settings import Settings
+
+
+def admit(request: JobRequest, settings: Settings) -> None:
+    """Raise ProblemError(INVALID_REQUEST), with every field that is wrong, or return.
+
+    What needs files that are not on this disk, or that are broken, is not judged: the worker asks
+    again once it has the model, and a model that cannot be read fails there with its own problem.
+    Costs one tokenisation of each text per model.
+    """
+    errors = list(_errors(request, settings))
+    if errors:
+        more = f" And {len(errors) - 1} more: see `errors`." if len(errors) > 1 else ""
+        raise ProblemError(ProblemType.INVALID_REQUEST, errors[0].detail + more, errors)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The request as one model sees it."""
+
+    request: JobRequest
+    settings: Settings
+    name: str
+
+    @property
+    def whom(self) -> str:
+        return f"`{self.name}`"
+
+
+def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
+    if len(request.texts) > settings.max_texts:
+        detail = (
+            f"There are {len(request.texts)} texts; a job takes at most {settings.max_texts}: "
+            "send several jobs."
+        )
+        yield FieldError(pointer="/texts", detail=detail)
+        return
+    for index, name in enumerate(request.models):
+        try:
+            location = locate(name, settings)
+        except UnknownModel as error:
+            yield FieldError(pointer=f"/models/{index}", detail=str(error))
+            continue
+        yield from _model_errors(_Subject(request, settings, name), location)
+
+
+def _model_errors(subject: _Subject, location: Location) -> Iterator[FieldError]:
+    if location.path is None:
+        return
+    limit = subject.settings.max_tokens
+    try:
+        described = description(location, limit)
+    except ProblemError:
+        pass  # broken files are the worker's to report, as the job's own problem
+    else:
+        limit = described.max_tokens
+        yield from _layer_errors(subject, described)
+    try:
+        tokens = tokeniser(location.path)
+    except ProblemError:
+        return
+    lengths = [tokens.count(text) for text in subject.request.texts]
+    yield from _length_errors(subject, lengths, limit)
+    yield from _target_errors(subject, lengths, tokens)
+
+
+def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:
+    count = len(described.layers)
+    asked = subject.request.layers
+    if not isinstance(asked, list):
+        return
+    for index, layer in enumerate(asked):
+        if layer >= count:
+            detail = (
+                f"{subject.whom} has no layer {layer}: "
+                f"it has {count} layers, name one of 0 to {count - 1}."
+            )
+            yield FieldError(pointer=f"/layers/{index}", detail=detail)
+
+
+def _length_errors(subject: _Subject, lengths: list[int], limit: int) -> Iterator[FieldError]:
+    settings = subject.settings
+    for index, length in enumerate(lengths):
+        pointer = f"/texts/{index}"
+        if length == 0:
+            detail = f"The text has no token in {subject.whom}: give at least one word."
+            yield FieldError(pointer=pointer, detail=detail)
+        elif length > limit:
+            detail = (
+                f"The text has {length} tokens in {subject.whom}, which takes at most {limit}: "
+                "shorten it or split it. Texts are never cut."
+            )
+            yield FieldError(pointer=pointer, detail=detail)
+    total = sum(lengths)
+    if total > settings.max_total_tokens:
+        detail = (
+            f"The texts have {total} tokens together in {subject.whom}; a job takes at most "
+            f"{settings.max_total_tokens}: send several jobs."
+        )
+        yield FieldError(pointer="/texts", detail=detail)
+    attention = subject.request.attention
+    wants_all_rows = (
+        attention is not None
+        and Method.CONTRIBUTION in attention.methods
+        and attention.contribution_rows == "all"
+    )
+    longest = max(lengths)
+    if wants_all_rows and longest > settings.max_contribution_tokens:
+        detail = (
+            f"Text {lengths.index(longest)} has {longest} tokens in {subject.whom}; `all` takes at "
+            f"most {settings.max_contribution_tokens} a text: use `target` or a shorter text."
+        )
+        yield FieldError(pointer="/attention/contribution_rows", detail=detail)
+
+
+def _target_errors(
+    subject: _Subject, lengths: list[int], tokens: Tokeniser
+) -> Iterator[FieldError]:
+    target = subject.request.target
+    for index, length in enumerate(lengths):
+        if length and not -length <= target.position < length:
+            detail = (
+                f"Text {index} has no position {target.position}: it has {length} tokens in "
+                f"{subject.whom}, name one of {-length} to {length - 1}."
+            )
+            yield FieldError(pointer="/target/position", detail=detail)
+    for field, string in (("token", target.token), ("contrast", target.contrast)):
+        if string is None:
+            continue
+        try:
+            tokens.single_token(string)
+        except ValueError as error:
+            detail = f"Name exactly one token of {subject.whom}: {error}."
+            yield FieldError(pointer=f"/target/{field}", detail=detail)

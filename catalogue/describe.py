@@ -1,0 +1,115 @@
+"""What a model's config.json says about it; no weights are read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from catalogue.locate import CONFIG_FILE, Location
+from schemas.catalogue import LayerDescription, ModelDescription
+from schemas.names import Method, Mixer
+from schemas.problem import ProblemError, ProblemType
+from schemas.request import select_layers
+from schemas.settings import Settings
+
+SERVICE_LIMIT: int = Settings.model_fields["max_tokens"].default
+
+# model_type -> the mixer that every layer of it carries. A type that is not listed has no
+# token mixer that this version can name.
+_MIXERS = {
+    "mamba": Mixer.S6,
+    "mamba2": Mixer.SSD,
+    **dict.fromkeys(
+        ("gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "opt", "phi", "qwen2", "qwen3"),
+        Mixer.SOFTMAX,
+    ),
+}
+_METHODS = {Mixer.S6: list(Method)}
+
+# Where configs keep the same fact under different keys.
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+_HIDDEN = ("hidden_size", "n_embd", "d_model")
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+
+
+def describe(location: Location, service_limit: int = SERVICE_LIMIT) -> ModelDescription:
+    """The description of a model on disk.
+
+    `service_limit` is the service's own limit on the tokens of a text; the model's, where it has
+    one, can only lower it. Raises ProblemError(MODEL_INVALID) when the config is missing or broken.
+    """
+    config = _read(location)
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise _invalid(location, "it has no `model_type`")
+    count = _positive(location, config, _LAYERS)
+    hidden = _positive(location, config, _HIDDEN)
+    mixer = _MIXERS.get(model_type, Mixer.NONE)
+    methods = _METHODS.get(mixer, [])
+    positions = _positive(location, config, _POSITIONS) if _has(config, _POSITIONS) else None
+    is_s6 = mixer is Mixer.S6
+    return ModelDescription(
+        id=location.name,
+        source=location.source,
+        architecture=model_type,
+        layers=[LayerDescription(layer=i, mixer=mixer, methods=methods) for i in range(count)],
+        hidden_size=hidden,
+        channels=_channels(location, config, hidden) if is_s6 else None,
+        d_state=_positive(location, config, ("state_size",)) if is_s6 else None,
+        vocab_size=_positive(location, config, ("vocab_size",)),
+        max_tokens=service_limit if positions is None else min(service_limit, positions),
+        default_layers=select_layers(None, count),
+        resident_on=[],
+    )
+
+
+def _read(location: Location) -> dict[str, Any]:
+    if location.path is None:
+        raise ProblemError(
+            ProblemType.MODEL_UNAVAILABLE,
+            f"The files of `{location.name}` are not on this disk yet.",
+        )
+    path: Path = location.path / CONFIG_FILE
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise _invalid(location, "the file is missing") from None
+    except OSError as error:
+        raise _invalid(location, f"the file cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise _invalid(location, "the file is not JSON") from None
+    if not isinstance(config, dict):
+        raise _invalid(location, "it is not a JSON object")
+    return config
+
+
+def _has(config: dict[str, Any], keys: tuple[str, ...]) -> bool:
+    return any(config.get(key) is not None for key in keys)
+
+
+def _positive(location: Location, config: dict[str, Any], keys: tuple[str, ...]) -> int:
+    """The first of `keys` that the config holds, which must be a whole number above 0."""
+    for key in keys:
+        value = config.get(key)
+        if value is None:
+            continue
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+        raise _invalid(location, f"`{key}` must be a whole number above 0")
+    raise _invalid(location, f"it has no `{keys[0]}`")
+
+
+def _channels(location: Location, config: dict[str, Any], hidden: int) -> int:
+    """d_inner = expand * hidden size, as the S6 layer computes it; `expand` may be a fraction."""
+    expand = config.get("expand")
+    if isinstance(expand, int | float) and not isinstance(expand, bool):
+        channels = expand * hidden
+        if 1 <= channels < float("inf"):
+            return int(channels)
+    raise _invalid(location, "`expand` must be a number above 0")
+
+
+def _invalid(location: Location, why: str) -> ProblemError:
+    return ProblemError(
+        ProblemType.MODEL_INVALID,
+        f"The {CONFIG_FILE} of `{location.name}` is not usable: {why}.",
+    )

@@ -1,0 +1,120 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import normalizers
+
+from catalogue.admission import admit
+from schemas.problem import ProblemError, ProblemType
+from schemas.request import JobRequest
+from schemas.settings import Settings
+from tests.catalogue.models import GPT2, save_model, word_tokenizer
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    save_model(tmp_path / "tiny")
+    save_model(tmp_path / "short", GPT2)
+    return Settings(
+        model_dir=tmp_path,
+        max_texts=3,
+        max_tokens=6,
+        max_total_tokens=10,
+        max_contribution_tokens=4,
+    )
+
+
+def faults(settings: Settings, **fields: Any) -> list[tuple[str, str]]:
+    """(pointer, detail) of everything that is wrong with a request."""
+    request = JobRequest(**({"models": ["tiny"], "texts": ["apple 3 river"]} | fields))
+    try:
+        admit(request, settings)
+    except ProblemError as error:
+        assert error.kind is ProblemType.INVALID_REQUEST
+        return [(entry.pointer, entry.detail) for entry in error.problem.errors]
+    return []
+
+
+def test_a_fitting_request_is_admitted(settings: Settings) -> None:
+    assert faults(settings, layers=[0, 2], target={"position": -3, "token": "7"}) == []
+    assert faults(settings, layers="all") == []
+
+
+CASES: list[tuple[dict[str, Any], str, str]] = [
+    ({"texts": ["apple"] * 4}, "/texts", "at most 3"),
+    ({"texts": ["apple", "7 " * 7]}, "/texts/1", "7 tokens in `tiny`, which takes at most 6"),
+    ({"texts": ["7 " * 5] * 3}, "/texts", "15 tokens together"),
+    ({"texts": ["7 " * 5], "models": ["short"]}, "/texts/0", "at most 4"),
+    ({"models": ["tiny", "nobody"]}, "/models/1", "short, tiny"),
+    ({"layers": [0, 3]}, "/layers/1", "0 to 2"),
+    ({"layers": [10**30]}, "/layers/0", "0 to 2"),
+    ({"target": {"position": 3}}, "/target/position", "-3 to 2"),
+    ({"target": {"position": -4}}, "/target/position", "-3 to 2"),
+    ({"texts": ["7 7", "7"], "target": {"position": 1}}, "/target/position", "Text 1"),
+    ({"target": {"token": "apple 7"}}, "/target/token", "2 tokens"),
+    ({"target": {"token": "strange"}}, "/target/token", "vocabulary"),
+    ({"target": {"contrast": "river river"}}, "/target/contrast", "2 tokens"),
+    (
+        {
+            "texts": ["7 " * 5],
+            "attention": {"methods": ["contribution"], "contribution_rows": "all"},
+        },
+        "/attention/contribution_rows",
+        "at most 4",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "pointer", "words"), CASES)
+def test_what_does_not_fit_is_named_with_its_mend(
+    settings: Settings, fields: dict[str, Any], pointer: str, words: str
+) -> None:
+    [(found, detail)] = faults(settings, **fields)
+    assert found == pointer
+    assert words in detail
+
+
+def test_contribution_rows_matter_only_to_contribution(settings: Settings) -> None:
+    attention = {"methods": ["rollout"], "contribution_rows": "all"}
+    assert faults(settings, texts=["7 " * 5], attention=attention) == []
+    assert faults(settings, texts=["7 " * 5], attention=None) == []
+
+
+def test_every_fault_is_named_at_once(settings: Settings) -> None:
+    pointers = [
+        pointer
+        for pointer, _ in faults(
+            settings,
+            models=["tiny", "nobody", "short"],
+            layers=[2, 5],
+            target={"position": 9, "token": "strange"},
+        )
+    ]
+    assert sorted(pointers) == sorted(
+        ["/models/1", "/layers/0", "/layers/1", "/layers/1"]
+        + ["/target/position", "/target/token"] * 2
+    )
+
+
+def test_a_text_without_tokens_is_refused(settings: Settings, tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.normalizer = normalizers.Replace("~", " ")
+    save_model(tmp_path / "strips", tokenizer=tokenizer)
+    [(pointer, detail)] = faults(settings, models=["strips"], texts=["apple", "~"])
+    assert pointer == "/texts/1"
+    assert "no token" in detail
+
+
+def test_files_that_cannot_be_read_are_left_to_the_worker(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    settings = Settings(model_dir=tmp_path, hugging_face_ids=("someone/not-here",))
+    for name in ("broken", "someone/not-here"):
+        assert faults(settings, models=[name], layers=[99], target={"position": 50}) == []
+
+
+def test_what_can_be_read_of_a_broken_model_is_still_judged(tmp_path: Path) -> None:
+    (save_model(tmp_path / "half") / "tokenizer.json").unlink()
+    settings = Settings(model_dir=tmp_path)
+    [(pointer, _)] = faults(settings, models=["half"], layers=[99], target={"position": 50})
+    assert pointer == "/layers/0"
