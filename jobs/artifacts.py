@@ -1,0 +1,109 @@
+"""The artifact store: bytes under {job id}/{fencing token}/{name}.
+
+Readers come through the record's committed token only, so they see none of a job's files or all,
+and what a refused attempt wrote is never read. One API for local disk and object stores (obstore);
+on local disk every file is on stable storage before `put` returns.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import LocalStore
+
+from jobs.identity import is_job_id, is_token
+from jobs.store import Attempt
+from schemas.job import Artifact, Shows
+from schemas.names import ArtifactKind
+from schemas.settings import Settings
+
+# A first character that is no dot keeps "." and ".." and hidden files out.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+
+
+class ArtifactNotFound(LookupError):  # noqa: N818 - reads as what it says
+    """There is no such artifact; for a committed one, its bytes were taken away from outside."""
+
+
+class ArtifactStore:
+    """Where the files of finished jobs lie."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._root = (settings.data_dir / "artifacts").absolute()
+        self._store = LocalStore(self._root, mkdir=True)
+
+    def writer(self, attempt: Attempt) -> "ArtifactWriter":
+        """A writer for one attempt's files."""
+        return ArtifactWriter(self._store, self._root, attempt)
+
+    def read(self, job_id: str, token: str, name: str) -> bytes:
+        """All bytes of one file. Raises ArtifactNotFound, also for a name that cannot be one."""
+        return b"".join(self.stream(job_id, token, name))
+
+    def stream(self, job_id: str, token: str, name: str) -> Iterator[bytes]:
+        """The bytes of one file in pieces; raises ArtifactNotFound before the first."""
+        if not (is_job_id(job_id) and is_token(token) and is_artifact_name(name)):
+            raise ArtifactNotFound(f"no artifact can have the name {name!r}")
+        try:
+            found = obstore.get(self._store, f"{job_id}/{token}/{name}")
+        except FileNotFoundError as missing:
+            raise ArtifactNotFound(f"job {job_id} has no artifact {name!r}") from missing
+        return (bytes(piece) for piece in found.stream())
+
+    def discard(self, job_id: str, token: str) -> None:
+        """Remove what a dead attempt wrote; nothing there is fine."""
+        if is_job_id(job_id) and is_token(token):
+            shutil.rmtree(self._root / job_id / token, ignore_errors=True)
+
+
+class ArtifactWriter:
+    """Writes the files of one attempt. Not for several threads at once."""
+
+    def __init__(self, store: LocalStore, root: Path, attempt: Attempt) -> None:
+        self._store = store
+        self._root = root
+        self._path = f"{attempt.job_id}/{attempt.token}"
+
+    def put(
+        self, name: str, data: bytes, kind: ArtifactKind, media_type: str, shows: Shows
+    ) -> Artifact:
+        """Store one file durably and describe it; nobody can read it before `JobStore.succeed`.
+
+        Raises ValueError when `name` is not a plain file name or was written before.
+        """
+        if not is_artifact_name(name):
+            raise ValueError(
+                f"{name!r} is not an artifact name: letters, digits and ._- only, no leading dot"
+            )
+        try:
+            obstore.put(self._store, f"{self._path}/{name}", data, mode="create")
+        except AlreadyExistsError as taken:
+            raise ValueError(f"this attempt has already written {name!r}") from taken
+        self._make_durable(name)
+        return Artifact(
+            name=name,
+            kind=kind,
+            media_type=media_type,
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            shows=shows,
+        )
+
+    def _make_durable(self, name: str) -> None:
+        folder = self._root / self._path
+        for path in (folder / name, folder, folder.parent, self._root):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def is_artifact_name(name: str) -> bool:
+    """Whether a string, from a URL for example, can be an artifact's name."""
+    return _NAME.fullmatch(name) is not None

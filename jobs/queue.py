@@ -1,0 +1,55 @@
+"""RQ as transport: it carries a job's id to a worker and knows nothing else about it."""
+
+import secrets
+from typing import Final
+
+from redis import Redis
+from redis.client import Pipeline
+from rq import Queue
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
+
+from schemas.settings import Settings
+
+# The one function a worker will run. Its only argument is the job's id.
+FUNCTION: Final = "workers.runner.execute"
+
+# RQ's own traces of a job are for looking into a problem, no more.
+RESULT_TTL = 60
+FAILURE_TTL = 3600
+
+
+class JobQueue:
+    """Sends job ids to the workers through one RQ queue.
+
+    Every submission is an RQ job of its own (a ticket, `{job id}-{nonce}`, arguments `[job id]`),
+    so that what RQ does to the ticket of a dead attempt can never touch the next one's. Two
+    tickets for one job are harmless: `JobStore.start` lets one of them in.
+    """
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self.name = settings.key_prefix
+        self.rq = Queue(self.name, connection=redis, serializer=JSONSerializer)
+        self._redis = redis
+        self._time_limit = settings.job_time_limit
+
+    def submit(self, job_id: str, *, first: bool = False) -> None:
+        """Send a job to the workers; `first` puts it before all that wait."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            self.stage_submit(pipe, job_id, first=first)
+            pipe.execute()
+
+    def stage_submit(self, pipe: Pipeline, job_id: str, *, first: bool = False) -> None:
+        """Add a submission to a pipeline. RQ demands that it is the first thing in it."""
+        ticket = RqJob.create(
+            FUNCTION,
+            args=[job_id],
+            id=f"{job_id}-{secrets.token_hex(4)}",
+            connection=self._redis,
+            description=job_id,
+            timeout=self._time_limit,
+            result_ttl=RESULT_TTL,
+            failure_ttl=FAILURE_TTL,
+            serializer=JSONSerializer,
+        )
+        self.rq.enqueue_job(ticket, pipeline=pipe, at_front=first)

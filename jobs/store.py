@@ -1,0 +1,231 @@
+"""The job record: the truth about every job, and the only way to change it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+from redis import Redis
+
+from jobs.connect import text
+from jobs.identity import JobIds, is_job_id, new_token
+from jobs.keys import Keys
+from jobs.transitions import SCRIPT
+from jobs.view import FIELDS, job_from, path_of
+from schemas.job import Artifact, Job, Progress
+from schemas.names import Status
+from schemas.problem import Problem, ProblemType
+from schemas.request import JobRequest
+from schemas.settings import Settings
+
+_ARTIFACTS = TypeAdapter(list[Artifact])
+
+
+class StaleAttempt(Exception):  # noqa: N818 - the name says what it is; it is no failure of the job
+    """The attempt no longer holds its job, so what it wanted to write was refused. Drop it."""
+
+    def __init__(self, job_id: str, number: int) -> None:
+        super().__init__(f"attempt {number} does not hold job {job_id} any more")
+        self.job_id = job_id
+        self.number = number
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of a job by one worker; `token` is the right to write its outcome."""
+
+    job_id: str
+    token: str
+    number: int
+    request: JobRequest
+
+
+@dataclass(frozen=True)
+class StoredArtifacts:
+    """The artifacts of a succeeded job and the attempt under whose token their bytes lie."""
+
+    job_id: str
+    token: str
+    artifacts: list[Artifact]
+
+
+class JobStore:
+    """Job records in Redis. Every change is one atomic script (see `jobs.transitions`).
+
+    Ids may come straight from a URL: one that is unknown or no id at all answers None.
+    """
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = Keys(settings.key_prefix)
+        self._ids = JobIds()
+        self._lease_ms = settings.lease_seconds * 1000
+        self._max_attempts = settings.max_attempts
+        # A worker that lost its lease may still write until its supervisor kills it.
+        self._zombie_ms = (settings.job_time_limit + settings.kill_grace) * 1000
+
+    def create(self, request: JobRequest) -> str:
+        """Accept a request as a queued job and return its id."""
+        job_id = self._ids.next()
+        self.stage_create(self._redis, job_id, request)
+        return job_id
+
+    def new_id(self) -> str:
+        """An id for `stage_create`."""
+        return self._ids.next()
+
+    def stage_create(self, commands: Redis, job_id: str, request: JobRequest) -> None:
+        """Add the creation of a queued job to a connection or pipeline."""
+        self._run("create", job_id, "", request.model_dump_json(), commands=commands)
+
+    def stage_get(self, commands: Redis, job_id: str) -> None:
+        """Add the two reads that `job_from` understands to a pipeline."""
+        commands.hmget(self._keys.record(job_id), FIELDS)
+        commands.zrank(self._keys.queued, job_id)
+
+    def get(self, job_id: str) -> Job | None:
+        """The job as a client sees it, in one round trip."""
+        if not is_job_id(job_id):
+            return None
+        with self._redis.pipeline(transaction=True) as pipe:
+            self.stage_get(pipe, job_id)
+            values, rank = pipe.execute()
+        return job_from(job_id, values, rank)
+
+    def artifacts(self, job_id: str) -> StoredArtifacts | None:
+        """Where a succeeded job's artifacts lie; None before it succeeded, and if it never does."""
+        if not is_job_id(job_id):
+            return None
+        status, token, listed = _hmget(
+            self._redis, self._keys.record(job_id), "status", "token", "artifacts"
+        )
+        if status != Status.SUCCEEDED:
+            return None
+        artifacts = [
+            artifact.model_copy(update={"href": f"{path_of(job_id)}/artifacts/{artifact.name}"})
+            for artifact in _ARTIFACTS.validate_json(listed)
+        ]
+        return StoredArtifacts(job_id, token, artifacts)
+
+    def start(self, job_id: str, worker: str) -> Attempt | None:
+        """Take a queued job for a worker; None when it is not queued, so there is nothing to do."""
+        if not is_job_id(job_id):
+            return None
+        token = new_token()
+        taken = self._run("start", job_id, token, worker, self._lease_ms)
+        if taken is None:
+            return None
+        attempts, request = taken
+        return Attempt(job_id, token, int(attempts), JobRequest.model_validate_json(request))
+
+    def renew(self, attempt: Attempt) -> None:
+        """Prolong the attempt's lease. Raises StaleAttempt."""
+        self._write(attempt, "renew", self._lease_ms)
+
+    def progress(self, attempt: Attempt, progress: Progress) -> None:
+        """Say how far the attempt is; a smaller fraction than before is kept at the former.
+
+        Prolongs the lease too. Raises StaleAttempt.
+        """
+        stage = progress.stage or ""
+        self._write(
+            attempt, "progress", self._lease_ms, repr(progress.fraction), stage, progress.detail
+        )
+
+    def succeed(self, attempt: Attempt, artifacts: list[Artifact]) -> None:
+        """End the job as succeeded: from here on readers see all its artifacts, before none.
+
+        The bytes must be stored before (`ArtifactWriter.put` returns when they are).
+        Raises StaleAttempt.
+        """
+        self._write(attempt, "succeed", _ARTIFACTS.dump_json(artifacts))
+
+    def fail(self, attempt: Attempt, problem: Problem) -> None:
+        """End the job as failed with this problem. Raises StaleAttempt."""
+        self._write(attempt, "fail", problem.model_dump_json())
+
+    def give_up(
+        self, job_id: str, token: str | None, cause: str, *, expired_only: bool = False
+    ) -> Status | None:
+        """Take a running job away from a dead worker, naming what the worker died of.
+
+        `token` None means whoever holds it; `expired_only` leaves a holder alone whose lease still
+        runs. The job is queued again, at its old place, or after its last allowed attempt fails as
+        `worker-lost`. Returns its new status, or None when there was nothing to take away.
+        """
+        if not is_job_id(job_id):
+            return None
+        problem = Problem.of(
+            ProblemType.WORKER_LOST,
+            f"The worker died in each of {self._max_attempts} attempts, the last time: {cause}. "
+            "Try fewer or shorter texts or fewer layers; the operator's log has the details.",
+        )
+        status = self._run(
+            "give_up",
+            job_id,
+            token or "",
+            int(expired_only),
+            self._max_attempts,
+            problem.model_dump_json(),
+            self._zombie_ms,
+        )
+        return None if status is None else Status(text(status))
+
+    def lost(self) -> Iterator[tuple[str, str]]:
+        """Running jobs whose lease has run out, as (job id, fencing token)."""
+        now = self.server_ms()
+        for member in self._redis.zrangebyscore(self._keys.running, "-inf", now):
+            job_id = text(member)
+            status, token = _hmget(self._redis, self._keys.record(job_id), "status", "token")
+            if status == Status.RUNNING:
+                yield job_id, token
+
+    def queued(self) -> list[str]:
+        """Ids of all queued jobs, next first."""
+        return [text(member) for member in self._redis.zrange(self._keys.queued, 0, -1)]
+
+    def dead_attempts(self) -> Iterator[tuple[str, str]]:
+        """Attempts that can write no more and whose bytes no one will ever read, as (id, token)."""
+        due = self._redis.zrangebyscore(self._keys.garbage, "-inf", self.server_ms())
+        for member in due:
+            job_id, _, token = text(member).partition("/")
+            yield job_id, token
+
+    def forget_attempt(self, job_id: str, token: str) -> None:
+        """Say that the bytes of a dead attempt are gone."""
+        self._redis.zrem(self._keys.garbage, f"{job_id}/{token}")
+
+    def server_ms(self) -> int:
+        """The server's clock in milliseconds."""
+        seconds, micros = self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def _write(self, attempt: Attempt, operation: str, *values: str | bytes | int) -> None:
+        if self._run(operation, attempt.job_id, attempt.token, *values) != b"ok":
+            raise StaleAttempt(attempt.job_id, attempt.number)
+
+    def _run(
+        self,
+        operation: str,
+        job_id: str,
+        token: str,
+        *values: str | bytes | int,
+        commands: Redis | None = None,
+    ) -> Any:
+        keys = self._keys
+        touched = (
+            keys.record(job_id),
+            keys.events(job_id),
+            keys.queued,
+            keys.running,
+            keys.garbage,
+            keys.sequence,
+        )
+        return (commands or self._redis).eval(
+            SCRIPT, len(touched), *touched, operation, job_id, token, *values
+        )
+
+
+def _hmget(redis: Redis, key: str, *fields: str) -> list[str]:
+    """Fields of a hash as strings; a field that is not there is empty."""
+    return [text(value or b"") for value in redis.hmget(key, fields)]

