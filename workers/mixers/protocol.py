@@ -5,7 +5,7 @@ Axes: t query position, s key position, d channel, m hidden size, l tokens of on
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -134,6 +134,10 @@ class MixerAdapter(Protocol):
 
     def check(self, module: nn.Module) -> None:
         """Raise `ProblemError` (unsupported-architecture) if this mixer has no exact trace."""
+        ...
+
+    def hidden(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The mixer's input (b, l, m), found among the arguments of its call."""
         ...
 
     def trace(self, module: nn.Module, capture: Capture) -> MixerTrace:

@@ -1,0 +1,282 @@
+"""The tracing pass: run a model once per batch of texts and keep what the analyses need.
+
+One forward pass and at most one backward pass per batch. Hooks on the mixer modules keep their
+inputs and outputs; the model's own code computes everything else. Parameters require no gradient,
+and the lowest gradient layer's output becomes a leaf, so nothing below it enters the graph.
+
+Axes: b texts, l tokens (right-padded: a causal model never sees padding), m hidden size.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from schemas.problem import ProblemError, ProblemType
+from workers.mixers import adapter_for, mixers_of
+from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
+from workers.models.loading import LoadedModel
+
+# What one batch may hold in activations and captures.
+_BATCH_BYTES = 1 << 30
+# Floats that a layer keeps per token and hidden unit: for a backward pass, and for its capture.
+_GRAPH_FLOATS = 24
+_CAPTURE_FLOATS = 3
+
+
+@dataclass(frozen=True)
+class TraceRequest:
+    """One text and its target: a position (negative counts from the end) and token ids.
+
+    `token` None means the model's own top token at the position; `contrast` None, no contrast.
+    """
+
+    ids: Sequence[int]
+    position: int = -1
+    token: int | None = None
+    contrast: int | None = None
+
+
+@dataclass(frozen=True)
+class TargetIds:
+    """The explained scalar: logit[token] - logit[contrast] after the token at `position` >= 0."""
+
+    position: int
+    token: int
+    contrast: int | None
+
+
+@dataclass(frozen=True)
+class TextTrace:
+    """One text after the pass: logits (vocab,) float32 at the target position, value = target."""
+
+    ids: tuple[int, ...]
+    target: TargetIds
+    logits: Tensor
+    value: float
+    mixers: MixerTraces
+
+
+class LayerTraces(Mapping[int, MixerTrace]):
+    """Mixer traces by layer, computed from the captures when looked up, not kept.
+
+    A capture is a few (l, m) tensors; a trace is a dozen (l, d). So all layers of a long text fit.
+    """
+
+    def __init__(self, captures: dict[int, Capture], modules: Mapping[int, nn.Module]) -> None:
+        self._captures = captures
+        self._modules = modules
+
+    def __getitem__(self, layer: int) -> MixerTrace:
+        return _adapter(self._modules[layer]).trace(self._modules[layer], self._captures[layer])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._captures)
+
+    def __len__(self) -> int:
+        return len(self._captures)
+
+
+def trace(
+    loaded: LoadedModel,
+    batch: Sequence[TraceRequest],
+    layers: set[int],
+    gradient_layers: set[int],
+) -> list[TextTrace]:
+    """Trace every text, in order; equal to tracing each alone within float32 rounding.
+
+    Layers whose mixer has no adapter are absent from `TextTrace.mixers`; `gradient_layers`, which
+    `layers` must contain, also carry d target / d output. For many long texts use `trace_each`.
+
+    Raises:
+        ValueError: an empty text, a position outside its text, or a gradient layer not in `layers`.
+        ProblemError: not-finite, when the model computes infinities or NaN.
+    """
+    found = dict(trace_each(loaded, batch, layers, gradient_layers))
+    return [found[index] for index in range(len(batch))]
+
+
+def trace_each(
+    loaded: LoadedModel,
+    batch: Sequence[TraceRequest],
+    layers: set[int],
+    gradient_layers: set[int],
+) -> Iterator[tuple[int, TextTrace]]:
+    """As `trace`, but yields (index into `batch`, trace) batch by batch, shortest texts first.
+
+    A consumer that drops each trace before the next holds one batch in memory, not all texts.
+    """
+    if not gradient_layers <= layers:
+        raise ValueError("gradient_layers must be among layers")
+    requests = [_checked(request) for request in batch]
+    modules = {k: module for k, module in mixers_of(loaded.model).items() if k in layers}
+    tracer = _Tracer(loaded, modules, gradient_layers & modules.keys())
+    for indices in _batches([len(request.ids) for request in requests], tracer.token_budget()):
+        yield from zip(indices, tracer.run([requests[i] for i in indices], indices), strict=True)
+
+
+def _adapter(module: nn.Module) -> MixerAdapter:
+    adapter = adapter_for(module)
+    if adapter is None:
+        raise TypeError(f"no adapter traces {type(module).__name__}")
+    return adapter
+
+
+def _checked(request: TraceRequest) -> TraceRequest:
+    """The request with its position counted from the start."""
+    length = len(request.ids)
+    if not length:
+        raise ValueError("a text without tokens cannot be traced")
+    if not -length <= request.position < length:
+        raise ValueError(f"position {request.position} is outside a text of {length} tokens")
+    position = request.position % length
+    return TraceRequest(tuple(request.ids), position, request.token, request.contrast)
+
+
+def _batches(lengths: list[int], budget: int) -> Iterator[list[int]]:
+    """Indices grouped by length, so that each padded batch fits and padding stays below half."""
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        longest = lengths[index]
+        fits = (len(group) + 1) * longest <= budget
+        if group and not (fits and longest <= 2 * lengths[group[0]] + 16):
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+@dataclass
+class _Captured:
+    """Inputs and outputs (b, l, m) of the hooked mixers, filled while the model runs."""
+
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    output: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Tracer:
+    """The pass over one model: the mixers to capture and those whose gradient is wanted."""
+
+    loaded: LoadedModel
+    modules: dict[int, nn.Module]
+    gradient_layers: set[int]
+
+    def token_budget(self) -> int:
+        """Padded tokens that one batch may have."""
+        config = self.loaded.model.config
+        deepest = min(self.gradient_layers, default=config.num_hidden_layers - 1)
+        graph = _GRAPH_FLOATS * (config.num_hidden_layers - deepest)
+        floats = config.hidden_size * (graph + _CAPTURE_FLOATS * len(self.modules))
+        return max(1, _BATCH_BYTES // (4 * floats))
+
+    def run(self, requests: list[TraceRequest], indices: list[int]) -> list[TextTrace]:
+        """Forward, then backward if any gradient is wanted, then one trace per text."""
+        with self._hooks() as captured, torch.set_grad_enabled(bool(self.gradient_layers)):
+            logits = self._logits(requests)
+            targets = [_target(request, row) for request, row in zip(requests, logits, strict=True)]
+            values = [_value(target, row) for target, row in zip(targets, logits, strict=True)]
+            _require_finite(logits, "logits", indices)
+            gradients = self._gradients(torch.stack(values).sum(), captured)
+        for layer, output in captured.output.items():
+            _require_finite(self._real(output, requests), f"mixer output of layer {layer}", indices)
+        return [
+            TextTrace(
+                ids=tuple(request.ids),
+                target=targets[row],
+                logits=logits[row].detach().clone(),
+                value=float(values[row]),
+                mixers=self._mixers(row, len(request.ids), captured, gradients),
+            )
+            for row, request in enumerate(requests)
+        ]
+
+    @contextmanager
+    def _hooks(self) -> Iterator[_Captured]:
+        """Hooks that fill the captures; the lowest gradient layer's output becomes a leaf."""
+        captured = _Captured()
+        lowest = min(self.gradient_layers, default=None)
+        with ExitStack() as hooks:
+            for layer, module in self.modules.items():
+                hook = _hook(layer, _adapter(module).hidden, captured, leaf=layer == lowest)
+                handle = module.register_forward_hook(hook, with_kwargs=True)
+                hooks.callback(handle.remove)
+            yield captured
+
+    def _logits(self, requests: list[TraceRequest]) -> Tensor:
+        """(b, vocab) float32: next-token logits at each text's position only."""
+        ids = nn.utils.rnn.pad_sequence(
+            [torch.tensor(request.ids) for request in requests], batch_first=True
+        )
+        model = self.loaded.model
+        states = model.base_model(input_ids=ids.to(self.loaded.device), use_cache=False)
+        hidden = states.last_hidden_state
+        # Slices, not an index tensor: their backward adds in a fixed order on every device.
+        read = torch.stack([hidden[row, r.position] for row, r in enumerate(requests)])
+        head = model.get_output_embeddings()
+        logits: Tensor = head(read.to(head.weight.dtype)).float()
+        return logits
+
+    def _gradients(self, total: Tensor, captured: _Captured) -> dict[int, Tensor]:
+        """d target / d output (b, l, m); texts do not mix, so the sum's gradient is each one's."""
+        layers = sorted(self.gradient_layers)
+        if not layers:
+            return {}
+        outputs = [captured.output[layer] for layer in layers]
+        return dict(zip(layers, torch.autograd.grad(total, outputs), strict=True))
+
+    def _mixers(
+        self, row: int, length: int, captured: _Captured, gradients: dict[int, Tensor]
+    ) -> LayerTraces:
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor[row, :length].detach()
+
+        captures = {
+            layer: Capture(
+                layer=layer,
+                hidden=cut(captured.hidden[layer]),
+                output=cut(captured.output[layer]),
+                output_gradient=cut(gradients[layer]) if layer in gradients else None,
+            )
+            for layer in self.modules
+        }
+        return LayerTraces(captures, self.modules)
+
+    @staticmethod
+    def _real(output: Tensor, requests: list[TraceRequest]) -> list[Tensor]:
+        return [output[row, : len(request.ids)] for row, request in enumerate(requests)]
+
+
+def _hook(
+    layer: int, hidden: Callable[..., Tensor], captured: _Captured, leaf: bool
+) -> Callable[..., Tensor | None]:
+    def keep(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+        captured.hidden[layer] = hidden(args, kwargs).detach()
+        captured.output[layer] = output.detach().requires_grad_() if leaf else output
+        return captured.output[layer] if leaf else None
+
+    return keep
+
+
+def _target(request: TraceRequest, logits: Tensor) -> TargetIds:
+    token = int(logits.argmax()) if request.token is None else request.token
+    return TargetIds(request.position, token, request.contrast)
+
+
+def _value(target: TargetIds, logits: Tensor) -> Tensor:
+    chosen = logits[target.token]
+    return chosen if target.contrast is None else chosen - logits[target.contrast]
+
+
+def _require_finite(tensors: Sequence[Tensor] | Tensor, what: str, indices: list[int]) -> None:
+    for index, tensor in zip(indices, tensors, strict=True):
+        if not bool(torch.isfinite(tensor).all()):
+            raise ProblemError(
+                ProblemType.NOT_FINITE,
+                f"The model's {what} holds infinities or NaN for text {index}. Check the model's "
+                "weights, or leave this text out.",
+            )
