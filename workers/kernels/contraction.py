@@ -49,12 +49,12 @@ def contract(
     delta: Tensor, A: Tensor, B: Tensor, C: Tensor, p: Tensor | None, q: Tensor | None
 ) -> Tensor:
     """K (l, l) from float32 CPU tensors; see ``hidden_attention.attention_matrix``."""
-    l, d = delta.shape
+    length, d = delta.shape
     n = A.shape[1]
     groups = -(-d // _CHUNK)
     width = -(-d // (groups * _LANES)) * _LANES
     per_chunk = min(n, max(1, _CHUNK // width))
-    leaves = -(-l // LEAF)
+    leaves = -(-length // LEAF)
     rows = leaves * LEAF
     chunks = groups * -(-n // per_chunk)
     threads = min(numba.get_num_threads(), chunks, max(1, _PARTIAL_BYTES // (4 * rows * rows)))
@@ -73,8 +73,8 @@ def contract(
     _contract(
         _padded(delta, order, rows).numpy(),
         np.ascontiguousarray(A.T[:, order].numpy()),
-        torch.nn.functional.pad(B, (0, 0, 0, rows - l)).numpy(),
-        torch.nn.functional.pad(C, (0, 0, 0, rows - l)).numpy(),
+        torch.nn.functional.pad(B, (0, 0, 0, rows - length)).numpy(),
+        torch.nn.functional.pad(C, (0, 0, 0, rows - length)).numpy(),
         queries.numpy(),
         keys.numpy(),
         (width, per_chunk),
@@ -82,7 +82,7 @@ def contract(
         exponents,
         partial,
     )
-    matrix = np.zeros((l, l), np.float32)
+    matrix = np.zeros((length, length), np.float32)
     _collect(partial, np.float32(1.0 / d), matrix)
     return torch.from_numpy(matrix)
 
