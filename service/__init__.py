@@ -1,0 +1,1 @@
+"""The HTTP front end: it validates, enqueues and answers. It never computes."""

@@ -1,0 +1,61 @@
+"""The application: every route, every handler, and what they share."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from jobs import open_jobs
+from schemas.settings import Settings
+from service.boundary import Boundary
+from service.context import Context
+from service.openapi import install_openapi
+from service.problems import install_handlers
+from service.routes import artifacts, health, jobs, models, pages
+
+_DESCRIPTION = (
+    "Which tokens and which neurons made the model say this? POST texts and layers, poll the job, "
+    "fetch the result, the figures and the tensors. Every error is a problem (RFC 9457) that says "
+    "what to do."
+)
+_TAGS = [
+    {"name": "jobs", "description": "Ask for an analysis and follow it"},
+    {"name": "results", "description": "What a finished job left"},
+    {"name": "models", "description": "What can be analysed"},
+    {"name": "health", "description": "For load balancers and operators"},
+]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service for one installation. Connects to the store when the first request needs it."""
+    context = Context(settings, open_jobs(settings))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        context.jobs.close()
+
+    app = FastAPI(
+        title="Mambascope",
+        version=health.package_version(),
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        generate_unique_id_function=_operation_id,
+        # A trailing slash is another path: some clients lose a POST's body on a redirect.
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_middleware(Boundary)
+    install_handlers(app)
+    install_openapi(app)
+    for module in (jobs, artifacts, models, health):
+        module.add_routes(app, context)
+    pages.add_routes(app)
+    return app
+
+
+def _operation_id(route: Any) -> str:
+    return str(route.name)

@@ -1,0 +1,190 @@
+"""The OpenAPI document: schemas of the contract, problems and examples of every route."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from schemas.catalogue import (
+    Health,
+    LayerDescription,
+    ModelDescription,
+    ModelPatterns,
+    ModelSummary,
+    Readiness,
+)
+from schemas.job import Artifact, ArtifactList, Job, Links, Shows
+from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Method, Mixer, Status
+from schemas.problem import Problem, ProblemType
+from schemas.request import JobRequest
+from schemas.result import ResultDocument
+
+Json = dict[str, Any]
+
+_REFERENCE = "#/components/schemas/{model}"
+_MODELS: tuple[type[BaseModel], ...] = (
+    JobRequest,
+    Job,
+    ArtifactList,
+    ResultDocument,
+    ModelPatterns,
+    ModelDescription,
+    Health,
+    Readiness,
+    Problem,
+)
+
+_JOB_ID = "01KAQ3V9Q0Z7X3M5B8F2N6T4RC"
+_JOB_PATH = f"/v1/jobs/{_JOB_ID}"
+_REQUEST = JobRequest(texts=["apple 3 river 7 stone 1 river"], layers=[0, 1])
+
+EXAMPLE_JOB: Json = Job(
+    id=_JOB_ID,
+    status=Status.QUEUED,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    queue_position=0,
+    request=_REQUEST,
+    links=Links(self=_JOB_PATH, result=f"{_JOB_PATH}/result", artifacts=f"{_JOB_PATH}/artifacts"),
+).model_dump(mode="json")
+EXAMPLE_ARTIFACTS: Json = ArtifactList(
+    job_id=_JOB_ID,
+    artifacts=[
+        Artifact(
+            name=RESULT_FILE,
+            kind=ArtifactKind.RESULT,
+            media_type="application/json",
+            size=48213,
+            sha256="0" * 64,
+            shows=Shows(),
+            href=f"{_JOB_PATH}/artifacts/{RESULT_FILE}",
+        )
+    ],
+).model_dump(mode="json")
+EXAMPLE_MODELS: Json = ModelPatterns(
+    models=[
+        ModelSummary(
+            id=DEFAULT_MODEL, source="pocket", default=True, href=f"/v1/models/{DEFAULT_MODEL}"
+        )
+    ],
+    allowed_hugging_face_ids=["state-spaces/mamba-*-hf", "gpt2"],
+).model_dump(mode="json")
+EXAMPLE_MODEL: Json = ModelDescription(
+    id=DEFAULT_MODEL,
+    source="pocket",
+    architecture="mamba",
+    layers=[LayerDescription(layer=i, mixer=Mixer.S6, methods=list(Method)) for i in range(2)],
+    hidden_size=64,
+    channels=128,
+    d_state=16,
+    vocab_size=40,
+    max_tokens=4096,
+    default_layers=[0, 1],
+    resident_on=[],
+).model_dump(mode="json")
+EXAMPLE_HEALTH: Json = Health(version="0.1.0").model_dump(mode="json")
+EXAMPLE_READINESS: Json = Readiness(store="answers", workers=1).model_dump(mode="json")
+
+JOB_BODY: Json = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": _REFERENCE.format(model="JobRequest")},
+            "examples": {
+                "smallest": {"value": {"texts": ["apple 3 river 7 stone 1 river"]}},
+                "with a target": {
+                    "value": {
+                        "texts": ["apple 3 river 7 stone 1 river"],
+                        "layers": "all",
+                        "target": {"token": "7", "contrast": "3"},
+                        "attention": {"methods": ["contribution"]},
+                    }
+                },
+            },
+        }
+    },
+}
+
+
+def _header(description: str) -> Json:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+POLL_HEADERS: Json = {
+    "Retry-After": _header("Seconds until asking again makes sense; absent once the job has ended")
+}
+FILE_HEADERS: Json = {
+    "ETag": _header("SHA-256 of the bytes, a strong validator"),
+    "Cache-Control": _header("The bytes never change"),
+}
+NOT_MODIFIED: Json = {"description": "If-None-Match names the bytes", "headers": FILE_HEADERS}
+
+_DETAILS = {
+    ProblemType.INVALID_REQUEST: "/layers/0: `pocket/recall-mamba` has no layer 9: "
+    "it has 2 layers, name one of 0 to 1.",
+    ProblemType.NOT_FINISHED: f"The job is running. Ask {_JOB_PATH} until it has ended.",
+}
+
+
+def success(
+    description: str, model: str, example: Json | None = None, headers: Json | None = None
+) -> Json:
+    """A response that carries a model of the contract."""
+    content: Json = {"schema": {"$ref": _REFERENCE.format(model=model)}}
+    if example is not None:
+        content["example"] = example
+    described: Json = {"description": description, "content": {"application/json": content}}
+    return described | ({"headers": headers} if headers else {})
+
+
+def file_content() -> Json:
+    """A response that carries the bytes of a file of any kind."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return dict.fromkeys(("image/png", "application/json", "application/octet-stream"), binary)
+
+
+def problems(*kinds: ProblemType) -> dict[int | str, Json]:
+    """Responses for the problems a route is known to answer with, and for any other."""
+    responses: dict[int | str, Json] = {}
+    for kind in kinds:
+        described = responses.setdefault(kind.status, _problem(kind.title))
+        if kind.title not in described["description"]:
+            described["description"] += f"; or: {kind.title}"
+        content = described["content"]["application/problem+json"]
+        example = Problem.of(kind, _DETAILS.get(kind, kind.title + "."))
+        content["examples"][kind.slug] = {"value": example.model_dump(mode="json")}
+    responses["default"] = _problem("Any other problem")
+    return responses
+
+
+def _problem(description: str) -> Json:
+    schema = {"$ref": _REFERENCE.format(model="Problem")}
+    return {
+        "description": description,
+        "content": {"application/problem+json": {"schema": schema, "examples": {}}},
+    }
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Make the application's OpenAPI document complete: FastAPI knows only its own schemas."""
+
+    def build() -> Json:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            _, definitions = models_json_schema(
+                [(model, "validation") for model in _MODELS], ref_template=_REFERENCE
+            )
+            document["components"] = {"schemas": definitions["$defs"]}
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = build  # type: ignore[method-assign]

@@ -1,0 +1,78 @@
+"""Every error as application/problem+json (RFC 9457)."""
+
+from collections.abc import Mapping
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from schemas.problem import Problem, ProblemError, ProblemType
+
+MEDIA_TYPE = "application/problem+json"
+
+# Seconds after which asking again makes sense.
+POLL_AFTER = 1
+_UNAVAILABLE_AFTER = 5
+_RETRY_AFTER = {
+    ProblemType.NOT_FINISHED.uri: POLL_AFTER,
+    ProblemType.UNAVAILABLE.uri: _UNAVAILABLE_AFTER,
+}
+
+_log = structlog.get_logger("service.problems")
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as a response, with Retry-After where asking again may help."""
+    sent = {"Cache-Control": "no-store", **(headers or {})}
+    if problem.type in _RETRY_AFTER:
+        sent["Retry-After"] = str(_RETRY_AFTER[problem.type])
+    return Response(problem.model_dump_json(), problem.status, sent, MEDIA_TYPE)
+
+
+def internal_problem(request_id: str) -> Problem:
+    """What a client is told of a bug: where the operator finds it, and nothing of its insides."""
+    return Problem.of(
+        ProblemType.INTERNAL,
+        f"This is not your request's fault. The operator's log has the cause under {request_id}.",
+    )
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Render every expected failure of a route as a problem."""
+    app.add_exception_handler(ProblemError, _expected)
+    app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(RedisError, _store_down)
+
+
+# The handlers are coroutines so that no thread is taken for rendering an error.
+
+
+async def _expected(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    headers = {"Connection": "close"} if error.kind is ProblemType.BODY_TOO_LARGE else None
+    return problem_response(error.problem, headers)
+
+
+async def _routing(request: Request, error: Exception) -> Response:
+    """No such path, or no such method on it."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    if error.status_code == ProblemType.METHOD_NOT_ALLOWED.status:
+        allowed = _with_head((error.headers or {}).get("Allow", ""))
+        detail = f"`{path}` does not take {request.method}. Use {allowed}."
+        problem = Problem.of(ProblemType.METHOD_NOT_ALLOWED, detail)
+        return problem_response(problem, {"Allow": allowed})
+    detail = f"There is nothing at `{path}`. /docs lists every path."
+    return problem_response(Problem.of(ProblemType.NOT_FOUND, detail))
+
+
+def _with_head(allowed: str) -> str:
+    methods = {method.strip() for method in allowed.split(",") if method.strip()}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
+async def _store_down(request: Request, error: Exception) -> Response:
+    _log.error("store does not answer", error=f"{type(error).__name__}: {error}")
+    detail = f"The job store does not answer. Ask again in {_UNAVAILABLE_AFTER} seconds."
+    return problem_response(Problem.of(ProblemType.UNAVAILABLE, detail))

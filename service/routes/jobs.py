@@ -1,0 +1,88 @@
+"""Submitting jobs and looking at them."""
+
+from typing import NoReturn
+
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from catalogue.admission import admit
+from schemas.job import Job
+from schemas.names import API_VERSION
+from schemas.problem import ProblemError, ProblemType
+from service.body import parse_object, read_body
+from service.context import Context
+from service.openapi import EXAMPLE_JOB, JOB_BODY, POLL_HEADERS, problems, success
+from service.problems import POLL_AFTER
+from service.validation import validate_request
+
+JSON = "application/json"
+JOBS = f"/{API_VERSION}/jobs"
+
+_SUBMIT_PROBLEMS = (
+    ProblemType.MALFORMED_JSON,
+    ProblemType.BODY_TOO_LARGE,
+    ProblemType.UNSUPPORTED_MEDIA_TYPE,
+    ProblemType.INVALID_REQUEST,
+    ProblemType.UNAVAILABLE,
+)
+
+
+def add_routes(app: FastAPI, context: Context) -> None:
+    """Add the routes of jobs to the application."""
+    limit = context.settings.max_body_bytes
+
+    def accept(body: bytes) -> Job:
+        request = validate_request(parse_object(body))
+        admit(request, context.settings)
+        return context.jobs.submit(request)
+
+    @app.post(
+        JOBS,
+        status_code=202,
+        response_class=Response,
+        tags=["jobs"],
+        openapi_extra={"requestBody": JOB_BODY},
+        responses={
+            202: success("The job is accepted and durable", "Job", EXAMPLE_JOB, POLL_HEADERS),
+            **problems(*_SUBMIT_PROBLEMS),
+        },
+    )
+    async def submit_job(request: Request) -> Response:
+        """Ask for an analysis. Everything but `texts` has a default.
+
+        A request that cannot be run as it stands is refused here, with every field that is wrong.
+        """
+        body = await read_body(request, limit)
+        job = await run_in_threadpool(accept, body)
+        return job_response(job, 202, {"Location": job.links.self})
+
+    @app.get(
+        JOBS + "/{job_id}",
+        response_class=Response,
+        tags=["jobs"],
+        responses={
+            200: success("The job as it stands", "Job", EXAMPLE_JOB, POLL_HEADERS),
+            **problems(ProblemType.NOT_FOUND, ProblemType.UNAVAILABLE),
+        },
+    )
+    def get_job(job_id: str) -> Response:
+        """Where a job stands. Until it has ended, `Retry-After` says when to ask again."""
+        job = context.jobs.store.get(job_id)
+        if job is None:
+            raise_unknown(job_id)
+        return job_response(job)
+
+
+def job_response(job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """The job as a response that no cache keeps."""
+    sent = {"Cache-Control": "no-store", **(headers or {})}
+    if not job.status.terminal:
+        sent["Retry-After"] = str(POLL_AFTER)
+    return Response(job.model_dump_json(), status, sent, JSON)
+
+
+def raise_unknown(job_id: str) -> NoReturn:
+    """Say that there is no such job."""
+    raise ProblemError(
+        ProblemType.NOT_FOUND, f"There is no job `{job_id[:60]}`. Is the id complete?"
+    )

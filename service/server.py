@@ -1,0 +1,95 @@
+"""The process that serves the application."""
+
+import asyncio
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from schemas.problem import Problem
+from schemas.settings import Settings
+from service.problems import MEDIA_TYPE
+
+_GRACE = 10
+
+_log = structlog.get_logger("service.server")
+
+
+class RemoteNotAllowed(Exception):  # noqa: N818 - it says what is the case
+    """The host is one that other machines reach, and the settings do not allow that."""
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that answers what is no HTTP with a problem too."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no HTTP request, which the application never sees."""
+        problem = Problem(type="about:blank", title="Bad Request", status=400, detail=msg)
+        body = problem.model_dump_json().encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\n"
+            f"content-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that says where it listens, so that port 0 is of use."""
+
+    def __init__(self, config: uvicorn.Config, port_file: Path | None = None) -> None:
+        super().__init__(config)
+        self.port: int | None = None
+        self._port_file = port_file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, then tell the port."""
+        await super().startup(sockets)
+        if not self.started:
+            return
+        self.port = int(self.servers[0].sockets[0].getsockname()[1])
+        if self._port_file is not None:
+            await asyncio.to_thread(_write, self._port_file, str(self.port))
+        _log.info("listening", host=self.config.host, port=self.port)
+
+
+def server_for(app: FastAPI, settings: Settings, port_file: Path | None = None) -> Server:
+    """A server for the application. Raises RemoteNotAllowed."""
+    if not settings.allow_remote and not _is_loopback(settings.host):
+        raise RemoteNotAllowed(
+            f"{settings.host} can be reached from other machines. Listen on 127.0.0.1, "
+            "or set MAMBASCOPE_ALLOW_REMOTE=true if whoever reaches it may use it."
+        )
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=_Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    return Server(config, port_file)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that a reader sees nothing of it or all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
