@@ -1,0 +1,98 @@
+"""What a runner runs in these tests instead of the real analysis: it does as the request says.
+
+`metadata.do` names the behaviour. With `metadata.until`, attempts from that number on just
+succeed.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+
+from jobs import Attempt, Jobs
+from schemas.job import Shows
+from schemas.names import RESULT_FILE, ArtifactKind
+from schemas.problem import ProblemError, ProblemType
+from schemas.settings import Settings
+
+
+@dataclass
+class Memory:
+    held: list[str] = field(default_factory=list)
+
+    def names(self) -> list[str]:
+        return self.held
+
+
+@dataclass
+class Runtime:
+    settings: Settings
+    jobs: Jobs
+    models: Memory = field(default_factory=Memory)
+
+
+def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
+    return Runtime(settings, jobs)
+
+
+def run(runtime: Runtime, attempt: Attempt) -> None:
+    asked = attempt.request.metadata
+    if attempt.number >= int(asked.get("until", "1000")):
+        return succeed(runtime, attempt)
+    return BEHAVIOURS[asked.get("do", "succeed")](runtime, attempt)
+
+
+def succeed(runtime: Runtime, attempt: Attempt) -> None:
+    print("a stray line that must not reach the supervisor's socket", flush=True)
+    runtime.models.held = list(attempt.request.models)
+    told = json.dumps({"pid": os.getpid(), "attempt": attempt.number}).encode()
+    writer = runtime.jobs.artifacts.writer(attempt)
+    kind, media = ArtifactKind.RESULT, "application/json"
+    runtime.jobs.store.succeed(attempt, [writer.put(RESULT_FILE, told, kind, media, Shows())])
+
+
+def sleep(runtime: Runtime, attempt: Attempt) -> None:
+    for _ in range(6000):
+        time.sleep(0.01)
+
+
+def deaf(runtime: Runtime, attempt: Attempt) -> None:
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            continue
+
+
+def die(runtime: Runtime, attempt: Attempt) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def problem(runtime: Runtime, attempt: Attempt) -> None:
+    raise ProblemError(ProblemType.TRACE_MISMATCH, "the rebuilt output is off by 0.5")
+
+
+def bug(runtime: Runtime, attempt: Attempt) -> None:
+    raise ZeroDivisionError("secret detail")
+
+
+def leave(runtime: Runtime, attempt: Attempt) -> None:
+    sys.exit(3)
+
+
+def memory(runtime: Runtime, attempt: Attempt) -> None:
+    raise MemoryError
+
+
+BEHAVIOURS = {
+    "succeed": succeed,
+    "sleep": sleep,
+    "deaf": deaf,
+    "die": die,
+    "problem": problem,
+    "bug": bug,
+    "leave": leave,
+    "memory": memory,
+}

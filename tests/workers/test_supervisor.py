@@ -1,0 +1,160 @@
+"""A worker under fire: real processes, a real Valkey, real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from schemas.problem import ProblemType
+from tests.workers.conftest import ROOT, Site, children, gone, until
+
+HEAVY = ["torch", "transformers", "numpy", "numba", "matplotlib"]
+
+
+def test_supervisor_imports_nothing_heavy() -> None:
+    code = f"import workers.__main__, sys; print([m for m in {HEAVY} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_one_runner_serves_many_jobs_and_says_what_it_holds(site: Site) -> None:
+    worker = site.ready_worker()
+    first, second = site.submit(), site.submit()
+    assert site.ended(first).status == site.ended(second).status == "succeeded"
+    assert [site.told(first)["pid"]] == [site.told(second)["pid"]] == children(worker.pid)
+    held = [["pocket/recall-mamba"]]
+    until(lambda: [w.models for w in site.jobs.presence.alive()] == held, "the resident model")
+    assert site.jobs.queue.rq.count == 0
+    assert not list(site.jobs.redis.scan_iter(f"rq:job:{first}*")), "a ticket was left behind"
+
+
+def test_job_survives_kill_9_of_its_runner(site: Site) -> None:
+    worker = site.ready_worker()
+    job_id = site.submit(do="sleep", until="2")
+    site.running(job_id)
+    (runner,) = children(worker.pid)
+    os.kill(runner, signal.SIGKILL)
+    job = site.ended(job_id)
+    assert (job.status, job.attempts) == ("succeeded", 2)
+    assert site.told(job_id)["attempt"] == 2
+    assert children(worker.pid) == [site.told(job_id)["pid"]] != [runner]
+
+
+def test_job_that_kills_its_worker_three_times_is_lost_and_names_the_signal(site: Site) -> None:
+    worker = site.ready_worker()
+    job = site.ended(site.submit(do="die"))
+    assert (job.status, job.attempts) == ("failed", 3)
+    assert job.error is not None
+    assert job.error.type == ProblemType.WORKER_LOST.uri
+    assert "SIGKILL" in job.error.detail
+    assert site.ended(site.submit()).status == "succeeded", "the worker did not live on"
+    assert worker.poll() is None
+
+
+def test_runner_that_dies_between_jobs_costs_no_attempt(site: Site) -> None:
+    worker = site.ready_worker()
+    (runner,) = children(worker.pid)
+    os.kill(runner, signal.SIGKILL)
+    job = site.ended(site.submit())
+    assert (job.status, job.attempts) == ("succeeded", 1)
+
+
+def test_job_survives_kill_9_of_its_supervisor(site: Site) -> None:
+    worker = site.ready_worker()
+    job_id = site.submit(do="sleep", until="2")
+    site.running(job_id)
+    (runner,) = children(worker.pid)
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: gone(runner), "the end of the runner")
+    site.worker()
+    job = site.ended(job_id)
+    assert (job.status, job.attempts) == ("succeeded", 2)
+
+
+def test_time_limit_stops_a_job_without_hurting_its_runner(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"job_time_limit": 1, "kill_grace": 30})
+    worker = site.ready_worker()
+    runner = children(worker.pid)
+    job = site.ended(site.submit(do="sleep"))
+    assert job.error is not None
+    assert (job.error.type, job.attempts) == (ProblemType.TIME_LIMIT.uri, 1)
+    assert site.ended(site.submit()).status == "succeeded"
+    assert children(worker.pid) == runner
+
+
+def test_job_deaf_to_its_time_limit_is_killed_and_not_retried(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"job_time_limit": 1})
+    worker = site.ready_worker()
+    runner = children(worker.pid)
+    job = site.ended(site.submit(do="deaf"))
+    assert job.error is not None
+    assert (job.error.type, job.attempts) == (ProblemType.TIME_LIMIT.uri, 1)
+    assert site.ended(site.submit()).status == "succeeded"
+    assert children(worker.pid) != runner
+
+
+def test_job_taken_away_is_dropped_by_its_runner(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"kill_grace": 30})
+    worker = site.ready_worker()
+    runner = children(worker.pid)
+    job_id = site.submit(do="sleep", until="2")
+    site.running(job_id)
+    site.jobs.store.give_up(job_id, None, "the test wants it")
+    site.jobs.queue.submit(job_id)
+    assert site.ended(job_id).attempts == 2
+    assert children(worker.pid) == runner
+
+
+def test_stop_gives_the_running_job_back_and_leaves_no_process(site: Site) -> None:
+    worker = site.ready_worker()
+    job_id = site.submit(do="sleep", until="2")
+    site.running(job_id)
+    (runner,) = children(worker.pid)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert gone(runner)
+    assert site.job(job_id).status == "queued"
+    assert site.jobs.presence.alive() == []
+    site.worker()
+    assert site.ended(job_id).status == "succeeded"
+
+
+def test_stop_of_an_idle_worker_is_clean(site: Site) -> None:
+    worker = site.ready_worker()
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(30) == 0
+
+
+def test_ticket_for_any_other_function_is_refused(site: Site, tmp_path: Path) -> None:
+    trap = tmp_path / "executed"
+    queue = Queue(site.jobs.queue.name, connection=site.jobs.redis, serializer=JSONSerializer)
+    queue.enqueue("os.mkdir", str(trap))
+    site.worker()
+    assert site.ended(site.submit()).status == "succeeded"
+    assert not trap.exists()
+    assert "os.mkdir" in site.logs()
+    assert queue.count == 0
+    assert queue.intermediate_queue.get_job_ids() == []
+
+
+def test_second_ticket_for_a_job_changes_nothing(site: Site) -> None:
+    job_id = site.submit()
+    site.jobs.queue.submit(job_id)
+    site.worker()
+    site.ended(job_id)
+    until(lambda: site.jobs.queue.rq.count == 0, "an empty queue")
+    assert site.ended(site.submit()).status == "succeeded"
+    assert site.job(job_id).attempts == 1
+    assert '"error"' not in site.logs()
+
+
+def test_worker_whose_runner_cannot_start_says_so_and_ends(site: Site) -> None:
+    worker = site.worker("tests.workers.no_such_entry")
+    assert worker.wait(30) == 1
+    assert "the runner did not start" in site.logs()

@@ -1,0 +1,25 @@
+"""`python -m workers`: one worker, that is a supervisor and its runner."""
+
+import sys
+
+from jobs import open_jobs
+from jobs.reaper import Reaper, ReaperThread
+from schemas.settings import Settings
+from workers import logs
+from workers.supervisor import ENTRY, Supervisor
+
+
+def serve(settings: Settings, entry: str = ENTRY) -> int:
+    """Work until told to stop; the process's exit code. Call it from the main thread."""
+    logs.configure(settings.log_level)
+    jobs = open_jobs(settings)
+    reaper = ReaperThread(Reaper(jobs.store, jobs.queue, jobs.artifacts), settings)
+    reaper.start()
+    try:
+        return 0 if Supervisor(settings, jobs, entry).serve() else 1
+    finally:
+        reaper.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(serve(Settings()))

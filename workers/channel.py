@@ -1,0 +1,69 @@
+"""What supervisor and runner say to each other, and over what."""
+
+import json
+import select
+import socket
+from typing import Any
+
+from jobs import Attempt
+from schemas.request import JobRequest
+
+_CHUNK = 65536
+
+Message = dict[str, Any]
+
+
+class Channel:
+    """JSON messages, one a line, over a stream socket."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._received = bytearray()
+
+    def send(self, message: Message) -> None:
+        """Send one message. Raises OSError when nobody listens any more."""
+        self._stream.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self, timeout: float | None = None, wake: int | None = None) -> Message | None:
+        """The next message, or None after `timeout` seconds or once `wake` is readable.
+
+        Raises EOFError when the other end is gone.
+        """
+        watched: list[socket.socket | int] = [self._stream]
+        if wake is not None:
+            watched.append(wake)
+        while b"\n" not in self._received:
+            readable, _, _ = select.select(watched, [], [], timeout)
+            if self._stream not in readable:
+                return None
+            try:
+                chunk = self._stream.recv(_CHUNK)
+            except ConnectionResetError:
+                chunk = b""
+            if not chunk:
+                raise EOFError("the other end of the channel is gone")
+            self._received += chunk
+        line, _, rest = bytes(self._received).partition(b"\n")
+        self._received = bytearray(rest)
+        message: Message = json.loads(line)
+        return message
+
+    def close(self) -> None:
+        """Close this end."""
+        self._stream.close()
+
+
+def attempt_message(attempt: Attempt) -> Message:
+    """An attempt as the supervisor sends it."""
+    return {
+        "job_id": attempt.job_id,
+        "token": attempt.token,
+        "number": attempt.number,
+        "request": attempt.request.model_dump(mode="json"),
+    }
+
+
+def attempt_from(message: Message) -> Attempt:
+    """The attempt in a message of the supervisor."""
+    request = JobRequest.model_validate(message["request"])
+    return Attempt(message["job_id"], message["token"], message["number"], request)

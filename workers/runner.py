@@ -1,0 +1,225 @@
+"""The runner: a long-lived child of the supervisor that holds the device and the models.
+
+It takes one attempt after another from its supervisor's socket and runs it inside the job
+boundary, where every failure becomes a problem in the job's record. Heavy libraries are imported
+through `--entry`, once, before it says `ready`. Its messages:
+
+| message | meaning |
+|---|---|
+| `ready` | the entry is imported and its runtime open; attempts are welcome |
+| `done` | the attempt is over and its record written, or it was not this worker's any more |
+| `unwritten` | the attempt is over, but the store did not take the outcome: `cause` says why |
+
+`done` and `unwritten` carry `models`, the names of the models in memory.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import structlog
+from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import TimeoutError as StoreTimeoutError
+
+from jobs import Attempt, Jobs, StaleAttempt, open_jobs
+from schemas.problem import Problem, ProblemError, ProblemType
+from schemas.settings import Settings
+from workers import logs
+from workers.channel import Channel, Message, attempt_from
+from workers.interrupts import Interrupts, TimeLimitReached, Withdrawn, time_limit_problem
+from workers.processes import die_with_parent
+
+POISONED = 70
+"""Exit code of a runner whose device no longer answers; its supervisor starts another."""
+
+log = structlog.get_logger("workers.runner")
+
+
+class Resident(Protocol):
+    """What is in memory."""
+
+    def names(self) -> list[str]:
+        """Names of the models held."""
+        ...
+
+
+class Runtime(Protocol):
+    """What an entry keeps open between jobs."""
+
+    @property
+    def models(self) -> Resident:
+        """The models held."""
+        ...
+
+
+class Entry(Protocol):
+    """The module that does the work: `workers.run`, but for the tests of this file."""
+
+    def open_runtime(self, settings: Settings, jobs: Jobs) -> Runtime:
+        """Open, once, all that jobs share."""
+        ...
+
+    def run(self, runtime: Runtime, attempt: Attempt) -> None:
+        """Run one attempt up to its record's end, or raise."""
+        ...
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One runner at work."""
+
+    settings: Settings
+    jobs: Jobs
+    entry: Entry
+    runtime: Runtime
+    interrupts: Interrupts
+
+    def serve(self, channel: Channel) -> None:
+        """Run attempts until the supervisor is gone."""
+        channel.send({"event": "ready", **self._models()})
+        while True:
+            try:
+                message = channel.receive()
+            except EOFError:
+                return
+            if message is not None:
+                attempt = attempt_from(message)
+                with structlog.contextvars.bound_contextvars(
+                    job=attempt.job_id, attempt=attempt.number
+                ):
+                    outcome = self.execute(attempt)
+                channel.send({**outcome, **self._models()})
+                if device_is_poisoned():
+                    log.error("the device no longer answers; the runner ends")
+                    sys.exit(POISONED)
+
+    def execute(self, attempt: Attempt) -> Message:
+        """Run one attempt inside the job boundary; the message that tells the supervisor."""
+        try:
+            problem = self._run(attempt)
+            if problem is not None:
+                self.jobs.store.fail(attempt, problem)
+        except StaleAttempt:
+            log.warning("attempt dropped: the job is not this worker's any more")
+        except (StoreConnectionError, StoreTimeoutError) as error:
+            log.error("the store did not take the outcome", error=str(error))
+            return {"event": "unwritten", "cause": f"the store did not answer ({error})"}
+        return {"event": "done"}
+
+    def _run(self, attempt: Attempt) -> Problem | None:
+        """The problem the attempt ended with, or None when its entry wrote the outcome."""
+        try:
+            with self.interrupts.limit(self.settings.job_time_limit):
+                self.entry.run(self.runtime, attempt)
+            return None
+        except (StaleAttempt, StoreConnectionError, StoreTimeoutError):
+            raise
+        except Withdrawn as withdrawn:
+            raise StaleAttempt(attempt.job_id, attempt.number) from withdrawn
+        except BaseException as error:  # The job boundary: a job's failure never ends the runner.
+            self.interrupts.disarm()
+            return self._problem_of(error)
+
+    def _problem_of(self, error: BaseException) -> Problem:
+        if isinstance(error, ProblemError):
+            log.info("job failed", problem=error.kind.slug, detail=str(error))
+            return error.problem
+        if isinstance(error, TimeLimitReached):
+            log.warning("job stopped at its time limit")
+            return time_limit_problem(self.settings)
+        log.error("job failed unexpectedly", exc_info=error)
+        if is_out_of_memory(error):
+            free_device_memory()
+            return Problem.of(
+                ProblemType.OUT_OF_MEMORY,
+                "The job needs more memory than this worker has: send fewer or shorter texts, "
+                "fewer layers, or `contribution_rows` set to `target`.",
+            )
+        return Problem.of(
+            ProblemType.INTERNAL,
+            f"The job ended in an unexpected {type(error).__name__}. The worker's log has the "
+            "traceback under this job's id; please report it.",
+        )
+
+    def _models(self) -> Message:
+        return {"models": self.runtime.models.names()}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host or the device ran out of memory."""
+    torch = _torch()
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    # torch's CPU allocator has no exception type of its own.
+    failed_on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return failed_on_cpu or isinstance(error, MemoryError)
+
+
+def free_device_memory() -> None:
+    """Give back what the failed job left in the device's cache."""
+    torch = _torch()
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def device_is_poisoned() -> bool:
+    """Whether a CUDA error has made this process's context unusable: every call then fails."""
+    torch = _torch()
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _torch() -> Any:
+    """Torch if the entry brought it along; this module itself works without."""
+    return sys.modules.get("torch")
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Thread counts and caches, before the libraries that read them are loaded."""
+    if settings.threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ[name] = str(settings.threads)
+    # Idle OpenMP threads would otherwise spin on cores that another worker or numba needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    kernels = Path(__file__).parent / "kernels"
+    if not os.access(kernels, os.W_OK):
+        cache = settings.data_dir.absolute() / "numba"
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache))
+
+
+def main() -> None:
+    """Entry point of `python -m workers.runner`, which only a supervisor calls."""
+    parser = argparse.ArgumentParser(prog="workers.runner")
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--entry", required=True)
+    arguments = parser.parse_args()
+
+    die_with_parent(arguments.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_inheritable(arguments.channel, False)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    settings = Settings()
+    logs.configure(settings.log_level)
+    prepare_environment(settings)
+    interrupts = Interrupts()
+    jobs = open_jobs(settings)
+    entry = cast(Entry, importlib.import_module(arguments.entry))
+    runner = Runner(settings, jobs, entry, entry.open_runtime(settings, jobs), interrupts)
+    runner.serve(Channel(socket.socket(fileno=arguments.channel)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,323 @@
+"""The supervisor: an RQ worker whose work horse lives on from job to job.
+
+It takes tickets from the queue, takes the job in the record (`JobStore.start`), sends the attempt
+to the runner and watches it: the lease is renewed while the runner lives, a runner that dies or
+outstays its time is reaped and replaced, and the job goes back to the queue at once. It never
+imports what the runner needs to compute, so it starts at once, stays small and cannot be taken
+down by a job.
+
+RQ is transport only. Its callbacks, results and webhooks are never used: a ticket is deleted
+once its attempt is over, whatever the outcome, which stands in the record.
+"""
+
+import os
+import secrets
+import socket
+import time
+from contextlib import suppress
+from enum import Enum, auto
+from types import FrameType
+from typing import Any
+
+import structlog
+from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import TimeoutError as StoreTimeoutError
+from rq import Queue, Worker
+from rq.exceptions import DeserializationError, StopRequested
+from rq.executions import Execution
+from rq.job import Job as Ticket
+from rq.serializers import JSONSerializer
+from rq.timeouts import HorseMonitorTimeoutException
+from rq.worker import WorkerStatus
+
+from jobs import Attempt, Jobs, StaleAttempt
+from jobs.connect import connect
+from jobs.queue import FUNCTION
+from schemas.names import Status
+from schemas.settings import Settings
+from workers.announcer import Announcer
+from workers.channel import Message, attempt_message
+from workers.interrupts import time_limit_problem
+from workers.processes import RunnerProcess, describe_end
+
+ENTRY = "workers.run"
+WORKER_TTL = 30
+RUNNER_START_LIMIT = 300.0
+"""Seconds a runner may take to import its libraries."""
+
+# Above the dequeue timeout that RQ derives from WORKER_TTL, with room for a slow network.
+_RQ_SOCKET_TIMEOUT = WORKER_TTL + 10.0
+
+log = structlog.get_logger("workers.supervisor")
+
+
+class Ending(Enum):
+    """How the watch over an attempt ended."""
+
+    REPORTED = auto()
+    UNWRITTEN = auto()
+    DIED = auto()
+    OVERDUE = auto()
+    WITHDRAWN = auto()
+    STOPPED = auto()
+
+
+class Supervisor(Worker):
+    """Runs the tickets of one queue in a persistent runner.
+
+    A stop (SIGTERM, SIGINT) does not wait for the running job, which may take half an hour: the
+    runner is killed, the job goes back to the queue and the supervisor leaves within seconds.
+    """
+
+    max_connection_wait_time = 5.0
+
+    def __init__(self, settings: Settings, jobs: Jobs, entry: str = ENTRY) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._entry = entry
+        self._runner: RunnerProcess | None = None
+        self._attempt: Attempt | None = None
+        self._report: Message = {}
+        self._status = 0
+        self._kill_at = 0.0
+        self._dequeueing = False
+        self._failed = False
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        super().__init__(
+            [jobs.queue.name],
+            # A name that comes back after a kill -9 would be refused by RQ as still alive.
+            name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            connection=connect(settings, socket_timeout=_RQ_SOCKET_TIMEOUT),
+            serializer=JSONSerializer,
+            worker_ttl=WORKER_TTL,
+            job_monitoring_interval=max(1, settings.lease_seconds // 3),
+            log_job_description=False,
+        )
+
+    def serve(self) -> bool:
+        """Work until told to stop; whether the end was asked for.
+
+        The store may be away for a while: the queue is asked again until it answers.
+        """
+        announcer = Announcer(self._jobs.presence, self.name, lambda: self._runner)
+        announcer.start()
+        try:
+            self.work(logging_level="WARNING")
+        except (StoreConnectionError, StoreTimeoutError) as error:
+            log.error("the store does not answer; the worker ends", error=str(error))
+            return False
+        finally:
+            self._end_runner()
+            announcer.stop()
+        return self._stop_requested and not self._failed
+
+    # Between jobs
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Whether there is no live runner. What RQ would tidy up, the reaper does."""
+        return self._runner is None or self._runner.dead
+
+    def run_maintenance_tasks(self) -> None:
+        """See to it that a runner is ready."""
+        self._keep_runner()
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Ticket, Queue] | None:
+        """Wait for a ticket; only here may a stop interrupt whatever is going on."""
+        self._dequeueing = True
+        try:
+            if self._stop_requested:
+                raise StopRequested
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+        finally:
+            self._dequeueing = False
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Leave: at once when idle, else as soon as the job is back in the queue."""
+        self._stop_requested = True
+        os.write(self._wake, b"x")
+        if self._dequeueing:
+            raise StopRequested
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        self._end_runner()
+        super().teardown()  # type: ignore[no-untyped-call]
+
+    def _keep_runner(self) -> None:
+        if self._runner is not None:
+            if not self._runner.dead:
+                return
+            status, _ = self._runner.reap()
+            log.warning("the runner ended between jobs", cause=describe_end(status))
+        self._runner = RunnerProcess.start(self._entry)
+        log.info("runner started", runner=self._runner.pid)
+        if self._runner.await_ready(RUNNER_START_LIMIT, self._woken):
+            log.info("ready", worker=self.name, queue=self._jobs.queue.name)
+            return
+        status, _ = self._runner.reap()
+        self._runner = None
+        if not self._stop_requested:
+            log.error("the runner did not start", cause=describe_end(status))
+            self._failed = True
+        raise StopRequested
+
+    def _end_runner(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.reap()
+
+    # One job
+
+    def execute_job(self, job: Ticket, queue: Queue) -> None:
+        """Take the job a ticket names, have it run, and settle how it ended."""
+        self._keep_runner()
+        attempt = self._take(job)
+        if attempt is None:
+            self._drop_ticket(job, queue)
+            return
+        self._attempt = attempt
+        self._kill_at = time.monotonic() + self._settings.job_time_limit + self._settings.kill_grace
+        execution = self.prepare_execution(job)
+        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        started = time.monotonic()
+        log.info("job started", job=attempt.job_id, attempt=attempt.number)
+        try:
+            self.fork_work_horse(job, queue)
+            ending = self._watch(job, execution)
+            self._finish_ticket(job, execution)
+            self._settle(attempt, ending)
+        finally:
+            self._attempt = None
+            self._horse_pid = 0
+        seconds = round(time.monotonic() - started, 3)
+        log.info("job over", job=attempt.job_id, ending=ending.name.lower(), seconds=seconds)
+        self.set_state(WorkerStatus.IDLE)
+
+    def fork_work_horse(self, job: Ticket, queue: Queue) -> None:
+        """Send the attempt to the runner; one that is already dead is noticed by the watch."""
+        runner, attempt = self._at_work()
+        self._horse_pid = runner.pid
+        try:
+            runner.channel.send(attempt_message(attempt))
+        except OSError as error:
+            log.warning("the runner does not listen", error=str(error))
+
+    def wait_for_horse(self) -> tuple[int, int, Any]:
+        """The runner's pid and 0 when it reported, or its true wait status when it died.
+
+        Raises HorseMonitorTimeoutException after `job_monitoring_interval` without either.
+        """
+        runner, _ = self._at_work()
+        left = max(0.0, self._kill_at - time.monotonic())
+        try:
+            message = runner.channel.receive(min(left, self.job_monitoring_interval), self._woken)
+        except EOFError:
+            status, usage = runner.reap()
+            return runner.pid, status, usage
+        if message is None:
+            raise HorseMonitorTimeoutException
+        self._report = message
+        runner.models = message["models"]
+        return runner.pid, 0, None
+
+    def maintain_heartbeats(self, job: Ticket, execution: Execution) -> None:
+        """Renew the lease and RQ's heartbeats. Raises StaleAttempt once the job was taken away."""
+        _, attempt = self._at_work()
+        try:
+            self._jobs.store.renew(attempt)
+            super().maintain_heartbeats(job, execution)
+        except (StoreConnectionError, StoreTimeoutError) as error:
+            log.warning("lease not renewed", job=attempt.job_id, error=str(error))
+
+    def _take(self, ticket: Ticket) -> Attempt | None:
+        """The attempt a ticket allows; None when it is void or the job needs no run."""
+        try:
+            function, arguments = ticket.func_name, ticket.args
+        except DeserializationError:
+            function, arguments = None, ()
+        match arguments:
+            case [str(job_id)] if function == FUNCTION:
+                return self._jobs.store.start(job_id, self.name)
+        log.error("ticket refused: it names another function", ticket=ticket.id, function=function)
+        return None
+
+    def _watch(self, job: Ticket, execution: Execution) -> Ending:
+        """Wait until the attempt is over, one way or another, keeping its lease meanwhile."""
+        runner, _ = self._at_work()
+        withdrawn = False
+        while True:
+            try:
+                _, self._status, _ = self.wait_for_horse()
+            except HorseMonitorTimeoutException:
+                pass
+            else:
+                return self._ending(withdrawn)
+            if self._stop_requested:
+                runner.reap()
+                return Ending.STOPPED
+            if time.monotonic() >= self._kill_at:
+                runner.reap()
+                return Ending.WITHDRAWN if withdrawn else Ending.OVERDUE
+            if not withdrawn:
+                withdrawn = self._taken_away(job, execution)
+
+    def _taken_away(self, job: Ticket, execution: Execution) -> bool:
+        """Renew the lease; if it is lost, ask the runner to drop the job, soon by force."""
+        runner, attempt = self._at_work()
+        try:
+            self.maintain_heartbeats(job, execution)
+        except StaleAttempt:
+            log.warning("the job was taken away", job=attempt.job_id, attempt=attempt.number)
+            runner.withdraw()
+            self._kill_at = min(self._kill_at, time.monotonic() + self._settings.kill_grace)
+            return True
+        return False
+
+    def _ending(self, withdrawn: bool) -> Ending:
+        """What a report, or the death of the runner, means."""
+        if self._status == 0 and self._report["event"] == "unwritten":
+            return Ending.UNWRITTEN
+        if self._status == 0:
+            return Ending.REPORTED
+        if withdrawn:
+            return Ending.WITHDRAWN
+        past_limit = time.monotonic() >= self._kill_at - self._settings.kill_grace
+        return Ending.OVERDUE if past_limit else Ending.DIED
+
+    def _settle(self, attempt: Attempt, ending: Ending) -> None:
+        """Bring the record in line with how the attempt ended."""
+        match ending:
+            case Ending.DIED:
+                self._give_back(attempt, f"the runner ended with {describe_end(self._status)}")
+            case Ending.UNWRITTEN:
+                self._give_back(attempt, self._report["cause"])
+            case Ending.STOPPED:
+                self._give_back(attempt, "the worker was stopped")
+            case Ending.OVERDUE:
+                with suppress(StaleAttempt):
+                    self._jobs.store.fail(attempt, time_limit_problem(self._settings))
+
+    def _give_back(self, attempt: Attempt, cause: str) -> None:
+        status = self._jobs.store.give_up(attempt.job_id, attempt.token, cause)
+        log.warning("attempt given up", job=attempt.job_id, cause=cause, status=status)
+        if status is Status.QUEUED:
+            self._jobs.queue.submit(attempt.job_id, first=True)
+
+    def _drop_ticket(self, ticket: Ticket, queue: Queue) -> None:
+        queue.intermediate_queue.remove(ticket.id)
+        ticket.delete()
+
+    def _finish_ticket(self, ticket: Ticket, execution: Execution) -> None:
+        with self.connection.pipeline() as pipeline:
+            self.cleanup_execution(ticket, pipeline, execution)
+            pipeline.execute()
+        ticket.delete()
+
+    def _at_work(self) -> tuple[RunnerProcess, Attempt]:
+        if self._runner is None or self._attempt is None:
+            raise RuntimeError("no attempt is running")
+        return self._runner, self._attempt
