@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import obstore
@@ -56,9 +57,11 @@ class ArtifactStore:
         return (bytes(piece) for piece in found.stream())
 
     def discard(self, job_id: str, token: str) -> None:
-        """Remove what a dead attempt wrote; nothing there is fine."""
+        """Remove what a dead attempt wrote; nothing there is fine. Raises OSError."""
         if is_job_id(job_id) and is_token(token):
-            shutil.rmtree(self._root / job_id / token, ignore_errors=True)
+            # Whoever removes the same files at the same moment finishes the work.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self._root / job_id / token)
 
 
 class ArtifactWriter:
@@ -68,6 +71,7 @@ class ArtifactWriter:
         self._store = store
         self._root = root
         self._path = f"{attempt.job_id}/{attempt.token}"
+        self._folder_is_durable = False
 
     def put(
         self, name: str, data: bytes, kind: ArtifactKind, media_type: str, shows: Shows
@@ -96,12 +100,21 @@ class ArtifactWriter:
 
     def _make_durable(self, name: str) -> None:
         folder = self._root / self._path
-        for path in (folder / name, folder, folder.parent, self._root):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        _sync(folder / name)
+        _sync(folder)
+        if not self._folder_is_durable:
+            for above in (folder.parent, self._root, self._root.parent):
+                _sync(above)
+            self._folder_is_durable = True
+
+
+def _sync(path: Path) -> None:
+    """Put a file's bytes, or a directory's entries, on stable storage (fsync(2))."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_artifact_name(name: str) -> bool:

@@ -1,12 +1,14 @@
 """RQ as transport: it carries a job's id to a worker and knows nothing else about it."""
 
 import secrets
+from collections.abc import Container
 from typing import Final
 
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue
 from rq.job import Job as RqJob
+from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
 
 from schemas.settings import Settings
@@ -53,3 +55,25 @@ class JobQueue:
             serializer=JSONSerializer,
         )
         self.rq.enqueue_job(ticket, pipeline=pipe, at_front=first)
+
+    def waiting(self) -> set[str]:
+        """Ids of the jobs that have a ticket no worker has taken yet."""
+        return {_job_of(ticket) for ticket in self.rq.get_job_ids()}
+
+    def tidy(self, queued: Container[str]) -> None:
+        """Clear what dead workers left in RQ, given the jobs that are still queued.
+
+        A ticket that was taken stays in RQ's intermediate list until its job starts. Those of jobs
+        that are not queued any more go; their RQ job then expires by itself, after any worker that
+        might still hold it. Executions without a heartbeat end as RQ ends them.
+        """
+        taken = self.rq.intermediate_queue
+        for ticket in taken.get_job_ids():
+            if _job_of(ticket) not in queued:
+                self._redis.expire(RqJob.key_for(ticket), self._time_limit + FAILURE_TTL)
+                taken.remove(ticket)
+        clean_registries(self.rq)
+
+
+def _job_of(ticket: str) -> str:
+    return ticket.partition("-")[0]

@@ -172,9 +172,14 @@ class JobStore:
         return None if status is None else Status(text(status))
 
     def lost(self) -> Iterator[tuple[str, str]]:
-        """Running jobs whose lease has run out, as (job id, fencing token)."""
-        now = self.server_ms()
-        for member in self._redis.zrangebyscore(self._keys.running, "-inf", now):
+        """Running jobs whose lease has run out, as (job id, fencing token).
+
+        None while the server has been up for less than a lease: while it was down no worker could
+        prolong its own, so silence says nothing yet.
+        """
+        if self._redis.info("server")["uptime_in_seconds"] * 1000 < self._lease_ms:
+            return
+        for member in self._redis.zrangebyscore(self._keys.running, "-inf", self._server_ms()):
             job_id = text(member)
             status, token = _hmget(self._redis, self._keys.record(job_id), "status", "token")
             if status == Status.RUNNING:
@@ -184,9 +189,26 @@ class JobStore:
         """Ids of all queued jobs, next first."""
         return [text(member) for member in self._redis.zrange(self._keys.queued, 0, -1)]
 
+    def unsent(self, without_ticket: set[str]) -> list[str]:
+        """Which of these queued jobs to send to the workers again.
+
+        Those that were without a ticket for a whole lease: a worker that has just taken a ticket
+        has not started its job yet. Of several callers one gets each job.
+        """
+        missing, now = self._keys.missing, self._server_ms()
+        known = {text(member) for member in self._redis.zrange(missing, 0, -1)}
+        if found := known - without_ticket:
+            self._redis.zrem(missing, *found)
+        if not without_ticket:
+            return []
+        self._redis.zadd(missing, dict.fromkeys(without_ticket, now), nx=True)
+        overdue = self._redis.zrangebyscore(missing, "-inf", now - self._lease_ms)
+        claimed = (text(member) for member in overdue)
+        return [job_id for job_id in claimed if self._redis.zrem(missing, job_id)]
+
     def dead_attempts(self) -> Iterator[tuple[str, str]]:
         """Attempts that can write no more and whose bytes no one will ever read, as (id, token)."""
-        due = self._redis.zrangebyscore(self._keys.garbage, "-inf", self.server_ms())
+        due = self._redis.zrangebyscore(self._keys.garbage, "-inf", self._server_ms())
         for member in due:
             job_id, _, token = text(member).partition("/")
             yield job_id, token
@@ -195,8 +217,7 @@ class JobStore:
         """Say that the bytes of a dead attempt are gone."""
         self._redis.zrem(self._keys.garbage, f"{job_id}/{token}")
 
-    def server_ms(self) -> int:
-        """The server's clock in milliseconds."""
+    def _server_ms(self) -> int:
         seconds, micros = self._redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -221,7 +242,7 @@ class JobStore:
             keys.garbage,
             keys.sequence,
         )
-        return (commands or self._redis).eval(
+        return (self._redis if commands is None else commands).eval(
             SCRIPT, len(touched), *touched, operation, job_id, token, *values
         )
 

@@ -11,7 +11,7 @@ ARGV: operation, job id, fencing token, then what the operation needs:
 
 | operation | needs | from | to | answers |
 |---|---|---|---|---|
-| create | request | nothing | queued | `ok`, or `taken` |
+| create | request | nothing | queued | `ok` |
 | start | worker, lease ms | queued | running | {attempts, request}, or nil |
 | renew | lease ms | running | running | `ok`, or `stale` |
 | progress | lease ms, fraction, stage, detail | running | running | `ok`, or `stale` |
@@ -23,17 +23,7 @@ The civil date in `iso` follows H. Hinnant, "chrono-Compatible Low-Level Date Al
 civil_from_days, which is exact for every day of the Gregorian calendar.
 """
 
-SCRIPT = """
-local record, events, queued, running, garbage, sequence = unpack(KEYS)
-local operation, id, token = ARGV[1], ARGV[2], ARGV[3]
-
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-
-local function integer(number)
-  return string.format('%.0f', number)
-end
-
+ISO = """
 local function iso(ms)
   local days = math.floor(ms / 86400000)
   local rest = ms - days * 86400000
@@ -50,6 +40,20 @@ local function iso(ms)
   local seconds = math.floor(rest / 1000)
   return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
     math.floor(seconds / 3600), math.floor(seconds / 60) % 60, seconds % 60, rest % 1000)
+end
+"""
+
+SCRIPT = (
+    ISO
+    + """
+local record, events, queued, running, garbage, sequence = unpack(KEYS)
+local operation, id, token = ARGV[1], ARGV[2], ARGV[3]
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function integer(number)
+  return string.format('%.0f', number)
 end
 
 local function write(...)
@@ -73,7 +77,7 @@ local holder = redis.call('HGET', record, 'token')
 
 if operation == 'create' then
   if status then
-    return redis.call('HGET', record, 'request') == ARGV[4] and 'ok' or 'taken'
+    return 'ok'
   end
   local place = redis.call('INCR', sequence)
   write('status', 'queued', 'request', ARGV[4], 'created_at', iso(now), 'sequence', place,
@@ -145,3 +149,4 @@ else
 end
 return 'ok'
 """
+)

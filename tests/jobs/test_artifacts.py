@@ -1,0 +1,126 @@
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs import Attempt, artifacts
+from jobs.artifacts import ArtifactNotFound, is_artifact_name
+from jobs.identity import JobIds, new_token
+from schemas.job import Shows
+from schemas.names import ArtifactKind, Method
+from tests.jobs.support import REQUEST
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "../result.json",
+    "a/b",
+    "/etc/passwd",
+    "a\\b",
+    "..\\x",
+    ".hidden",
+    "a\x00b",
+    "a\n",
+    "a b",
+    "%2e%2e",
+    "ü.png",
+    "a#1",
+    "x" * 300,
+]
+
+
+@pytest.fixture
+def attempt():
+    return Attempt(JobIds().next(), new_token(), 1, REQUEST)
+
+
+def put(jobs, attempt, name, data=b"bytes"):
+    return jobs.artifacts.writer(attempt).put(
+        name, data, ArtifactKind.FIGURE, "image/png", Shows(layer=3, method=Method.ROLLOUT)
+    )
+
+
+def test_bytes_come_back(jobs, attempt):
+    data = bytes(range(256)) * 1000
+    artifact = put(jobs, attempt, "pocket_recall-mamba--text0--tokens_layer3.png", data)
+    assert artifact.size == len(data)
+    assert artifact.sha256 == hashlib.sha256(data).hexdigest()
+    assert artifact.shows == Shows(layer=3, method=Method.ROLLOUT)
+    assert (artifact.kind, artifact.media_type) == (ArtifactKind.FIGURE, "image/png")
+    assert jobs.artifacts.read(attempt.job_id, attempt.token, artifact.name) == data
+    assert b"".join(jobs.artifacts.stream(attempt.job_id, attempt.token, artifact.name)) == data
+
+
+def test_large_and_empty_files(jobs, attempt):
+    data = b"0123456789abcdef" * (3 * 2**20 // 16 * 4 + 1)
+    put(jobs, attempt, "large", data)
+    put(jobs, attempt, "empty", b"")
+    pieces = list(jobs.artifacts.stream(attempt.job_id, attempt.token, "large"))
+    assert len(pieces) > 1
+    assert b"".join(pieces) == data
+    assert jobs.artifacts.read(attempt.job_id, attempt.token, "empty") == b""
+
+
+def test_bytes_are_on_stable_storage_before_put_returns(jobs, attempt, settings, monkeypatch):
+    synced = []
+    fsync = os.fsync
+
+    def watched(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(artifacts.os, "fsync", watched)
+    put(jobs, attempt, "a.png")
+    root = str((settings.data_dir / "artifacts").resolve())
+    folder = f"{root}/{attempt.job_id}/{attempt.token}"
+    assert synced[:2] == [f"{folder}/a.png", folder]
+    assert {f"{root}/{attempt.job_id}", root, str(settings.data_dir.resolve())} <= set(synced)
+
+
+def test_a_name_is_written_once(jobs, attempt):
+    put(jobs, attempt, "a.png", b"first")
+    with pytest.raises(ValueError, match="already written"):
+        put(jobs, attempt, "a.png", b"second")
+    assert jobs.artifacts.read(attempt.job_id, attempt.token, "a.png") == b"first"
+
+
+def test_attempts_do_not_share_files(jobs, attempt):
+    other = Attempt(attempt.job_id, new_token(), 2, REQUEST)
+    put(jobs, attempt, "a.png", b"first")
+    put(jobs, other, "a.png", b"second")
+    jobs.artifacts.discard(attempt.job_id, attempt.token)
+    assert jobs.artifacts.read(other.job_id, other.token, "a.png") == b"second"
+    with pytest.raises(ArtifactNotFound):
+        jobs.artifacts.read(attempt.job_id, attempt.token, "a.png")
+    jobs.artifacts.discard(attempt.job_id, attempt.token)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names(jobs, attempt, settings, name):
+    assert not is_artifact_name(name)
+    put(jobs, attempt, "result.json")
+    with pytest.raises(ValueError, match="not an artifact name"):
+        put(jobs, attempt, name)
+    with pytest.raises(ArtifactNotFound):
+        jobs.artifacts.stream(attempt.job_id, attempt.token, name)
+    written = [path for path in settings.data_dir.rglob("*") if path.is_file()]
+    assert [path.name for path in written] == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    ("job_id", "token"), [("..", "ab" * 12), ("", ""), ("*", "*"), (JobIds().next(), "..")]
+)
+def test_hostile_places(jobs, settings, job_id, token):
+    kept = settings.data_dir / "artifacts" / "keep"
+    kept.write_text("me")
+    with pytest.raises(ArtifactNotFound):
+        jobs.artifacts.read(job_id, token, "keep")
+    jobs.artifacts.discard(job_id, token)
+    assert kept.exists()
+
+
+def test_an_artifact_that_is_not_there(jobs, attempt):
+    with pytest.raises(ArtifactNotFound, match="no artifact"):
+        jobs.artifacts.read(attempt.job_id, attempt.token, "result.json")

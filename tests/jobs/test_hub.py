@@ -1,0 +1,31 @@
+from concurrent.futures import ThreadPoolExecutor
+
+from schemas.names import Status
+from tests.jobs.support import REQUEST
+
+
+def test_submit_returns_the_job_as_it_stands(jobs):
+    job = jobs.submit(REQUEST)
+    assert job == jobs.store.get(job.id)
+    assert job.status is Status.QUEUED
+    assert job.queue_position == 0
+    assert jobs.submit(REQUEST).queue_position == 1
+
+
+def test_submit_is_one_transaction(jobs):
+    """Record and ticket exist together or not at all: a crash between them cannot happen."""
+    jobs.submit(REQUEST)
+    jobs.redis.config_resetstat()
+    jobs.submit(REQUEST)
+    calls = {name: stat["calls"] for name, stat in jobs.redis.info("commandstats").items()}
+    assert calls["cmdstat_multi"] == calls["cmdstat_exec"] == 1
+    assert calls["cmdstat_eval"] == calls["cmdstat_rpush"] == 1
+
+
+def test_many_clients_at_once(jobs):
+    with ThreadPoolExecutor(8) as pool:
+        accepted = list(pool.map(lambda _: jobs.submit(REQUEST), range(100)))
+    ids = {job.id for job in accepted}
+    assert len(ids) == 100
+    assert set(jobs.store.queued()) == ids == jobs.queue.waiting()
+    assert sorted(jobs.store.get(one).queue_position for one in ids) == list(range(100))
