@@ -1,0 +1,136 @@
+"""What a figure says about itself: the target, the method, the quantities and their units."""
+
+# ruff: noqa: RUF001 (true multiplication and minus signs are typeset on purpose)
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.artifact_names import Subject
+from schemas.names import Method
+from schemas.result import Candidate, MethodAttention, ResultDocument, TextResult
+from workers.figures import style, words
+
+QUOTED_TOKEN_INCHES = 1.1
+
+
+@dataclass(frozen=True)
+class MethodWords:
+    """A method's title and what its quantities are. The formulas stand in docs/methods."""
+
+    title: str
+    matrix: str
+    relevance: str
+    activation: str
+    importance: str
+    signed: str = ""
+
+
+METHODS = {
+    Method.ATTENTION_WEIGHTED: MethodWords(
+        title="Hidden attention",
+        matrix="attention weight, mean over channels",
+        relevance="weight with which the target position reads each token",
+        activation="attention × input, mean over reading tokens",
+        importance="standard deviation of attention over pairs",
+    ),
+    Method.GRADIENT_GUIDED: MethodWords(
+        title="Gradient-guided attention",
+        matrix="gradient × attention, mean over channels (logits)",
+        relevance="gradient × attention, summed over all reading positions (logits)",
+        activation="gradient × mixed value, summed over tokens (logits)",
+        importance="standard deviation of gradient × attention (logits)",
+    ),
+    Method.ROLLOUT: MethodWords(
+        title="Attention rollout",
+        matrix="attention through all layers up to this one",
+        relevance="share of each token in the target position, through all layers up to this one",
+        activation="rollout × input, mean over reading tokens",
+        importance="standard deviation of the same over tokens",
+    ),
+    Method.CONTRIBUTION: MethodWords(
+        title="Contribution",
+        matrix="norm of the token's share of the mixer's output",
+        relevance="norm of each token's share of the mixer's output at the target position",
+        activation="effect on the target through the neuron (logits)",
+        importance="absolute effect on the target (logits)",
+        signed="effect of each token on the target (logits)",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The lines around a figure, and what its file says about itself."""
+
+    title: str
+    model: str
+    explains: str
+    facts: str
+    choices: str
+    job: str
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """PNG text entries."""
+        return {
+            "Title": f"{self.title} · {self.model}",
+            "Description": self.explains,
+            "Job": self.job,
+        }
+
+
+def subject(document: ResultDocument, result: TextResult) -> Subject:
+    """The result's subject for naming files, as `schemas.artifact_names` wants it."""
+    return Subject(
+        model=result.model,
+        text=result.text_index,
+        several_models=len({other.model for other in document.results}) > 1,
+        several_texts=len({other.text_index for other in document.results}) > 1,
+    )
+
+
+def caption(
+    document: ResultDocument, result: TextResult, title: str, facts: Sequence[str], choices: str
+) -> Caption:
+    """The lines around one figure; `facts` and `choices` are the two lines of its footer."""
+    return Caption(
+        title=title,
+        model=result.model,
+        explains=explains(result),
+        facts="  ·  ".join([f"text {result.text_index}", *facts]),
+        choices=choices,
+        job=f"job {words.readable(document.job_id, 2.6, style.FOOTER)}",
+    )
+
+
+def explains(result: TextResult) -> str:
+    """One line: which scalar the figure explains."""
+    target = result.target
+    what = f"logit of {_quoted(target.token.token)}"
+    chance = f"p = {words.probability(target.token.probability)}"
+    if target.contrast is not None:
+        what += f" minus logit of {_quoted(target.contrast.token)}"
+        chance += f" against {words.probability(target.contrast.probability)}"
+    after = _quoted(result.tokens[target.position].text)
+    count = len(result.tokens)
+    where = f"{count} token{'s' * (count != 1)}, read at position {target.position}"
+    return f"explains: {what} after {after}  ({chance}; {where})"
+
+
+def parameters(attention: MethodAttention) -> str:
+    """The named choices of a method, for a footer."""
+    chosen = attention.parameters
+    return (
+        f"clamp {chosen.clamp}, rows {chosen.rows}, normalisation {chosen.normalisation}, "
+        f"channels by {chosen.channel_reduction}, relevance by {chosen.token_reduction}"
+    )
+
+
+def rebuilt(error: float) -> str:
+    """The self-check of a layer, for a footer."""
+    return f"reconstruction error {words.number(error)}"
+
+
+def _quoted(token: Candidate | str) -> str:
+    text = token.token if isinstance(token, Candidate) else token
+    return f"“{words.readable(text, QUOTED_TOKEN_INCHES, style.SUBTITLE)}”"

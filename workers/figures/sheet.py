@@ -1,0 +1,122 @@
+"""The 2x2 sheet of one layer under one method."""
+
+import numpy as np
+
+from schemas.names import Method
+from schemas.result import MethodAttention, ResultDocument, TextResult
+from workers.figures import captions, panels, style
+from workers.figures.page import Page
+from workers.figures.panels import Box
+from workers.figures.scale import Scale
+
+LEFT, RIGHT = 1.05, 5.22
+NEURON_WIDTH, NEURON_HEIGHT = 2.9, 1.55
+UPPER, LOWER = 1.45, 3.92
+MATRIX_SIZE = 3.0
+HEIGHT = 8.4
+RANKED = 12
+NOTE_ROOM = 0.33
+
+
+def sheet(document: ResultDocument, result: TextResult, layer: int, method: Method) -> Page:
+    """Activation and importance of every neuron, the matrix over tokens, the top neurons.
+
+    Args:
+        document: the stored result.
+        result: one of its results, which analysed `layer` by `method`.
+        layer: the layer's index.
+        method: the method.
+
+    Raises:
+        KeyError: the result has no such layer or method.
+    """
+    analysed = result.attention_analysis[layer]
+    attention = analysed.methods[method]
+    name = captions.METHODS[method]
+    page = Page(
+        captions.caption(
+            document,
+            result,
+            f"{name.title} · layer {layer}",
+            [f"{analysed.mixer} mixer", captions.rebuilt(analysed.reconstruction_error)],
+            captions.parameters(attention),
+        ),
+        HEIGHT,
+    )
+    _neurons(page, attention, name)
+    if len(attention.heatmap.queries) > 1:
+        _matrix(page, result, attention, name)
+    else:
+        _row(page, result, attention, name)
+    shown = attention.neurons.top_by_importance[:RANKED]
+    total = attention.neurons.num_neurons
+    page.heading(
+        RIGHT, LOWER - NOTE_ROOM, "d", "Top neurons", f"{len(shown)} most important of {total}"
+    )
+    panels.ranking(page, Box(RIGHT, LOWER, NEURON_WIDTH, MATRIX_SIZE), shown)
+    return page
+
+
+def _neurons(page: Page, attention: MethodAttention, name: captions.MethodWords) -> None:
+    facts = attention.neurons
+    for left, letter, title, unit, numbers, top in (
+        (
+            LEFT,
+            "a",
+            "Neuron activation",
+            name.activation,
+            facts.activation,
+            facts.top_by_activation,
+        ),
+        (
+            RIGHT,
+            "b",
+            "Neuron importance",
+            name.importance,
+            facts.importance,
+            facts.top_by_importance,
+        ),
+    ):
+        values = np.array(numbers, dtype=np.float64)
+        bent = "; logarithmic scale" if Scale.of(values).logarithmic else ""
+        page.heading(left, UPPER - NOTE_ROOM, letter, title, unit + bent)
+        box = Box(left, UPPER, NEURON_WIDTH, NEURON_HEIGHT)
+        panels.neurons(page, box, values, top)
+        page.text(
+            left + NEURON_WIDTH / 2,
+            UPPER + NEURON_HEIGHT + 0.36,
+            "neuron",
+            style.SMALL,
+            color=style.SOFT_INK,
+            ha="center",
+        )
+
+
+def _matrix(
+    page: Page, result: TextResult, attention: MethodAttention, name: captions.MethodWords
+) -> None:
+    heatmap = attention.heatmap
+    page.heading(LEFT, LOWER - NOTE_ROOM, "c", "Token to token", name.matrix)
+    box = Box(LEFT, LOWER, MATRIX_SIZE, MATRIX_SIZE)
+    panels.matrix(page, box, heatmap, result.tokens, result.target.position)
+
+
+def _row(
+    page: Page, result: TextResult, attention: MethodAttention, name: captions.MethodWords
+) -> None:
+    """The target position's row only, as bars; below it the signed effect, if there is one."""
+    series = [("Relevance of each token", name.matrix, attention.token_relevance)]
+    if attention.signed_relevance is not None:
+        series.append(("Signed relevance", name.signed, attention.signed_relevance))
+    gap = 0.62
+    height = (MATRIX_SIZE - gap * (len(series) - 1)) / len(series)
+    for index, (title, unit, numbers) in enumerate(series):
+        top = LOWER + index * (height + gap)
+        if index:
+            page.heading(LEFT + 0.2, top - NOTE_ROOM, "", title, unit)
+        else:
+            page.heading(LEFT, top - NOTE_ROOM, "c", title, unit)
+        box = Box(LEFT, top, NEURON_WIDTH, height)
+        last = index == len(series) - 1
+        values = np.array(numbers, dtype=np.float64)
+        panels.over_tokens(page, box, values, result.tokens, result.target.position, last)

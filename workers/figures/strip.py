@@ -1,0 +1,219 @@
+"""The text's own tokens as coloured words, one group of lines per method."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.collections import PathCollection
+from matplotlib.path import Path
+
+from schemas.names import Method
+from schemas.result import MethodAttention, ResultDocument, TextResult, Token
+from workers.figures import captions, style, words
+from workers.figures.colours import Floats, ink_on
+from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page, Piece
+from workers.figures.scale import Scale
+
+# Words are what a strip's time goes into: this many in all, shared out between the methods.
+MOST_WORDS = 330
+NEIGHBOURS = 4
+SMALL_GAP = 2
+LINE, BOX_HEIGHT, DESCENT = 0.26, 0.215, 0.066
+PADDING, SPACE, JOIN, CORNER = 0.05, 0.055, 0.012, 0.03
+LONGEST_WORD = 2.2
+GROUP_HEAD, GROUP_GAP = 0.5, 0.2
+BAR_LENGTH = 1.1
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A box on a line: a token, or (position None) a note on tokens left out."""
+
+    position: int | None
+    text: str
+    line: int
+    left: float
+    width: float
+
+
+def token_strip(document: ResultDocument, result: TextResult, layer: int) -> Page:
+    """The tokens coloured by relevance, each method on its own scale, at one layer.
+
+    A long text is shown in windows: the tokens most relevant under any of the methods with
+    NEIGHBOURS tokens on either side, both ends always among them; a note in the text says how many
+    tokens each gap leaves out, and the top line how many are shown.
+
+    Raises:
+        KeyError: the result has no such layer.
+    """
+    analysed = result.attention_analysis[layer]
+    shown = _shown(list(analysed.methods.values()), result.target.position)
+    lines = _lay_out(result.tokens, shown)
+    depth = (max(word.line for word in lines) + 1) * LINE
+    group = GROUP_HEAD + depth + GROUP_GAP
+    start = HEADER_HEIGHT + (0.35 if shown.all() else 0.55)
+    page = Page(
+        captions.caption(
+            document,
+            result,
+            f"Tokens by relevance · layer {layer}",
+            [f"{analysed.mixer} mixer", captions.rebuilt(analysed.reconstruction_error)],
+            "each method has its own colour scale; the outlined token is the one after which the "
+            "target is read",
+        ),
+        height=start + group * len(analysed.methods) + FOOTER_HEIGHT,
+    )
+    if not shown.all():
+        note = (
+            f"{shown.sum()} of {len(shown)} tokens: the most relevant under any method with "
+            f"{NEIGHBOURS} neighbours each, and both ends; “… n …” stands for n tokens not shown"
+        )
+        page.text(style.MARGIN, HEADER_HEIGHT + 0.2, note, style.SMALL, color=style.SOFT_INK)
+    for index, (method, attention) in enumerate(analysed.methods.items()):
+        _group(page, start + index * group, lines, method, attention, result.target.position)
+    return page
+
+
+def coloured_values(attention: MethodAttention) -> Floats:
+    """What a method's words are coloured by: the signed effect where there is one."""
+    signed = attention.signed_relevance
+    chosen = attention.token_relevance if signed is None else signed
+    return np.array(chosen, dtype=np.float64)
+
+
+def _shown(methods: Sequence[MethodAttention], target: int) -> Mask:
+    """(l,) which tokens to show: all, or windows about the most relevant ones and the ends."""
+    scales = [
+        (Scale.of(values, may_bend=False), values) for values in map(coloured_values, methods)
+    ]
+    score = np.max([np.abs(scale.place(values)) for scale, values in scales], axis=0)
+    length = len(score)
+    most = MOST_WORDS // len(methods)
+    if length <= most:
+        return np.ones(length, dtype=np.bool_)
+    shown = np.zeros(length, dtype=np.bool_)
+    for centre in [0, target, length - 1, *np.argsort(-score, kind="stable")]:
+        wider = shown.copy()
+        wider[max(0, centre - NEIGHBOURS) : centre + NEIGHBOURS + 1] = True
+        if wider.sum() > most:
+            break
+        shown = wider
+    return _without_small_gaps(shown)
+
+
+def _without_small_gaps(shown: Mask) -> Mask:
+    """Gaps that a note would not shorten are shown after all."""
+    edges = np.flatnonzero(np.diff(shown.astype(np.int8)))
+    filled = shown.copy()
+    for before, last in zip(edges[0::2], edges[1::2], strict=True):
+        if last - before <= SMALL_GAP:
+            filled[before + 1 : last + 1] = True
+    return filled
+
+
+def _lay_out(tokens: Sequence[Token], shown: Mask) -> list[Word]:
+    """Words in lines between the margins; parts of one word stand close together."""
+    right = style.WIDTH - style.MARGIN
+    line, x = 0, style.MARGIN
+    placed: list[Word] = []
+    for position, text, joined in _words(tokens, shown):
+        width = max(words.width(text, style.BODY) + 2 * PADDING, 0.16)
+        if placed:
+            x += JOIN if joined else SPACE
+        if x + width > right and placed:
+            line, x = line + 1, style.MARGIN
+        placed.append(Word(position, text, line, x, width))
+        x += width
+    return placed
+
+
+def _words(tokens: Sequence[Token], shown: Mask) -> Iterator[tuple[int | None, str, bool]]:
+    """Position, drawable text, and whether it continues the word before it."""
+    left_out = 0
+    for position, token in enumerate(tokens):
+        if not shown[position]:
+            left_out += 1
+            continue
+        if left_out:
+            yield None, f"… {left_out} …", False
+        before = tokens[position - 1] if position else None
+        joined = before is not None and not left_out and before.end >= token.start
+        starts_word = token.text[:1].isspace() or (
+            before is not None and before.text[-1:].isspace()
+        )
+        left_out = 0
+        text = words.readable(token.text, LONGEST_WORD, style.BODY)
+        yield position, text, joined and not starts_word
+
+
+def _group(
+    page: Page,
+    top: float,
+    lines: Sequence[Word],
+    method: Method,
+    attention: MethodAttention,
+    target: int,
+) -> None:
+    name = captions.METHODS[method]
+    values = coloured_values(attention)
+    scale = Scale.of(values, may_bend=False)
+    unit = name.relevance if attention.signed_relevance is None else name.signed
+    title = name.title if attention.signed_relevance is None else f"{name.title}, signed"
+    page.heading(style.MARGIN, top, "", title, unit)
+    page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, top - 0.06, BAR_LENGTH)
+    fills = scale.colours(values)
+    real = [word for word in lines if word.position is not None]
+    colours = [fills[word.position] / 255 for word in real]
+    edges = ["#1f2328" if word.position == target else style.RULE for word in real]
+    widths = [1.3 if word.position == target else 0.4 for word in real]
+    first = top + GROUP_HEAD - LINE
+    axes = page.overlay()
+    axes.add_collection(
+        PathCollection(
+            [_rounded(word, first) for word in real],
+            facecolors=colours,
+            edgecolors=edges,
+            linewidths=widths,
+        ),
+        autolim=False,
+    )
+    page.letter(
+        [
+            Piece(
+                word.left + (word.width - words.width(word.text, style.BODY)) / 2,
+                first + (word.line + 1) * LINE - (LINE - BOX_HEIGHT) / 2 - DESCENT,
+                word.text,
+                style.SOFT_INK if word.position is None else ink_on(fills[word.position]),
+            )
+            for word in lines
+        ]
+    )
+
+
+# A box with round corners: one straight side and one quarter turn at a time, from the left of the
+# upper side; each row says from which corner and how far in along x and y, in units of CORNER.
+_OUTLINE = (
+    ((0, 0), (1, 0)), ((1, 0), (-1, 0)), ((1, 0), (0, 0)), ((1, 0), (0, 1)),
+    ((1, 1), (0, -1)), ((1, 1), (0, 0)), ((1, 1), (-1, 0)),
+    ((0, 1), (1, 0)), ((0, 1), (0, 0)), ((0, 1), (0, -1)),
+    ((0, 0), (0, 1)), ((0, 0), (0, 0)), ((0, 0), (1, 0)),
+)  # fmt: skip
+_ROUND = [Path.CURVE3, Path.CURVE3]
+_CODES = [Path.MOVETO, Path.LINETO, *_ROUND, Path.LINETO, *_ROUND, Path.LINETO, *_ROUND,
+          Path.LINETO, *_ROUND]  # fmt: skip
+
+
+def _rounded(word: Word, first: float) -> Path:
+    """The outline of a word's box, in inches of the page."""
+    top = first + word.line * LINE + (LINE - BOX_HEIGHT) / 2
+    vertices = [
+        (
+            word.left + x * word.width + CORNER * inward_x,
+            top + y * BOX_HEIGHT + CORNER * inward_y,
+        )
+        for (x, y), (inward_x, inward_y) in _OUTLINE
+    ]
+    return Path(vertices, _CODES)

@@ -1,0 +1,37 @@
+"""Sizes, inks and the typeface of every figure: lengths in inches, type in points.
+
+Nothing here touches matplotlib's global settings; every artist is given what it needs.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+from matplotlib.font_manager import FontProperties
+
+DPI = 200
+WIDTH = 8.5
+MARGIN = 0.3
+
+TITLE, SUBTITLE, HEADING, BODY, SMALL, FOOTER = 13.0, 9.0, 9.5, 8.0, 7.5, 7.0
+
+INK = "#1f2328"
+SOFT_INK = "#5d656e"
+RULE = "#c9ced4"
+GRID = "#e8ebee"
+VOID = "#f4f5f6"
+POSITIVE = "#c25b0c"
+NEGATIVE = "#2166ac"
+PLAIN = "#55626f"
+
+# The typeface matplotlib ships, by file: what a figure looks like does not depend on the fonts of
+# the machine, and the characters it can draw are known beforehand.
+_TTF = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+REGULAR_FILE = str(_TTF / "DejaVuSans.ttf")
+BOLD_FILE = str(_TTF / "DejaVuSans-Bold.ttf")
+
+
+@lru_cache(maxsize=64)
+def font(size: float, bold: bool = False) -> FontProperties:
+    """The typeface at `size` points. Shared: artists copy it, nobody changes it."""
+    return FontProperties(fname=BOLD_FILE if bold else REGULAR_FILE, size=size)
