@@ -179,9 +179,11 @@ class _Tracer:
         with self._hooks() as captured, torch.set_grad_enabled(bool(self.gradient_layers)):
             logits = self._logits(requests)
             targets = [_target(request, row) for request, row in zip(requests, logits, strict=True)]
-            values = [_value(target, row) for target, row in zip(targets, logits, strict=True)]
-            _require_finite(logits, "logits", indices)
-            gradients = self._gradients(torch.stack(values).sum(), captured)
+            values = torch.stack(
+                [_value(target, row) for target, row in zip(targets, logits, strict=True)]
+            )
+            _require_finite(logits, "vector of logits", indices)
+            gradients = self._gradients(values.sum(), captured)
         for layer, output in captured.output.items():
             _require_finite(self._real(output, requests), f"mixer output of layer {layer}", indices)
         return [
@@ -189,7 +191,7 @@ class _Tracer:
                 ids=tuple(request.ids),
                 target=targets[row],
                 logits=logits[row].detach().clone(),
-                value=float(values[row]),
+                value=float(values[row].detach()),
                 mixers=self._mixers(row, len(request.ids), captured, gradients),
             )
             for row, request in enumerate(requests)

@@ -1,6 +1,7 @@
 """Slow float64 twin of a whole Mamba-1 mixer: what it computes, its alpha, its decomposition."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class MixerRun:
     out_bias: Array
     output: Array
 
+    @cached_property
     def alpha(self) -> Array:
         """(d, t, s), materialised."""
         return alpha(self.delta, self.A, self.B, self.C)
@@ -52,7 +54,7 @@ class MixerRun:
 
     def bias_part(self, query: int) -> Array:
         """(m,): the part of output[query] that comes from the two biases alone."""
-        reads = self.alpha()[:, query].T.copy()
+        reads = self.alpha[:, query].T.copy()
         reads[query] += self.D
         passed = (reads * sigmoid(self.conv_output)).sum(0) * self.conv_bias
         gate = self.gate[query] * sigmoid(self.gate[query])

@@ -67,8 +67,8 @@ class MixerTrace(Protocol):
         """(l, m): d target / d o, or None where it was not traced."""
         ...
 
-    def mixed(self) -> Tensor:
-        """(l, d): y'[t, d] = sum_s alpha[d, t, s] x[s, d], in linear time."""
+    def mixed(self, values: Tensor | None = None) -> Tensor:
+        """(l, d): sum_s alpha[d, t, s] v[s, d] for v = values (l, d), None means x; linear time."""
         ...
 
     def matrix(self, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:

@@ -78,9 +78,9 @@ class S6Trace:
         """(l, d): x, what hidden attention reads."""
         return self.x
 
-    def mixed(self) -> Tensor:
-        """(l, d): y'[t, d] = sum_s alpha[d, t, s] x[s, d], without D, by one scan: O(l d n)."""
-        return scan(self.x, self.delta, self.A, self.B, self.C)
+    def mixed(self, values: Tensor | None = None) -> Tensor:
+        """(l, d): sum_s alpha[d, t, s] v[s, d], without D; None means x. One scan: O(l d n)."""
+        return scan(self.x if values is None else values, self.delta, self.A, self.B, self.C)
 
     def matrix(self, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
         """(l, l): K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s]; None means ones."""
@@ -190,7 +190,7 @@ class MambaAdapter:
         if module.activation not in _SILU:
             raise ProblemError(
                 ProblemType.UNSUPPORTED_ARCHITECTURE,
-                f"Layer {self.layer(module)} uses hidden_act {module.activation!r}; S6 mixers are "
+                f"Its layer {self.layer(module)} uses hidden_act {module.activation!r}; S6 mixers are "
                 "traced exactly for hidden_act 'silu' only. Use a model with SiLU.",
             )
 

@@ -14,6 +14,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from transformers.utils import logging as transformers_logging
 
 from catalogue.describe import describe
 from catalogue.locate import CONFIG_FILE, Location
@@ -142,6 +143,9 @@ def _config(path: Path, name: str) -> Any:
 def _assemble(name: str, config: Any, tensors: dict[str, Tensor]) -> Any:
     """The model with exactly these tensors; refuses when any is missing, left over or misshapen."""
     architecture = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    # The library's progress bars and advice do not belong in a worker's log; errors do.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     _check_size(name, architecture, config, tensors)
     model, info = architecture.from_pretrained(
         None,

@@ -54,7 +54,9 @@ def read(files: list[Path], name: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
-            tensors.update(load_file(file))
+            # Copies: the loaded ones are windows on the file, and a file that is later cut short
+            # would kill the process at the next read.
+            tensors.update((key, tensor.clone()) for key, tensor in load_file(file).items())
         except (SafetensorError, ValueError, KeyError) as error:
             raise invalid(
                 name, f"{file.name} is truncated or damaged ({error}); copy it again"

@@ -1,0 +1,70 @@
+"""Tiny random models saved as a user's model directory: config, safetensors, tokenizer.json."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
+
+UNKNOWN = "<unk>"
+WORDS = tuple(f"w{index}" for index in range(36))
+VOCABULARY = 40
+LAYERS = 3
+
+
+def word_tokenizer(words: tuple[str, ...] = WORDS) -> Tokenizer:
+    """One token a word: <unk> is 0, w0 is 1, and so on."""
+    vocabulary = {word: index for index, word in enumerate((UNKNOWN, *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def save_mamba(
+    directory: Path,
+    *,
+    bias: bool = False,
+    conv_bias: bool = True,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    **config: Any,
+) -> Path:
+    """A Mamba of odd sizes: hidden 48, d_state 8, conv 3, dt_rank 5, 3 layers, untied head."""
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 48,
+        "state_size": 8,
+        "conv_kernel": 3,
+        "time_step_rank": 5,
+        "num_hidden_layers": LAYERS,
+        "tie_word_embeddings": False,
+    }
+    made = MambaConfig(use_bias=bias, use_conv_bias=conv_bias, **(sizes | config))
+    return _save(MambaForCausalLM, made, directory, seed, dtype)
+
+
+def save_gpt2(directory: Path, *, seed: int = 0) -> Path:
+    """A GPT-2 of two layers with 32 positions: no S6 mixer anywhere."""
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=32,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return _save(GPT2LMHeadModel, config, directory, seed, torch.float32)
+
+
+def _save(architecture: Any, config: Any, directory: Path, seed: int, dtype: torch.dtype) -> Path:
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = architecture(config)
+        # Fresh models have zero biases, D = 1 and no spread in A: noise makes every term count.
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    model.to(dtype).save_pretrained(directory)
+    word_tokenizer().save(str(directory / "tokenizer.json"))
+    return directory

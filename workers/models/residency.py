@@ -1,0 +1,63 @@
+"""Which models stay in memory between jobs."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+from catalogue.locate import CONFIG_FILE, Location, locate
+from catalogue.tokeniser import TOKENIZER_FILE
+from schemas.settings import Settings
+from workers.models.loading import LoadedModel, load
+
+Stamps = tuple[tuple[str, int, int], ...]
+
+
+class Residency:
+    """The models of one worker: at most `settings.resident_models`, least recently used out first.
+
+    Not for several threads at once: a worker runs one job at a time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._held: OrderedDict[str, tuple[LoadedModel, Stamps]] = OrderedDict()
+
+    def get(self, name: str) -> tuple[LoadedModel, bool]:
+        """The model, and whether this call loaded it; loads again when its files have changed.
+
+        The one that must leave goes before the new one loads, so memory never holds one too many.
+        Raises UnknownModel (from `locate`) and what `load` raises; other models stay usable.
+        """
+        location = locate(name, self._settings)
+        held = self._held.get(name)
+        if held is not None and held[1] == _stamps(location):
+            self._held.move_to_end(name)
+            return held[0], False
+        del held
+        self._held.pop(name, None)
+        while len(self._held) >= self._settings.resident_models:
+            self._held.popitem(last=False)
+        stamps = _stamps(location)
+        loaded = load(location, self._settings)
+        if location.source == "hugging-face":
+            # The load may have downloaded; a cached snapshot does not change under it.
+            stamps = _stamps(locate(name, self._settings))
+        self._held[name] = (loaded, stamps)
+        return loaded, True
+
+    def names(self) -> list[str]:
+        """Models in memory, least recently used first."""
+        return list(self._held)
+
+
+def _stamps(location: Location) -> Stamps:
+    """Name, size and time of every file that a load reads; empty without a directory."""
+    if location.path is None:
+        return ()
+    found = [location.path / CONFIG_FILE, location.path / TOKENIZER_FILE]
+    found += sorted(location.path.glob("*.safetensors*"))
+    return tuple(_stamp(file) for file in found if file.is_file())
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    status = file.stat()
+    return file.name, status.st_size, status.st_mtime_ns
