@@ -1,0 +1,6 @@
+"""`python -m mambascope`."""
+
+from mambascope.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The command line: `mambascope up`, `mambascope api`, `mambascope worker`."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from mambascope import package_version
+from mambascope.stack import Stack, StackError, is_loopback
+from schemas.settings import Settings
+
+USAGE = 2
+
+app = typer.Typer(
+    help="Which tokens and which neurons made a language model say what it said.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port, or 0 for any free one. [default: 8090]"),
+]
+Workers = Annotated[int, typer.Option(min=1, help="How many workers to run.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where jobs and results are kept. [default: .mambascope]")
+]
+AllowRemote = Annotated[
+    bool, typer.Option("--allow-remote", help="Allow an address that other machines reach.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show the log of every process here, not in files.")
+]
+
+
+class _StopAsked(BaseException):
+    """SIGINT, SIGTERM or SIGHUP came."""
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """What stands before the command."""
+    if version:
+        typer.echo(f"mambascope {package_version()}")
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = 1,
+    data_dir: DataDir = None,
+    allow_remote: AllowRemote = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run everything in the foreground: store, API and workers.
+
+    The store is an embedded Valkey, or the server that MAMBASCOPE_REDIS_URL names.
+    """
+    settings = _settings(host=host, port=port, data_dir=data_dir, allow_remote=allow_remote or None)
+    external = "redis_url" in settings.model_fields_set
+    stack = Stack(
+        data_dir=settings.data_dir,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        allow_remote=settings.allow_remote,
+        redis_url=settings.redis_url.get_secret_value() if external else None,
+        verbose=verbose,
+        notice=lambda line: typer.echo(line, err=True),
+    )
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _ask_to_stop)
+    try:
+        with stack:
+            typer.echo(f"Mambascope is ready at {stack.url} (API docs at /docs). Ctrl-C stops it.")
+            threading.Event().wait()
+    except _StopAsked:
+        typer.echo("Stopped.")
+    except StackError as error:
+        _refuse(str(error))
+
+
+@app.command()
+def api(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    allow_remote: AllowRemote = False,
+) -> None:
+    """Run the API alone, on the store that MAMBASCOPE_REDIS_URL names."""
+    settings = _settings(host=host, port=port, data_dir=data_dir, allow_remote=allow_remote or None)
+    if not settings.allow_remote and not is_loopback(settings.host):
+        _refuse(
+            f"{settings.host} can be reached from other machines and Mambascope asks nobody for a "
+            "key: listen on 127.0.0.1, or add --allow-remote if whoever reaches it may use it."
+        )
+    _become(
+        "service",
+        MAMBASCOPE_HOST=settings.host,
+        MAMBASCOPE_PORT=str(settings.port),
+        MAMBASCOPE_DATA_DIR=str(settings.data_dir),
+        MAMBASCOPE_ALLOW_REMOTE=str(settings.allow_remote).lower(),
+    )
+
+
+@app.command()
+def worker(data_dir: DataDir = None) -> None:
+    """Run one worker alone, on the store that MAMBASCOPE_REDIS_URL names."""
+    settings = _settings(data_dir=data_dir)
+    _become("workers", MAMBASCOPE_DATA_DIR=str(settings.data_dir))
+
+
+def main() -> None:
+    """Entry point of `mambascope`."""
+    app()
+
+
+def _settings(**given: Any) -> Settings:
+    """The settings: what was given on the command line, else the environment, else defaults."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "_".join(str(part) for part in wrong["loc"]).upper()
+        _refuse(f"MAMBASCOPE_{name}: {wrong['msg']}.")
+
+
+def _become(module: str, **environment: str) -> NoReturn:
+    """Turn into `python -m module`."""
+    os.execve(sys.executable, [sys.executable, "-m", module], {**os.environ, **environment})
+
+
+def _ask_to_stop(signum: int, frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise _StopAsked
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"mambascope: {message}", err=True)
+    raise typer.Exit(USAGE)
