@@ -10,9 +10,11 @@ from jobs import open_jobs
 from schemas.settings import Settings
 from service.boundary import Boundary
 from service.context import Context
+from service.lookup import JobLookup
 from service.openapi import install_openapi
 from service.problems import install_handlers
-from service.routes import artifacts, health, jobs, models, pages
+from service.routes import artifacts, health, models, pages
+from service.routes import jobs as job_routes
 
 _DESCRIPTION = (
     "Which tokens and which neurons made the model say this? POST texts and layers, poll the job, "
@@ -29,12 +31,14 @@ _TAGS = [
 
 def create_app(settings: Settings) -> FastAPI:
     """The service for one installation. Connects to the store when the first request needs it."""
-    context = Context(settings, open_jobs(settings))
+    jobs = open_jobs(settings)
+    context = Context(settings, jobs, JobLookup(jobs))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        context.jobs.close()
+        context.lookup.close()
+        jobs.close()
 
     app = FastAPI(
         title="Mambascope",
@@ -51,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Boundary)
     install_handlers(app)
     install_openapi(app)
-    for module in (jobs, artifacts, models, health):
+    for module in (job_routes, artifacts, models, health):
         module.add_routes(app, context)
     pages.add_routes(app)
     return app

@@ -1,8 +1,8 @@
 """The outermost layer of every request: its id, its log line, and what to say of a bug."""
 
 import re
+import secrets
 import time
-import uuid
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +14,7 @@ from service.problems import internal_problem, problem_response
 HEADER = b"x-request-id"
 IS_HEAD = "mambascope.is_head"
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_PATH_SHOWN = 200
 
 _log = structlog.get_logger("service.access")
 
@@ -61,19 +62,20 @@ class Boundary:
             # A copy: the server drops the body because its own scope still says HEAD.
             scope = {**scope, "method": "GET", IS_HEAD: True}
         exchange = _Exchange(_request_id(scope), send)
+        # The server runs each request in a context of its own, so nothing has to be unbound.
+        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-            try:
-                await self._answer(scope, receive, exchange)
-            finally:
-                _log.info(
-                    "request",
-                    method=method,
-                    path=scope["path"],
-                    status=exchange.status,
-                    bytes=exchange.sent,
-                    ms=round((time.perf_counter() - began) * 1000, 2),
-                )
+        try:
+            await self._answer(scope, receive, exchange)
+        finally:
+            _log.info(
+                "request",
+                method=method,
+                path=scope["path"][:_PATH_SHOWN],
+                status=exchange.status,
+                bytes=exchange.sent,
+                ms=round((time.perf_counter() - began) * 1000, 2),
+            )
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
@@ -94,4 +96,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == HEADER and _ID.fullmatch(value):
             return str(value, "ascii")
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jobs import Jobs
 from schemas.settings import Settings
+from service.lookup import JobLookup
 
 
 @dataclass(frozen=True)
@@ -12,3 +13,4 @@ class Context:
 
     settings: Settings
     jobs: Jobs
+    lookup: JobLookup

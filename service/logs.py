@@ -1,5 +1,6 @@
 """Logs as JSON lines on standard error, the server's own among them."""
 
+import json
 import logging
 import sys
 from typing import TextIO
@@ -15,11 +16,19 @@ _SHARED: tuple[Processor, ...] = (
 )
 
 
+# An encoder made once: json.dumps makes a new one for every line that has a `default`.
+_ENCODER = json.JSONEncoder(default=repr, ensure_ascii=False)
+
+
+def _encode(event: object, **_: object) -> str:
+    return _ENCODER.encode(event)
+
+
 def configure_logs(level: str, stream: TextIO = sys.stderr) -> None:
     """Send everything from `level` on to `stream`, one JSON object a line."""
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*_SHARED, structlog.processors.JSONRenderer()],
+        processors=[*_SHARED, structlog.processors.JSONRenderer(_encode)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
@@ -29,7 +38,7 @@ def configure_logs(level: str, stream: TextIO = sys.stderr) -> None:
         structlog.stdlib.ProcessorFormatter(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(_encode),
             ],
             foreign_pre_chain=_SHARED,
         )

@@ -18,6 +18,9 @@ from service.validation import validate_request
 JSON = "application/json"
 JOBS = f"/{API_VERSION}/jobs"
 
+_FINAL = {"Cache-Control": "no-store"}
+_POLL = _FINAL | {"Retry-After": str(POLL_AFTER)}
+
 _SUBMIT_PROBLEMS = (
     ProblemType.MALFORMED_JSON,
     ProblemType.BODY_TOO_LARGE,
@@ -54,7 +57,8 @@ def add_routes(app: FastAPI, context: Context) -> None:
         """
         body = await read_body(request, limit)
         job = await run_in_threadpool(accept, body)
-        return job_response(job, 202, {"Location": job.links.self})
+        headers = _POLL | {"Location": job.links.self}
+        return Response(job.model_dump_json(), 202, headers, JSON)
 
     @app.get(
         JOBS + "/{job_id}",
@@ -65,20 +69,12 @@ def add_routes(app: FastAPI, context: Context) -> None:
             **problems(ProblemType.NOT_FOUND, ProblemType.UNAVAILABLE),
         },
     )
-    def get_job(job_id: str) -> Response:
+    async def get_job(job_id: str) -> Response:
         """Where a job stands. Until it has ended, `Retry-After` says when to ask again."""
-        job = context.jobs.store.get(job_id)
-        if job is None:
+        found = await context.lookup.find(job_id)
+        if found is None:
             raise_unknown(job_id)
-        return job_response(job)
-
-
-def job_response(job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """The job as a response that no cache keeps."""
-    sent = {"Cache-Control": "no-store", **(headers or {})}
-    if not job.status.terminal:
-        sent["Retry-After"] = str(POLL_AFTER)
-    return Response(job.model_dump_json(), status, sent, JSON)
+        return Response(found.body, 200, _FINAL if found.has_ended else _POLL, JSON)
 
 
 def raise_unknown(job_id: str) -> NoReturn:
