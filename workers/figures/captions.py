@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from schemas.artifact_names import Subject
 from schemas.names import Method
-from schemas.result import Candidate, MethodAttention, ResultDocument, TextResult
+from schemas.result import MethodAttention, ResultDocument, TextResult
 from workers.figures import style, words
 
-QUOTED_TOKEN_INCHES = 1.1
+QUOTED_TOKEN_INCHES = (1.6, 1.1, 0.8, 0.5)
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,27 @@ def caption(
 
 
 def explains(result: TextResult) -> str:
-    """One line: which scalar the figure explains."""
+    """One line: which scalar the figure explains. Long tokens are elided until it fits."""
+    room = style.WIDTH - 2 * style.MARGIN
+    lines = (_explains(result, inches) for inches in QUOTED_TOKEN_INCHES)
+    return next(
+        (line for line in lines if words.width(line, style.SUBTITLE) <= room),
+        _explains(result, QUOTED_TOKEN_INCHES[-1]),
+    )
+
+
+def _explains(result: TextResult, inches: float) -> str:
     target = result.target
-    what = f"logit of {_quoted(target.token.token)}"
+
+    def quoted(token: str) -> str:
+        return f"“{words.readable(token, inches, style.SUBTITLE)}”"
+
+    what = f"logit of {quoted(target.token.token)}"
     chance = f"p = {words.probability(target.token.probability)}"
     if target.contrast is not None:
-        what += f" minus logit of {_quoted(target.contrast.token)}"
+        what += f" minus logit of {quoted(target.contrast.token)}"
         chance += f" against {words.probability(target.contrast.probability)}"
-    after = _quoted(result.tokens[target.position].text)
+    after = quoted(result.tokens[target.position].text)
     count = len(result.tokens)
     where = f"{count} token{'s' * (count != 1)}, read at position {target.position}"
     return f"explains: {what} after {after}  ({chance}; {where})"
@@ -129,8 +142,3 @@ def parameters(attention: MethodAttention) -> str:
 def rebuilt(error: float) -> str:
     """The self-check of a layer, for a footer."""
     return f"reconstruction error {words.number(error)}"
-
-
-def _quoted(token: Candidate | str) -> str:
-    text = token.token if isinstance(token, Candidate) else token
-    return f"“{words.readable(text, QUOTED_TOKEN_INCHES, style.SUBTITLE)}”"

@@ -7,16 +7,18 @@ import numpy as np
 
 from schemas.names import Method
 from schemas.result import ResultDocument, TextResult
-from workers.figures import captions, panels, style, words
+from workers.figures import captions, style, words
 from workers.figures.colours import Floats
-from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page, label_axis
-from workers.figures.panels import Box, Labels
+from workers.figures.labels import CLEARANCE, NICE_STEPS, TokenAxis, thin
+from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
+from workers.figures.panels import Box
 from workers.figures.scale import TINIEST, Scale
 
-LEFT, RIGHT = 0.95, 1.05
-HEAD, LABELS = 0.76, 0.98
+LEFT, MATRIX_WIDTH = 0.75, 5.9
+HEAD, GAP = 0.78, 0.25
 LOWEST_ROW, HIGHEST_ROW, MATRIX_HEIGHT = 0.09, 0.32, 3.4
 BAR_LENGTH = 1.1
+SMALLEST_RINGED = 5.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,17 @@ class Series:
     title: str
     unit: str
     values: Floats
+    signed: bool
+
+    @property
+    def stride(self) -> int:
+        """Tokens in one column of the drawing."""
+        return thin(self.values)[1]
+
+    @property
+    def largest(self) -> Floats:
+        """(layers,) largest magnitude of each layer."""
+        return np.asarray(np.abs(self.values).max(axis=1))
 
 
 def overview(document: ResultDocument, result: TextResult, method: Method) -> Page:
@@ -43,7 +56,15 @@ def overview(document: ResultDocument, result: TextResult, method: Method) -> Pa
         raise ValueError(f"no layer was analysed by {method}: ask for it in `attention.methods`")
     series = _series(result, layers, method)
     height = len(layers) * float(np.clip(MATRIX_HEIGHT / len(layers), LOWEST_ROW, HIGHEST_ROW))
-    start = HEADER_HEIGHT + HEAD
+    along = TokenAxis.of(
+        "x",
+        MATRIX_WIDTH,
+        result.tokens,
+        range(0, len(result.tokens), series[0].stride),
+        series[0].stride,
+        result.target.position,
+    )
+    pitch = HEAD + height + along.depth + GAP
     errors = [result.attention_analysis[layer].reconstruction_error for layer in layers]
     page = Page(
         captions.caption(
@@ -53,76 +74,77 @@ def overview(document: ResultDocument, result: TextResult, method: Method) -> Pa
             [f"largest {captions.rebuilt(max(errors))}"],
             captions.parameters(result.attention_analysis[layers[0]].methods[method]),
         ),
-        height=start + len(series) * (height + LABELS) + (len(series) - 1) * 0.5 + FOOTER_HEIGHT,
+        height=HEADER_HEIGHT + len(series) * pitch + FOOTER_HEIGHT,
     )
     for index, shown in enumerate(series):
-        top = start + index * (height + LABELS + 0.5)
-        box = Box(LEFT, top, page.width - LEFT - RIGHT - style.MARGIN, height)
-        _panel(page, box, shown, layers, result)
+        box = Box(LEFT, HEADER_HEIGHT + index * pitch + HEAD, MATRIX_WIDTH, height)
+        _panel(page, box, shown, along)
+        _label_layers(page, box, shown, layers, result)
     return page
 
 
 def _series(result: TextResult, layers: Sequence[int], method: Method) -> list[Series]:
     name = captions.METHODS[method]
     read = [result.attention_analysis[layer].methods[method] for layer in layers]
-    series = [
-        Series(
-            "Relevance of each token", name.relevance, np.array([m.token_relevance for m in read])
-        )
-    ]
-    signed = [m.signed_relevance for m in read if m.signed_relevance is not None]
-    if len(signed) == len(read):
-        series.append(Series("Signed relevance", name.signed, np.array(signed)))
+    relevance = np.array([attention.token_relevance for attention in read])
+    signed = bool((relevance < 0).any())
+    series = [Series("Relevance of each token", name.relevance, relevance, signed)]
+    effects = [found.signed_relevance for found in read if found.signed_relevance is not None]
+    if len(effects) == len(read):
+        series.append(Series("Signed relevance", name.signed, np.array(effects), True))
     return series
 
 
-def _panel(page: Page, box: Box, shown: Series, layers: Sequence[int], result: TextResult) -> None:
-    values, stride = panels.thin(shown.values)
-    largest = np.abs(values).max(axis=1)
-    safe = np.where(largest > TINIEST, largest, 1.0)
-    signed = bool((values < 0).any())
-    pooled = f"; each column is the largest of {stride} tokens" if stride > 1 else ""
+def _panel(page: Page, box: Box, shown: Series, along: TokenAxis) -> None:
+    pooled = f"; each column is the largest of {shown.stride} tokens" if shown.stride > 1 else ""
     page.heading(
         box.left,
         box.top - 0.44,
         "",
         shown.title,
         shown.unit,
-        f"each layer divided by its own largest magnitude, ringed{pooled}",
+        f"each layer divided by its own largest magnitude{pooled}",
     )
+    scale = Scale(1.0, shown.signed)
+    page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, box.top - 0.53, BAR_LENGTH)
+    values, _ = thin(shown.values)
+    safe = np.where(shown.largest > TINIEST, shown.largest, 1.0)
     axes = page.axes(box.left, box.top, box.width, box.height)
-    axes.imshow(
-        Scale(1.0, signed).colours(values / safe[:, None]), aspect="auto", interpolation="nearest"
-    )
-    peaks = np.abs(values).argmax(axis=1)
-    size = float(np.clip(box.height / len(layers) * 72 * 0.3, 2.0, 6.0))
-    live = np.flatnonzero(largest > 0)
+    axes.imshow(scale.colours(values / safe[:, None]), aspect="auto", interpolation="nearest")
+    along.draw(axes)
+    cell = 72 * min(box.height / values.shape[0], box.width / values.shape[1])
+    if cell < SMALLEST_RINGED:
+        return
+    live = np.flatnonzero(shown.largest > TINIEST)
     axes.plot(
-        peaks[live],
+        np.abs(values).argmax(axis=1)[live],
         live,
         "o",
-        markersize=size,
+        markersize=min(0.45 * cell, 5.5),
         markerfacecolor="none",
         markeredgecolor="white",
         markeredgewidth=0.9,
         clip_on=False,
     )
-    positions = [i * stride for i in range(values.shape[1])]
-    panels.label_tokens(
-        axes, "x", box, Labels(result.tokens, positions, stride, result.target.position)
-    )
-    pitch = box.height * 72 / len(layers)
-    step = next(s for s in panels.NICE_STEPS if s >= style.SMALL * 1.2 / pitch)
-    rows = range(0, len(layers), step)
-    label_axis(axes, "y", [float(i) for i in rows], [str(layers[i]) for i in rows])
+
+
+def _label_layers(
+    page: Page, box: Box, shown: Series, layers: Sequence[int], result: TextResult
+) -> None:
+    """The layers at the left; at the right each one's largest relevance and its token."""
+    row = box.height / len(layers)
+    step = next(s for s in NICE_STEPS if s * row * 72 >= style.SMALL * CLEARANCE)
     right = box.left + box.width + 0.1
-    for i in rows:
-        middle = box.top + (i + 0.5) * box.height / len(layers) + 0.037
-        page.text(right, middle, words.number(largest[i]), style.SMALL, color=style.SOFT_INK)
-    page.text(right, box.top - 0.08, "largest", style.SMALL, color=style.SOFT_INK)
-    page.text(
-        box.left - 0.08, box.top - 0.08, "layer", style.SMALL, color=style.SOFT_INK, ha="right"
-    )
-    page.level_bar(
-        Scale(1.0, signed), page.width - style.MARGIN - BAR_LENGTH, box.top - 0.53, BAR_LENGTH
-    )
+    for i in range(0, len(layers), step):
+        middle = box.top + (i + 0.5) * row + 0.037
+        page.text(box.left - 0.1, middle, str(layers[i]), style.SMALL, ha="right")
+        size = words.number(float(shown.largest[i]))
+        if shown.largest[i] > TINIEST:
+            peak = int(np.abs(shown.values[i]).argmax())
+            room = page.width - style.MARGIN - right
+            start = f"{size} at {peak} "
+            room -= words.width(start, style.SMALL)
+            size = start + words.readable(result.tokens[peak].text, room, style.SMALL)
+        page.text(right, middle, size, style.SMALL, color=style.SOFT_INK)
+    page.text(right, box.top - 0.1, "largest", style.SMALL, color=style.SOFT_INK)
+    page.aside(box.left - 0.1, box.top - 0.1, "layer")

@@ -3,12 +3,11 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,10 +18,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from workers.figures import style, words
 from workers.figures.captions import Caption
+from workers.figures.labels import label_axis
 from workers.figures.scale import Scale
 
 HEADER_HEIGHT = 0.79
 FOOTER_HEIGHT = 0.5
+LETTER_WIDTH = 0.2
 SOFTWARE = "Mambascope"
 # Higher levels cost three times the time for a tenth of the size.
 COMPRESSION = 3
@@ -43,6 +44,8 @@ class Lettering(Artist):
 
     def __init__(self, pieces: Sequence[Piece], page_height: float) -> None:
         super().__init__()
+        # Above every axes of the page.
+        self.set_zorder(3)
         self.pieces = tuple(pieces)
         self.page_height = page_height
 
@@ -110,13 +113,17 @@ class Page:
         )
 
     def heading(self, x: float, y: float, letter: str, title: str, *notes: str) -> None:
-        """A panel's letter and title, and soft lines below it."""
-        indent = 0.2 if letter else 0.0
+        """A panel's letter and title, and soft lines below them."""
+        indent = LETTER_WIDTH if letter else 0.0
         if letter:
             self.text(x, y, letter, style.HEADING, bold=True)
         self.text(x + indent, y, title, style.HEADING, bold=True)
         for line, note in enumerate(notes):
             self.text(x + indent, y + 0.165 + 0.145 * line, note, style.SMALL, color=style.SOFT_INK)
+
+    def aside(self, right: float, y: float, text: str) -> None:
+        """A soft note that ends at `right`."""
+        self.text(right, y, text, style.SMALL, color=style.SOFT_INK, ha="right")
 
     def colour_bar(self, scale: Scale, left: float, top: float, length: float) -> None:
         """An upright colour bar of a scale, its ticks at the right."""
@@ -131,7 +138,7 @@ class Page:
         ticks = scale.ticks()
         label_axis(axes, "y", ticks.places, ticks.labels, side="right")
         if ticks.factor:
-            self.text(left, top - 0.05, ticks.factor, style.SMALL, color=style.SOFT_INK)
+            self.text(left, top - 0.09, ticks.factor, style.SMALL, color=style.SOFT_INK)
 
     def level_bar(self, scale: Scale, left: float, top: float, length: float) -> None:
         """A level colour bar of a linear scale, its ends and its centre labelled below."""
@@ -212,28 +219,3 @@ class Page:
         self.figure.add_artist(
             Line2D([margin, 1 - margin], [height, height], color=style.RULE, linewidth=0.6)
         )
-
-
-def label_axis(
-    axes: Axes,
-    which: str,
-    places: list[float],
-    labels: list[str],
-    side: Literal["left", "right"] = "left",
-    strong: int | None = None,
-) -> None:
-    """Ticks and their labels on one axis; the label at index `strong` stands out."""
-    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
-    if which == "x":
-        axes.xaxis.set_ticks_position("bottom")
-    else:
-        axes.yaxis.set_ticks_position(side)
-    axis.set_ticks(
-        places, labels, fontproperties=style.font(style.SMALL), parse_math=False, usetex=False
-    )
-    axis.set_tick_params(
-        length=2.5, width=0.6, color=style.RULE, labelcolor=style.INK, pad=2.5, direction="out"
-    )
-    if strong is not None:
-        label = axis.get_ticklabels()[strong]
-        label.set_fontproperties(style.font(style.SMALL, bold=True))

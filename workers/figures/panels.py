@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -12,19 +11,18 @@ from matplotlib.path import Path
 from schemas.result import Heatmap, RankedNeuron, Token
 from workers.figures import style, words
 from workers.figures.colours import Floats
-from workers.figures.page import Page, label_axis
+from workers.figures.labels import NICE_STEPS, TokenAxis, label_axis
+from workers.figures.page import Page
 from workers.figures.scale import Scale
 
-Integers = npt.NDArray[np.intp]
 # Bars narrower than this vanish between pixels, so they keep this width and may overlap.
 THINNEST_BAR = 0.5
 THINNEST_TOKEN_BAR = 0.8
 THICKEST_BAR = 7.0
 BAR_SHARE = 0.7
 NAMED_NEURONS = 3
-MOST_COLUMNS = 640
-LABEL_ROOM = {"x": 0.82, "y": 0.68}
-NICE_STEPS = [step * 10**k for k in range(7) for step in (1, 2, 5)]
+FACET_GAP = 0.3
+FEWEST_RANKS = 8
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,6 @@ class Box:
     top: float
     width: float
     height: float
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Tokens along an axis: place i stands for `stride` of them from positions[i] on."""
-
-    tokens: Sequence[Token]
-    positions: Sequence[int]
-    stride: int = 1
-    target: int = -1
 
 
 def bars(
@@ -78,7 +66,14 @@ def bars(
             )
 
 
-def value_axis(page: Page, axes: Axes, box: Box, scale: Scale, places: Floats) -> None:
+def aside(scale: Scale) -> str:
+    """What a reader must know to read a panel's ticks."""
+    if scale.limit == 0.0:
+        return "all zero"
+    return "logarithmic scale" if scale.logarithmic else scale.ticks().factor
+
+
+def value_axis(axes: Axes, scale: Scale, places: Floats) -> None:
     """The upright axis of bars: limits around the data, ticks inside them, light grid, zero."""
     low, high = min(float(places.min()), 0.0), max(float(places.max()), 0.0)
     if low == high:
@@ -95,29 +90,21 @@ def value_axis(page: Page, axes: Axes, box: Box, scale: Scale, places: Floats) -
     for place, _ in shown:
         axes.axhline(place, color=style.GRID, linewidth=0.6, zorder=0)
     axes.axhline(0.0, color=style.RULE, linewidth=0.8, zorder=3)
-    if ticks.factor:
-        page.text(
-            box.left - 0.06,
-            box.top - 0.03,
-            ticks.factor,
-            style.SMALL,
-            color=style.SOFT_INK,
-            ha="right",
-        )
 
 
-def neurons(page: Page, box: Box, values: Floats, top: Sequence[RankedNeuron]) -> None:
-    """One value per neuron, all of them; the most important few are named."""
+def neurons(page: Page, box: Box, values: Floats, top: Sequence[RankedNeuron]) -> str:
+    """One value per neuron, all of them; the first few of `top` are named. Returns the aside."""
     scale = Scale.of(values)
     places = scale.place(values)
     axes = page.axes(box.left, box.top, box.width, box.height)
     axes.set_xlim(-0.5, len(values) - 0.5)
     bars(axes, places, box.width, [style.PLAIN])
-    value_axis(page, axes, box, scale, places)
+    value_axis(axes, scale, places)
     step = next(s for s in NICE_STEPS if (len(values) - 1) / s <= 6)
     at = list(range(0, len(values), step))
     label_axis(axes, "x", [float(i) for i in at], [str(i) for i in at])
     _name_neurons(axes, places, box.width, top[:NAMED_NEURONS])
+    return aside(scale)
 
 
 def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[RankedNeuron]) -> None:
@@ -127,7 +114,9 @@ def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[Ranke
         index, place = ranked.neuron, float(places[ranked.neuron])
         half = 0.5 * words.width(str(index), style.SMALL) / inches * len(places)
         centre = float(np.clip(index, half - 0.5, len(places) - 0.5 - half))
-        if any(abs(centre - other) < half + reach + 0.01 * len(places) for other, reach in taken):
+        if place == 0.0 or any(
+            abs(centre - other) < half + reach + 0.01 * len(places) for other, reach in taken
+        ):
             continue
         taken.append((centre, half))
         axes.plot([index], [place], "o", markersize=3.0, color=style.INK, zorder=4, clip_on=False)
@@ -145,8 +134,8 @@ def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[Ranke
         )
 
 
-def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], target: int) -> None:
-    """The token-to-token matrix: rows read columns; above the diagonal there is nothing."""
+def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], target: int) -> str:
+    """The token-to-token matrix: rows read columns. Returns the aside."""
     columns = max(len(row) for row in heatmap.rows)
     grid = np.full((len(heatmap.rows), columns), np.nan)
     for index, row in enumerate(heatmap.rows):
@@ -165,113 +154,67 @@ def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], targ
         origin="upper",
     )
     stride = heatmap.stride
-    label_tokens(axes, "y", box, Labels(tokens, heatmap.queries, stride, target))
-    label_tokens(axes, "x", box, Labels(tokens, [i * stride for i in range(columns)], stride))
-    page.colour_bar(scale, box.left + box.width + 0.1, box.top, box.height)
-
-
-def label_tokens(axes: Axes, which: str, box: Box, shown: Labels) -> None:
-    """Token labels along an axis whose place i stands for `stride` tokens from positions[i] on.
-
-    As many as fit without touching, every k-th for a round k, with their positions when some are
-    left out. The target is always among them and stands out.
-    """
-    positions, target = shown.positions, shown.target
-    inches = box.width if which == "x" else box.height
-    pitch = inches * 72 / len(positions)
-    # A line of type needs a fifth more than its size to stand clear of the next.
-    gap = style.SMALL * 1.2 / pitch
-    step = next(s for s in NICE_STEPS if s >= gap)
-    strong = next((i for i, p in enumerate(positions) if 0 <= target - p < shown.stride), None)
-    places = [i for i in range(0, len(positions), step) if strong is None or abs(i - strong) >= gap]
-    if strong is not None:
-        places = sorted([*places, strong])
-    numbered = step > 1 or len(positions) != len(shown.tokens)
-    labels = [
-        _label(shown, target if i == strong else positions[i], numbered, i == strong, which)
-        for i in places
-    ]
-    bold = None if strong is None else places.index(strong)
-    label_axis(axes, which, [float(i) for i in places], labels, strong=bold)
-    widest = max(words.width(label, style.SMALL, True) for label in labels) * 72
-    if which == "x" and (step > 1 or widest + style.SMALL > pitch):
-        axes.xaxis.set_tick_params(labelrotation=90)
-
-
-def _label(shown: Labels, position: int, numbered: bool, bold: bool, which: str) -> str:
-    prefix = f"{position} " if numbered else ""
-    room = LABEL_ROOM[which] - words.width(prefix, style.SMALL, bold)
-    return prefix + words.readable(shown.tokens[position].text, room, style.SMALL, bold)
-
-
-def thin(values: Floats, most: int = MOST_COLUMNS) -> tuple[Floats, int]:
-    """(..., l) -> (..., at most `most`) and the stride: of each block the largest in magnitude."""
-    length = values.shape[-1]
-    stride = -(-length // most)
-    if stride == 1:
-        return values, 1
-    blocks = -(-length // stride)
-    padded = np.zeros((*values.shape[:-1], blocks * stride))
-    padded[..., :length] = values
-    padded = padded.reshape(*values.shape[:-1], blocks, stride)
-    largest = np.abs(padded).argmax(-1)[..., None]
-    return np.take_along_axis(padded, largest, -1)[..., 0], stride
+    TokenAxis.of("y", box.height, tokens, heatmap.queries, stride, target).draw(axes)
+    keys = range(0, columns * stride, stride)
+    TokenAxis.of("x", box.width, tokens, keys, stride).draw(axes)
+    if scale.limit:
+        page.colour_bar(scale, box.left + box.width + 0.1, box.top, box.height)
+    return aside(scale) if scale.logarithmic or not scale.limit else ""
 
 
 def over_tokens(
-    page: Page, box: Box, values: Floats, tokens: Sequence[Token], target: int, labelled: bool
+    page: Page, box: Box, scale: Scale, values: Floats, along: TokenAxis, labelled: bool
 ) -> None:
-    """Bars over the tokens of one query position; negative ones in the other colour."""
-    scale = Scale.of(values, may_bend=False)
-    shown, stride = thin(scale.place(values))
+    """Bars over the tokens of one query position, in two colours when the scale is signed."""
+    places = scale.place(values)
     axes = page.axes(box.left, box.top, box.width, box.height)
-    axes.set_xlim(-0.5, len(shown) - 0.5)
+    axes.set_xlim(-0.5, len(places) - 0.5)
     colours = [style.POSITIVE, style.NEGATIVE] if scale.signed else [style.PLAIN]
-    bars(axes, shown, box.width, colours, THINNEST_TOKEN_BAR)
-    value_axis(page, axes, box, scale, shown)
+    bars(axes, places, box.width, colours, THINNEST_TOKEN_BAR)
+    value_axis(axes, scale, places)
     if labelled:
-        positions = [i * stride for i in range(len(shown))]
-        label_tokens(axes, "x", box, Labels(tokens, positions, stride, target))
+        along.draw(axes)
 
 
 def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
     """Horizontal bars, most important first: importance at the left, activation at the right."""
-    gap = 0.3
-    half = (box.width - gap) / 2
-    facets = [
-        ("importance", [neuron.importance for neuron in ranked], box.left),
-        ("activation", [neuron.activation for neuron in ranked], box.left + half + gap),
+    half = (box.width - FACET_GAP) / 2
+    left = Box(box.left, box.top, half, box.height)
+    right = Box(box.left + half + FACET_GAP, box.top, half, box.height)
+    importance = np.array([neuron.importance for neuron in ranked])
+    axes = _facet(page, left, "importance", importance, Scale.of(importance, may_bend=False))
+    at = range(len(ranked))
+    label_axis(axes, "y", [float(i) for i in at], [str(neuron.neuron) for neuron in ranked])
+    activation = np.array([neuron.activation for neuron in ranked])
+    _facet(page, right, "activation", activation, Scale.of(activation, True, may_bend=False))
+
+
+def _facet(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Axes:
+    places = scale.place(values)
+    axes = page.axes(box.left, box.top, box.width, box.height)
+    axes.set_ylim(max(len(values), FEWEST_RANKS) - 0.5, -0.5)
+    low = -1.0 if places.min() < 0 else 0.0
+    high = 1.0 if places.max() > 0 or low == 0.0 else 0.0
+    axes.set_xlim(low * 1.06, high * 1.06)
+    colours = [style.POSITIVE if value > 0 else style.NEGATIVE for value in values]
+    axes.barh(
+        np.arange(len(values)),
+        places,
+        height=0.62,
+        color=colours if scale.signed else style.PLAIN,
+        linewidth=0,
+    )
+    axes.axvline(0.0, color=style.RULE, linewidth=0.8)
+    ticks = scale.ticks(1 if low < 0 < high else 2)
+    shown = [
+        (place, label)
+        for place, label in zip(ticks.places, ticks.labels, strict=True)
+        if low <= place <= high
     ]
-    for name, numbers, left in facets:
-        values = np.array(numbers)
-        scale = Scale.of(values, may_bend=False)
-        places = scale.place(values)
-        axes = page.axes(left, box.top, half, box.height)
-        axes.set_ylim(max(len(ranked), 4) - 0.5, -0.5)
-        low = -1.0 if scale.signed else 0.0
-        axes.set_xlim(low * 1.06, 1.06)
-        colours = [style.POSITIVE if v > 0 else style.NEGATIVE for v in values]
-        axes.barh(
-            np.arange(len(ranked)),
-            places,
-            height=0.62,
-            color=colours if scale.signed else style.PLAIN,
-            linewidth=0,
-        )
-        axes.axvline(0.0, color=style.RULE, linewidth=0.8)
-        ticks = scale.ticks(1 if scale.signed else 2)
-        for place in ticks.places:
-            axes.axvline(place, color=style.GRID, linewidth=0.6, zorder=0)
-        label_axis(axes, "x", ticks.places, ticks.labels)
-        if name == "importance":
-            at = list(range(len(ranked)))
-            label_axis(axes, "y", [float(i) for i in at], [str(ranked[i].neuron) for i in at])
-        title = f"{name} ({ticks.factor})" if ticks.factor else name
-        page.text(
-            left + half / 2,
-            box.top + box.height + 0.36,
-            title,
-            style.SMALL,
-            color=style.SOFT_INK,
-            ha="center",
-        )
+    for place, _ in shown:
+        axes.axvline(place, color=style.GRID, linewidth=0.6, zorder=0)
+    label_axis(axes, "x", [place for place, _ in shown], [label for _, label in shown])
+    title = f"{name} ({ticks.factor})" if ticks.factor else name
+    middle, below = box.left + box.width / 2, box.top + box.height + 0.36
+    page.text(middle, below, title, style.SMALL, color=style.SOFT_INK, ha="center")
+    return axes

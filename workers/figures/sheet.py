@@ -1,11 +1,14 @@
 """The 2x2 sheet of one layer under one method."""
 
+# ruff: noqa: RUF001 (a true multiplication sign is typeset on purpose)
+
 import numpy as np
 
 from schemas.names import Method
 from schemas.result import MethodAttention, ResultDocument, TextResult
 from workers.figures import captions, panels, style
-from workers.figures.page import Page
+from workers.figures.labels import TokenAxis, thin
+from workers.figures.page import LETTER_WIDTH, Page
 from workers.figures.panels import Box
 from workers.figures.scale import Scale
 
@@ -16,6 +19,7 @@ MATRIX_SIZE = 3.0
 HEIGHT = 8.4
 RANKED = 12
 NOTE_ROOM = 0.33
+ROW_GAP = 0.62
 
 
 def sheet(document: ResultDocument, result: TextResult, layer: int, method: Method) -> Page:
@@ -78,18 +82,12 @@ def _neurons(page: Page, attention: MethodAttention, name: captions.MethodWords)
         ),
     ):
         values = np.array(numbers, dtype=np.float64)
-        bent = "; logarithmic scale" if Scale.of(values).logarithmic else ""
-        page.heading(left, UPPER - NOTE_ROOM, letter, title, unit + bent)
         box = Box(left, UPPER, NEURON_WIDTH, NEURON_HEIGHT)
-        panels.neurons(page, box, values, top)
-        page.text(
-            left + NEURON_WIDTH / 2,
-            UPPER + NEURON_HEIGHT + 0.36,
-            "neuron",
-            style.SMALL,
-            color=style.SOFT_INK,
-            ha="center",
-        )
+        page.heading(left, UPPER - NOTE_ROOM, letter, title, unit)
+        aside = panels.neurons(page, box, values, top)
+        page.aside(left + NEURON_WIDTH, UPPER - NOTE_ROOM, aside)
+        middle, below = left + NEURON_WIDTH / 2, UPPER + NEURON_HEIGHT + 0.36
+        page.text(middle, below, "neuron", style.SMALL, color=style.SOFT_INK, ha="center")
 
 
 def _matrix(
@@ -98,25 +96,39 @@ def _matrix(
     heatmap = attention.heatmap
     page.heading(LEFT, LOWER - NOTE_ROOM, "c", "Token to token", name.matrix)
     box = Box(LEFT, LOWER, MATRIX_SIZE, MATRIX_SIZE)
-    panels.matrix(page, box, heatmap, result.tokens, result.target.position)
+    aside = panels.matrix(page, box, heatmap, result.tokens, result.target.position)
+    stride = heatmap.stride
+    pooled = f"largest of {stride} × {stride}" if stride > 1 else ""
+    both = "; ".join(note for note in (pooled, aside) if note)
+    page.aside(LEFT + MATRIX_SIZE, LOWER - NOTE_ROOM, both)
 
 
 def _row(
     page: Page, result: TextResult, attention: MethodAttention, name: captions.MethodWords
 ) -> None:
     """The target position's row only, as bars; below it the signed effect, if there is one."""
-    series = [("Relevance of each token", name.matrix, attention.token_relevance)]
+    series: list[tuple[str, str, list[float], bool | None]] = [
+        ("Relevance of each token", name.matrix, attention.token_relevance, None)
+    ]
     if attention.signed_relevance is not None:
-        series.append(("Signed relevance", name.signed, attention.signed_relevance))
-    gap = 0.62
-    height = (MATRIX_SIZE - gap * (len(series) - 1)) / len(series)
-    for index, (title, unit, numbers) in enumerate(series):
-        top = LOWER + index * (height + gap)
-        if index:
-            page.heading(LEFT + 0.2, top - NOTE_ROOM, "", title, unit)
-        else:
-            page.heading(LEFT, top - NOTE_ROOM, "c", title, unit)
+        series.append(("Signed relevance", name.signed, attention.signed_relevance, True))
+    height = (MATRIX_SIZE - ROW_GAP * (len(series) - 1)) / len(series)
+    for index, (title, unit, numbers, signed) in enumerate(series):
+        top = LOWER + index * (height + ROW_GAP)
         box = Box(LEFT, top, NEURON_WIDTH, height)
-        last = index == len(series) - 1
-        values = np.array(numbers, dtype=np.float64)
-        panels.over_tokens(page, box, values, result.tokens, result.target.position, last)
+        values, stride = thin(np.array(numbers, dtype=np.float64))
+        scale = Scale.of(values, signed, may_bend=False)
+        along = TokenAxis.of(
+            "x",
+            box.width,
+            result.tokens,
+            range(0, len(values) * stride, stride),
+            stride,
+            result.target.position,
+        )
+        panels.over_tokens(page, box, scale, values, along, labelled=index == len(series) - 1)
+        letter = "" if index else "c"
+        page.heading(LEFT + (LETTER_WIDTH if index else 0), top - NOTE_ROOM, letter, title, unit)
+        pooled = f"largest of {stride} tokens" if stride > 1 else ""
+        both = "; ".join(note for note in (pooled, panels.aside(scale)) if note)
+        page.aside(LEFT + NEURON_WIDTH, top - NOTE_ROOM, both)

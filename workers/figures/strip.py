@@ -23,7 +23,7 @@ LINE, BOX_HEIGHT, DESCENT = 0.26, 0.215, 0.066
 PADDING, SPACE, JOIN, CORNER = 0.05, 0.055, 0.012, 0.03
 LONGEST_WORD = 2.2
 GROUP_HEAD, GROUP_GAP = 0.5, 0.2
-BAR_LENGTH = 1.1
+BAR_LENGTH = 1.4
 
 Mask = npt.NDArray[np.bool_]
 
@@ -77,19 +77,18 @@ def token_strip(document: ResultDocument, result: TextResult, layer: int) -> Pag
     return page
 
 
-def coloured_values(attention: MethodAttention) -> Floats:
+def _coloured(attention: MethodAttention) -> tuple[Floats, Scale]:
     """What a method's words are coloured by: the signed effect where there is one."""
-    signed = attention.signed_relevance
-    chosen = attention.token_relevance if signed is None else signed
-    return np.array(chosen, dtype=np.float64)
+    if attention.signed_relevance is None:
+        values = np.array(attention.token_relevance, dtype=np.float64)
+        return values, Scale.of(values, may_bend=False)
+    values = np.array(attention.signed_relevance, dtype=np.float64)
+    return values, Scale.of(values, signed=True, may_bend=False)
 
 
 def _shown(methods: Sequence[MethodAttention], target: int) -> Mask:
     """(l,) which tokens to show: all, or windows about the most relevant ones and the ends."""
-    scales = [
-        (Scale.of(values, may_bend=False), values) for values in map(coloured_values, methods)
-    ]
-    score = np.max([np.abs(scale.place(values)) for scale, values in scales], axis=0)
+    score = np.max([np.abs(scale.place(v)) for v, scale in map(_coloured, methods)], axis=0)
     length = len(score)
     most = MOST_WORDS // len(methods)
     if length <= most:
@@ -158,8 +157,7 @@ def _group(
     target: int,
 ) -> None:
     name = captions.METHODS[method]
-    values = coloured_values(attention)
-    scale = Scale.of(values, may_bend=False)
+    values, scale = _coloured(attention)
     unit = name.relevance if attention.signed_relevance is None else name.signed
     title = name.title if attention.signed_relevance is None else f"{name.title}, signed"
     page.heading(style.MARGIN, top, "", title, unit)

@@ -1,0 +1,122 @@
+"""Ticks with labels: numbers, and tokens as many as fit without touching."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+
+from schemas.result import Token
+from workers.figures import style, words
+from workers.figures.colours import Floats
+
+MOST_COLUMNS = 640
+NICE_STEPS = [step * 10**k for k in range(7) for step in (1, 2, 5)]
+# A line of type needs a fifth more than its size to stand clear of the next.
+CLEARANCE = 1.2
+LABEL_ROOM = {"x": 0.82, "y": 0.68}
+
+
+def label_axis(
+    axes: Axes,
+    which: str,
+    places: list[float],
+    labels: list[str],
+    side: Literal["left", "right"] = "left",
+    strong: int | None = None,
+) -> None:
+    """Ticks and their labels on one axis; the label at index `strong` stands out."""
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    if which == "x":
+        axes.xaxis.set_ticks_position("bottom")
+    else:
+        axes.yaxis.set_ticks_position(side)
+    axis.set_ticks(
+        places, labels, fontproperties=style.font(style.SMALL), parse_math=False, usetex=False
+    )
+    axis.set_tick_params(
+        length=2.5, width=0.6, color=style.RULE, labelcolor=style.INK, pad=2.5, direction="out"
+    )
+    if strong is not None:
+        label = axis.get_ticklabels()[strong]
+        label.set_fontproperties(style.font(style.SMALL, bold=True))
+
+
+@dataclass(frozen=True)
+class TokenAxis:
+    """Which tokens are named along an axis, and how."""
+
+    which: Literal["x", "y"]
+    places: list[float]
+    labels: list[str]
+    strong: int | None
+    upright: bool
+
+    @classmethod
+    def of(
+        cls,
+        which: Literal["x", "y"],
+        inches: float,
+        tokens: Sequence[Token],
+        positions: Sequence[int],
+        stride: int = 1,
+        target: int = -1,
+    ) -> "TokenAxis":
+        """Names for an axis `inches` long whose place i is `stride` tokens from positions[i] on.
+
+        Every k-th for a round k, with their positions when some are left out. The token at
+        `target` is always among them and stands out.
+        """
+        pitch = inches * 72 / len(positions)
+        gap = style.SMALL * CLEARANCE / pitch
+        step = next(s for s in NICE_STEPS if s >= gap)
+        strong = next((i for i, p in enumerate(positions) if 0 <= target - p < stride), None)
+        chosen = [
+            i for i in range(0, len(positions), step) if strong is None or abs(i - strong) >= gap
+        ]
+        if strong is not None:
+            chosen = sorted([*chosen, strong])
+        numbered = step > 1 or len(positions) != len(tokens)
+        labels = []
+        for i in chosen:
+            position = target if i == strong else positions[i]
+            prefix = f"{position} " if numbered else ""
+            room = LABEL_ROOM[which] - words.width(prefix, style.SMALL, bold=True)
+            labels.append(prefix + words.readable(tokens[position].text, room, style.SMALL, True))
+        widest = max(words.width(label, style.SMALL, bold=True) for label in labels) * 72
+        return cls(
+            which=which,
+            places=[float(i) for i in chosen],
+            labels=labels,
+            strong=None if strong is None else chosen.index(strong),
+            upright=which == "x" and (step > 1 or widest + style.SMALL > pitch),
+        )
+
+    @property
+    def depth(self) -> float:
+        """Inches that the labels take away from the axis."""
+        if self.which == "x" and not self.upright:
+            return style.SMALL / 72
+        return max(words.width(label, style.SMALL, bold=True) for label in self.labels)
+
+    def draw(self, axes: Axes) -> None:
+        """Put the labels on the axis."""
+        label_axis(axes, self.which, self.places, self.labels, strong=self.strong)
+        if self.upright:
+            axes.xaxis.set_tick_params(labelrotation=90)
+
+
+def thin(values: Floats, most: int = MOST_COLUMNS) -> tuple[Floats, int]:
+    """(..., l) -> (..., at most `most`) and the stride: of each block the largest in magnitude."""
+    length = values.shape[-1]
+    stride = -(-length // most)
+    if stride == 1:
+        return values, 1
+    blocks = -(-length // stride)
+    padded = np.zeros((*values.shape[:-1], blocks * stride))
+    padded[..., :length] = values
+    padded = padded.reshape(*values.shape[:-1], blocks, stride)
+    largest = np.abs(padded).argmax(-1)[..., None]
+    return np.take_along_axis(padded, largest, -1)[..., 0], stride
