@@ -28,6 +28,8 @@ _METHODS = {Mixer.S6: list(Method)}
 # Where configs keep the same fact under different keys.
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
+# Far above any real model; a config that claims more would only fill the memory.
+_MOST_LAYERS = 10_000
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 
 
@@ -42,6 +44,8 @@ def describe(location: Location, service_limit: int = SERVICE_LIMIT) -> ModelDes
     if not isinstance(model_type, str) or not model_type:
         raise _invalid(location, "it has no `model_type`")
     count = _positive(location, config, _LAYERS)
+    if count > _MOST_LAYERS:
+        raise _invalid(location, f"it claims {count} layers; at most {_MOST_LAYERS} are read")
     hidden = _positive(location, config, _HIDDEN)
     mixer = _MIXERS.get(model_type, Mixer.NONE)
     methods = _METHODS.get(mixer, [])

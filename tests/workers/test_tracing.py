@@ -258,7 +258,7 @@ def test_mixers_that_are_not_finite_after_the_target_are_a_problem(loaded: Loade
     broken = copy.deepcopy(loaded.model)
     broken.get_input_embeddings().weight.data[9] = float("nan")
     texts = [TraceRequest((1, 2, 3)), TraceRequest((1, 2, 9), position=1)]
-    with pytest.raises(ProblemError, match="output of layer 0 holds .* for text 1") as caught:
+    with pytest.raises(ProblemError, match=r"output of layer 0 holds .* for text 1") as caught:
         trace(replace(loaded, model=broken), texts, {0}, set())
     assert caught.value.kind is ProblemType.NOT_FINITE
 
