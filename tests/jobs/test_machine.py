@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from jobs import Attempt, StaleAttempt
+from jobs.keys import Keys
 from schemas.job import Progress
 from schemas.names import Stage, Status
 from schemas.problem import Problem, ProblemType
@@ -32,6 +33,7 @@ class JobLife(RuleBasedStateMachine):
     def __init__(self, jobs, settings):
         super().__init__()
         self.jobs, self.settings, self.store = jobs, settings, jobs.store
+        self.keys = Keys(settings.key_prefix)
         self.job_id = self.store.create(REQUEST)
         self.model = Model()
 
@@ -111,6 +113,13 @@ class JobLife(RuleBasedStateMachine):
         assert (job.started_at is None) == (job.status is Status.QUEUED)
         assert (self.job_id in self.store.queued()) == (job.status is Status.QUEUED)
         assert (self.store.artifacts(self.job_id) is None) == (job.status is not Status.SUCCEEDED)
+
+    @invariant()
+    def only_a_running_job_has_a_lease_and_only_its_holder_the_token(self):
+        leased = self.jobs.redis.zscore(self.keys.running, self.job_id) is not None
+        assert leased == (self.model.status is Status.RUNNING)
+        token = self.jobs.redis.hget(self.keys.record(self.job_id), "token").decode()
+        assert token == (self.model.holder.token if self.model.holder else "")
 
     def teardown(self):
         """Exactly one end, and every event in order."""

@@ -1,5 +1,6 @@
 from rq import Queue
 from rq.job import Job as RqJob
+from rq.job import JobStatus
 
 from jobs.identity import JobIds
 from jobs.queue import FUNCTION
@@ -72,3 +73,14 @@ def test_tidying_drops_taken_tickets_of_started_jobs_only(jobs):
     assert jobs.queue.rq.intermediate_queue.get_job_ids() == [second.id]
     assert jobs.redis.ttl(RqJob.key_for(first.id)) > jobs.queue.rq.fetch_job(first.id).timeout
     assert jobs.redis.ttl(RqJob.key_for(second.id)) == -1
+
+
+def test_tidying_ends_executions_without_a_heartbeat(jobs):
+    jobs.submit(REQUEST)
+    ticket = take(jobs)
+    ticket.set_status(JobStatus.STARTED)
+    started = jobs.queue.rq.started_job_registry
+    jobs.redis.zadd(started.key, {f"{ticket.id}:execution": 1})
+    jobs.queue.tidy(set())
+    assert jobs.redis.zcard(started.key) == 0
+    assert ticket.get_status() is JobStatus.FAILED

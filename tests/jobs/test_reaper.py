@@ -94,16 +94,36 @@ def test_a_ticket_that_died_with_its_taker_is_replaced(jobs, impatient):
     assert jobs.queue.rq.intermediate_queue.get_job_ids() == []
 
 
-def test_a_job_that_was_only_briefly_without_a_ticket_is_not_sent_twice(jobs, impatient):
+def test_a_job_is_unsent_after_a_whole_lease_without_a_ticket_and_to_one_caller(settings, jobs):
+    store = hasty(settings, lease_seconds=0.2).store
+    job_id = jobs.store.create(REQUEST)
+    assert store.unsent({job_id}) == []
+    time.sleep(0.25)
+    assert store.unsent({job_id}) == [job_id]
+    assert store.unsent({job_id}) == []
+
+
+def test_a_job_that_was_only_briefly_without_a_ticket_is_not_sent_twice(settings, jobs):
     job = jobs.submit(REQUEST)
     ticket = take(jobs)
     reaper(jobs).sweep()
     attempt = jobs.store.start(ticket.args[0], "worker-1")
     reaper(jobs).sweep()
     jobs.store.give_up(job.id, attempt.token, "SIGKILL")
-    # Seen missing anew: what was noted before the start must not count.
-    assert reaper(jobs).sweep() == Sweep()
+    time.sleep(0.25)
+    # Missing anew: what was noted before the start must not count.
+    assert reaper(hasty(settings, lease_seconds=0.2)).sweep() == Sweep()
     assert jobs.queue.waiting() == set()
+
+
+def test_a_worker_that_speaks_again_at_the_last_moment_keeps_its_job(jobs, monkeypatch):
+    jobs.submit(REQUEST)
+    attempt = run(jobs)
+    lost = [(attempt.job_id, attempt.token)]
+    # As when the lease is renewed between finding the job lost and taking it back.
+    monkeypatch.setattr(jobs.store, "lost", lambda: iter(lost))
+    assert reaper(jobs).sweep() == Sweep()
+    jobs.store.renew(attempt)
 
 
 def test_a_reaper_that_died_after_taking_back_is_replaced(jobs, impatient):

@@ -259,6 +259,13 @@ def test_no_one_is_lost_just_after_the_server_came_up(settings, jobs, running):
     assert list(hasty(settings).store.lost()) == [(running.job_id, running.token)]
 
 
+def test_a_job_that_has_just_ended_is_not_lost(store, settings, jobs, running):
+    """As when the job ends between the two reads that find lost jobs."""
+    store.give_up(running.job_id, running.token, "SIGKILL")
+    jobs.redis.zadd(Keys(settings.key_prefix).running, {running.job_id: 1})
+    assert list(hasty(settings).store.lost()) == []
+
+
 def test_a_start_whose_answer_was_lost_can_be_repeated(store, settings, monkeypatch):
     monkeypatch.setattr("jobs.store.new_token", lambda: "ab" * 12)
     job_id = store.create(REQUEST)
