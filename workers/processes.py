@@ -14,6 +14,8 @@ from typing import Self
 from workers.channel import Channel
 
 PR_SET_PDEATHSIG = 1
+_SEND_LIMIT = 30.0
+"""Seconds a runner may take to read an attempt before it counts as dead."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -47,6 +49,7 @@ class RunnerProcess:
     def start(cls, entry: str) -> Self:
         """Spawn `python -m workers.runner` with one end of a socket pair."""
         ours, theirs = socket.socketpair()
+        ours.settimeout(_SEND_LIMIT)
         with theirs:
             command = [sys.executable, "-m", "workers.runner"]
             command += ["--channel", str(theirs.fileno())]

@@ -10,7 +10,8 @@ through `--entry`, once, before it says `ready`. Its messages:
 | `done` | the attempt is over and its record written, or it was not this worker's any more |
 | `unwritten` | the attempt is over, but the store did not take the outcome: `cause` says why |
 
-`done` and `unwritten` carry `models`, the names of the models in memory.
+`done` and `unwritten` carry `models`, the names of the models in memory, and `leaving`, true when
+the device has become unusable: the runner then ends, and its supervisor starts another.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from workers.interrupts import Interrupts, TimeLimitReached, Withdrawn, time_lim
 from workers.processes import die_with_parent
 
 POISONED = 70
-"""Exit code of a runner whose device no longer answers; its supervisor starts another."""
+"""Exit code of a runner whose device no longer answers."""
 
 log = structlog.get_logger("workers.runner")
 
@@ -94,10 +95,12 @@ class Runner:
                     job=attempt.job_id, attempt=attempt.number
                 ):
                     outcome = self.execute(attempt)
-                channel.send({**outcome, **self._models()})
-                if device_is_poisoned():
+                leaving = device_is_poisoned()
+                channel.send({**outcome, **self._models(), "leaving": leaving})
+                if leaving:
                     log.error("the device no longer answers; the runner ends")
-                    sys.exit(POISONED)
+                    # An orderly exit would call into the device once more, and may hang there.
+                    os._exit(POISONED)
 
     def execute(self, attempt: Attempt) -> Message:
         """Run one attempt inside the job boundary; the message that tells the supervisor."""

@@ -33,6 +33,7 @@ from rq.worker import WorkerStatus
 from jobs import Attempt, Jobs, StaleAttempt
 from jobs.connect import connect
 from jobs.queue import FUNCTION
+from jobs.store import JobStore
 from schemas.names import Status
 from schemas.settings import Settings
 from workers.announcer import Announcer
@@ -66,7 +67,8 @@ class Supervisor(Worker):
     """Runs the tickets of one queue in a persistent runner.
 
     A stop (SIGTERM, SIGINT) does not wait for the running job, which may take half an hour: the
-    runner is killed, the job goes back to the queue and the supervisor leaves within seconds.
+    runner is killed, the job goes back to the queue and the supervisor leaves within seconds. The
+    job's `attempts` counts that run too, but a stop, however often, never fails a job.
     """
 
     max_connection_wait_time = 5.0
@@ -179,7 +181,7 @@ class Supervisor(Worker):
         if attempt is None:
             self._drop_ticket(job, queue)
             return
-        self._attempt = attempt
+        self._attempt, self._report = attempt, {}
         self._kill_at = time.monotonic() + self._settings.job_time_limit + self._settings.kill_grace
         execution = self.prepare_execution(job)
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
@@ -188,6 +190,8 @@ class Supervisor(Worker):
         try:
             self.fork_work_horse(job, queue)
             ending = self._watch(job, execution)
+            if self._report.get("leaving"):
+                self._end_runner()
             self._finish_ticket(job, execution)
             self._settle(attempt, ending)
         finally:
@@ -198,13 +202,14 @@ class Supervisor(Worker):
         self.set_state(WorkerStatus.IDLE)
 
     def fork_work_horse(self, job: Ticket, queue: Queue) -> None:
-        """Send the attempt to the runner; one that is already dead is noticed by the watch."""
+        """Send the attempt to the runner; that one has died is noticed by the watch."""
         runner, attempt = self._at_work()
         self._horse_pid = runner.pid
         try:
             runner.channel.send(attempt_message(attempt))
         except OSError as error:
             log.warning("the runner does not listen", error=str(error))
+            runner.kill()
 
     def wait_for_horse(self) -> tuple[int, int, Any]:
         """The runner's pid and 0 when it reported, or its true wait status when it died.
@@ -292,17 +297,20 @@ class Supervisor(Worker):
         """Bring the record in line with how the attempt ended."""
         match ending:
             case Ending.DIED:
-                self._give_back(attempt, f"the runner ended with {describe_end(self._status)}")
+                cause = f"the runner ended with {describe_end(self._status)}"
+                self._give_back(attempt, cause, self._jobs.store)
             case Ending.UNWRITTEN:
-                self._give_back(attempt, self._report["cause"])
+                self._give_back(attempt, self._report["cause"], self._jobs.store)
             case Ending.STOPPED:
-                self._give_back(attempt, "the worker was stopped")
+                lenient = self._settings.model_copy(update={"max_attempts": attempt.number + 1})
+                store = JobStore(self._jobs.redis, lenient)
+                self._give_back(attempt, "the worker was stopped", store)
             case Ending.OVERDUE:
                 with suppress(StaleAttempt):
                     self._jobs.store.fail(attempt, time_limit_problem(self._settings))
 
-    def _give_back(self, attempt: Attempt, cause: str) -> None:
-        status = self._jobs.store.give_up(attempt.job_id, attempt.token, cause)
+    def _give_back(self, attempt: Attempt, cause: str, store: JobStore) -> None:
+        status = store.give_up(attempt.job_id, attempt.token, cause)
         log.warning("attempt given up", job=attempt.job_id, cause=cause, status=status)
         if status is Status.QUEUED:
             self._jobs.queue.submit(attempt.job_id, first=True)

@@ -100,6 +100,7 @@ def test_killed_part_is_started_again_and_no_job_is_lost(
     until(lambda: stack.pids.get(name) not in (victim, None), "its successor")
     assert f"The {name} ended (SIGKILL); starting it again." in notices
     if name != "worker-1":
+        assert children(stack.pids["worker-1"]) == [runner], "the worker was hurt too"
         # The job itself is unharmed; end its long sleep.
         os.kill(runner, signal.SIGKILL)
     job = ended(client, location)

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
 
 from jobs import Attempt, Jobs
 from schemas.job import Shows
@@ -86,6 +87,19 @@ def memory(runtime: Runtime, attempt: Attempt) -> None:
     raise MemoryError
 
 
+def poison(runtime: Runtime, attempt: Attempt) -> None:
+    """As on a GPU after a failed device-side assertion: from now on every call fails."""
+
+    def synchronize() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    cuda = SimpleNamespace(is_initialized=lambda: True, synchronize=synchronize)
+    broken = ModuleType("torch")
+    vars(broken).update(cuda=cuda, OutOfMemoryError=MemoryError)
+    sys.modules["torch"] = broken
+    synchronize()
+
+
 BEHAVIOURS = {
     "succeed": succeed,
     "sleep": sleep,
@@ -95,4 +109,5 @@ BEHAVIOURS = {
     "bug": bug,
     "leave": leave,
     "memory": memory,
+    "poison": poison,
 }

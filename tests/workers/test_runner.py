@@ -9,7 +9,7 @@ from jobs import Attempt
 from schemas.problem import ProblemType
 from schemas.request import JobRequest
 from tests.workers.conftest import Site, environment
-from workers.channel import attempt_from, attempt_message
+from workers.channel import Message, attempt_from, attempt_message
 from workers.processes import RunnerProcess, describe_end
 
 
@@ -30,6 +30,10 @@ def start(site: Site, **metadata: str) -> Attempt:
     return attempt
 
 
+def done(*models: str) -> Message:
+    return {"event": "done", "models": list(models), "leaving": False}
+
+
 @pytest.mark.parametrize(
     ("behaviour", "problem"),
     [
@@ -44,13 +48,13 @@ def test_failure_becomes_a_problem_and_the_runner_lives_on(
 ) -> None:
     attempt = start(site, do=behaviour)
     runner.channel.send(attempt_message(attempt))
-    assert runner.channel.receive(30) == {"event": "done", "models": []}
+    assert runner.channel.receive(30) == done()
     error = site.job(attempt.job_id).error
     assert error is not None
     assert error.type == problem.uri
     assert "secret detail" not in error.detail
     runner.channel.send(attempt_message(following := start(site)))
-    assert runner.channel.receive(30) == {"event": "done", "models": ["pocket/recall-mamba"]}
+    assert runner.channel.receive(30) == done("pocket/recall-mamba")
     assert site.job(following.job_id).status == "succeeded"
 
 
@@ -58,7 +62,7 @@ def test_stale_attempt_is_dropped(site: Site, runner: RunnerProcess) -> None:
     attempt = start(site)
     site.jobs.store.give_up(attempt.job_id, None, "the test wants it")
     runner.channel.send(attempt_message(attempt))
-    assert runner.channel.receive(30) == {"event": "done", "models": ["pocket/recall-mamba"]}
+    assert runner.channel.receive(30) == done("pocket/recall-mamba")
     assert site.job(attempt.job_id).status == "queued"
 
 

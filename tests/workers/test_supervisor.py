@@ -111,7 +111,19 @@ def test_job_taken_away_is_dropped_by_its_runner(site: Site) -> None:
     assert children(worker.pid) == runner
 
 
+def test_runner_with_an_unusable_device_is_replaced(site: Site) -> None:
+    worker = site.ready_worker()
+    runner = children(worker.pid)
+    poisoning, following = site.submit(do="poison"), site.submit()
+    assert site.ended(poisoning).status == "failed"
+    job = site.ended(following)
+    assert (job.status, job.attempts) == ("succeeded", 1)
+    assert children(worker.pid) == [site.told(following)["pid"]] != runner
+
+
 def test_stop_gives_the_running_job_back_and_leaves_no_process(site: Site) -> None:
+    # It would be the job's last death; a stop is none.
+    site.settings = site.settings.model_copy(update={"max_attempts": 1})
     worker = site.ready_worker()
     job_id = site.submit(do="sleep", until="2")
     site.running(job_id)
