@@ -1,0 +1,48 @@
+"""Self-checks that travel with every result, and the problems they end in."""
+
+import torch
+from torch import Tensor
+
+from schemas.problem import ProblemError, ProblemType
+
+
+def row_sum_error(matrix: Tensor, expected: Tensor) -> float:
+    """How far a matrix's row sums are from what a linear-time scan gives for them.
+
+    max_t |sum_s K[t,s] - expected[t]| / max_t max(|expected[t]|, sum_s |K[t,s]|)
+
+    The scale is what was added up: where signs cancel, a sum may be small while its rounding is
+    not. Shapes: matrix (l, l), expected (l,). Cost O(l^2). Infinity where it is not a number.
+    """
+    sums = matrix.sum(1, dtype=torch.float64)
+    wanted = expected.to(torch.float64)
+    size = matrix.abs().sum(1, dtype=torch.float64)
+    difference = float((sums - wanted).abs().max())
+    scale = float(torch.maximum(size, wanted.abs()).max())
+    if difference == 0.0:
+        return 0.0
+    error = difference / scale if scale > 0.0 else float("inf")
+    return error if error == error else float("inf")
+
+
+def require_agreement(what: str, layer: int, error: float, tolerance: float) -> None:
+    """Raise ProblemError (trace-mismatch) unless `error` is a number within the tolerance."""
+    if not error <= tolerance:
+        raise ProblemError(
+            ProblemType.TRACE_MISMATCH,
+            f"Layer {layer}: the {what} is {error:.3g}, above the tolerance {tolerance:.3g}, so "
+            "the trace is not what the model computed and nothing drawn from it would hold. "
+            "Leave this layer out, or have the operator raise "
+            "MAMBASCOPE_RECONSTRUCTION_TOLERANCE if the difference is rounding.",
+        )
+
+
+def require_finite(what: str, layer: int, tensors: dict[str, Tensor]) -> None:
+    """Raise ProblemError (not-finite), naming the first tensor that holds infinity or NaN."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ProblemError(
+                ProblemType.NOT_FINITE,
+                f"Layer {layer}: the {name} of {what} holds infinities or NaN. Leave this layer or "
+                "method out, or check the model's weights.",
+            )

@@ -1,0 +1,97 @@
+"""`attention_knowledge_extraction`: summary measures of one matrix."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+# Rows widened to float64 at once.
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The measures of one matrix; see `extract`."""
+
+    attention_entropy: float
+    attention_entropy_normalised: float
+    attention_diversity: float
+    mean_attention: float
+    max_attention: float
+    min_attention: float
+    effective_keys: float
+    first_token_mass: float
+    mean_distance: float
+
+
+def extract(matrix: Tensor, query_positions: list[int]) -> Knowledge:
+    """Measure how a matrix (rows, l) spreads its weight; row i belongs to query_positions[i].
+
+    W is |matrix| with every row divided by its sum; a row t has the keys 0..t. Means over rows of:
+    entropy H = -sum_s W log W in nats; H / log(t + 1), which is 0 for a row of one key; std of W
+    along the row's keys; exp(H); W[t,0]; sum_s W[t,s] (t - s). Mean, largest and smallest entry
+    are those of the signed matrix over its causal pairs. A row that is all zero has no W and is
+    left out of the means; where every row is, they are 0.
+
+    Cost O(rows l), in float64, a block of rows at a time.
+    """
+    queries = torch.tensor(query_positions, device=matrix.device)
+    blocks = zip(torch.split(matrix, _ROWS), torch.split(queries, _ROWS), strict=True)
+    parts = [_block(rows.to(torch.float64), at) for rows, at in blocks]
+    read_rows = sum(part.rows for part in parts)
+    pairs = sum(part.pairs for part in parts)
+    means = torch.stack([part.row_totals for part in parts]).sum(0) / max(read_rows, 1)
+    of_rows = dict(zip(_ROW_MEASURES, means.tolist(), strict=True))
+    return Knowledge(
+        mean_attention=sum(part.total for part in parts) / pairs,
+        max_attention=max(part.largest for part in parts),
+        min_attention=min(part.smallest for part in parts),
+        **of_rows,
+    )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Sums over some rows: how many have weights, their measures, and the entries' own."""
+
+    rows: int
+    row_totals: Tensor
+    pairs: int
+    total: float
+    largest: float
+    smallest: float
+
+
+_RAW_MEASURES = ("mean_attention", "max_attention", "min_attention")
+_ROW_MEASURES = [field.name for field in fields(Knowledge) if field.name not in _RAW_MEASURES]
+
+
+def _block(rows: Tensor, queries: Tensor) -> _Block:
+    keys = torch.arange(rows.shape[1], device=rows.device)
+    causal = keys <= queries[:, None]
+    measures = _row_measures(rows, queries, keys)
+    return _Block(
+        rows=measures.shape[1],
+        row_totals=measures.sum(1),
+        pairs=int(causal.sum()),
+        total=float(rows.sum()),
+        largest=float(rows.masked_fill(~causal, -torch.inf).max()),
+        smallest=float(rows.masked_fill(~causal, torch.inf).min()),
+    )
+
+
+def _row_measures(rows: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+    """(6, rows with weights), in the order of `_ROW_MEASURES`."""
+    size = rows.abs()
+    largest = size.amax(1)
+    alive = largest > 0
+    # Divided by the largest first, so that rows of denormals keep their proportions.
+    size, queries = size[alive] / largest[alive, None], queries[alive]
+    weight = size / size.sum(1, keepdim=True)
+    count = (queries + 1).to(weight.dtype)
+    entropy = -torch.xlogy(weight, weight).sum(1)
+    spread = (weight.square().sum(1) / count - count.reciprocal().square()).clamp(min=0).sqrt()
+    distance = (weight * (queries[:, None] - keys)).sum(1)
+    logs = count.log()
+    normalised = torch.where(count > 1, entropy / logs.clamp(min=logs.new_tensor(0.5)), 0.0)
+    return torch.stack([entropy, normalised, spread, entropy.exp(), weight[:, 0], distance])

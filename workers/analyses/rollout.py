@@ -1,0 +1,76 @@
+"""`rollout`: how attention composes through the layers, the residual stream an identity at each."""
+
+import torch
+from torch import Tensor
+
+from schemas.problem import ProblemError, ProblemType
+from schemas.result import Parameters
+from workers.analyses.maps import LayerView, MethodMaps, Rollout
+
+# Without the clamp a row's weights may cancel; dividing by what is left of them below this share
+# would multiply float32's rounding a thousandfold.
+_LEAST_SUM = 1e-3
+
+
+def parameters(clamp: bool) -> Parameters:
+    """The choices of `rollout`, with or without the clamp."""
+    return Parameters(
+        clamp="negative-to-zero" if clamp else "none",
+        normalisation="rows",
+        channel_reduction="mean",
+        token_reduction="target-row",
+    )
+
+
+def advance(view: LayerView) -> Rollout:
+    """R_l = Ahat_l R_{l-1} with Ahat = rownorm(I + Abar+), R_{-1} = I; Abar unclamped on request.
+
+    Must be called for every mixer layer in ascending order, listed or not. Shapes: (l, l).
+    Cost: Abar, and one l x l product. Raises ProblemError (not-finite) when, without the clamp, a
+    row of I + Abar sums to nearly nothing; with it every sum is at least 1.
+
+    Source: Abnar, Zuidema (2005.00928); for hidden attention Ali, Zimerman, Wolf (2403.01590).
+    """
+    attention = view.mean_attention
+    hat = attention.matrix.clamp(min=0) if view.rollout_clamp else attention.matrix.clone()
+    hat.diagonal().add_(1)
+    sums = hat.sum(1, keepdim=True)
+    if not view.rollout_clamp:
+        _require_sums(view.mixer.layer, hat, sums)
+    hat /= sums
+    if view.below is None:
+        return Rollout(hat, attention.row_sum_error)
+    worst = max(view.below.row_sum_error, attention.row_sum_error)
+    return Rollout(hat @ view.below.matrix, worst)
+
+
+def analyse(view: LayerView, rolled: Rollout) -> MethodMaps:
+    """Read a layer by what reaches it through all layers up to it.
+
+    matrix = R_l; token_relevance = R_l[tau,:]; with v[t,d] = sum_s R_l[t,s] x[s,d],
+    neuron_activation[d] = mean_t v[t,d] and neuron_importance[d] = std_t v[t,d].
+    row_sum_error is the largest of the mean attentions multiplied on the way.
+
+    Cost: one (l, l) by (l, d) product.
+    """
+    carried = rolled.matrix @ view.mixer.values
+    return MethodMaps(
+        parameters=parameters(view.rollout_clamp),
+        query_positions=list(range(view.mixer.length)),
+        matrix=rolled.matrix,
+        token_relevance=rolled.matrix[view.position],
+        signed_relevance=None,
+        neuron_activation=carried.mean(0),
+        neuron_importance=carried.std(0, correction=0),
+        row_sum_error=rolled.row_sum_error,
+    )
+
+
+def _require_sums(layer: int, hat: Tensor, sums: Tensor) -> None:
+    share = (sums.squeeze(1).abs() / hat.abs().sum(1).clamp(min=torch.finfo(hat.dtype).tiny)).min()
+    if not float(share) >= _LEAST_SUM:
+        raise ProblemError(
+            ProblemType.NOT_FINITE,
+            f"Layer {layer}: without its clamp `rollout` divides by row sums, and one of them has "
+            f"cancelled to {float(share):.1e} of its weights. Set `rollout_clamp` to true.",
+        )
