@@ -95,8 +95,10 @@ def test_clients_outlive_a_restart(server, durable):
     server.terminate()
     restart = threading.Timer(0.5, server.start)
     restart.start()
-    second = jobs.submit(REQUEST)
-    restart.join()
+    try:
+        second = jobs.submit(REQUEST)
+    finally:
+        restart.join()
     assert [jobs.store.get(one.id).queue_position for one in (first, second)] == [0, 1]
 
 
