@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import exp2_32, exp32
+from workers.kernels._simd import exp2_32, exp32, flush_denormals, restore_denormals
 
 # Channels per task, and tokens between two saved states. Measured: wider blocks do not make the
 # inner loops faster, and the recomputed states of a chunk must stay in the L2 cache.
@@ -24,7 +24,6 @@ _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
 _INF = np.float32(np.inf)
 _EXP2_TOP = np.float32(127.0)
-_SMALLEST_NORMAL = np.float32(1.1754944e-38)
 # Taylor coefficients of atanh(s) / s in s^2; s <= 1/3 below, so the rest is under 2e-9.
 _T1 = np.float32(1.0 / 3.0)
 _T2 = np.float32(1.0 / 5.0)
@@ -87,6 +86,7 @@ def forward(
     x, dt (b,l,d); A2 (n,d); B, C (b,l,n); D, bias (d,); z (b,l,d) or empty for no gate;
     borders (b,chunks,n,d) or empty when no backward pass follows; last_state (b,n,d).
     """
+    mode = flush_denormals()
     length, channels = x.shape[1], x.shape[2]
     states = A2.shape[0]
     blocks = (channels + BLOCK - 1) // BLOCK
@@ -133,6 +133,7 @@ def forward(
         for n in range(states):
             for c in range(width):
                 last_state[b, n, start + c] = h[n, c]
+    restore_denormals(mode)
 
 
 @_kernel
@@ -222,9 +223,7 @@ def _reverse(
                 sum_b += g * u[i, c]
                 sum_c += grad_y[i, c] * h[i + 1, n, c]
                 pull[c] = carried * h[i, n, c]
-                # A target at one position leaves only decaying terms before it: without the
-                # flush they turn denormal, which some processors handle far more slowly.
-                adjoint[n, c] = carried if abs(carried) >= _SMALLEST_NORMAL else carried * _ZERO
+                adjoint[n, c] = carried
             grad_B[block, b, t, n] = sum_b
             grad_C[block, b, t, n] = sum_c
             if parameters:
@@ -259,6 +258,9 @@ def backward(
     (b,n,d). grads: x, dt (b,l,d), B, C (blocks,b,l,n), A (b,n,d), D (b,d), the last two zeroed by
     the caller and written only if ``parameters``.
     """
+    # A target at one position leaves only decaying terms before it: as denormals they would be far
+    # slower on some processors.
+    mode = flush_denormals()
     length, channels = grad_out.shape[1], grad_out.shape[2]
     states = A.shape[0]
     blocks = (channels + BLOCK - 1) // BLOCK
@@ -292,3 +294,4 @@ def backward(
             _reverse(
                 b, start, width, t0, size, inputs, chunk, A, adjoint, scratch, grads, parameters
             )
+    restore_denormals(mode)

@@ -6,11 +6,11 @@ Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State S
 others, as section 3.3.2 there does on the GPU. Slow twin: tests/reference/selective_scan.py.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,18 +33,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="selective-scan")
 
 
-# The threads of an executor do not survive a fork; a child starts its own.
-os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
 def _run(kernel: Callable[..., None], tasks: int, work: int, *args: Any) -> None:
     """Call ``kernel(first, last, *args)`` on ranges that cover ``tasks``, one per torch thread."""
-    threads = 1 if work < _SMALL else min(torch.get_num_threads(), tasks)
-    edges = [tasks * i // threads for i in range(threads + 1)] if threads else [0]
-    ranges = list(zip(edges[:-1], edges[1:], strict=True))
+    threads = 1 if work < _SMALL else max(1, min(torch.get_num_threads(), tasks))
+    edges = [tasks * i // threads for i in range(threads + 1)]
+    ranges = list(pairwise(edges))
     futures = [_pool(threads - 1).submit(kernel, first, last, *args) for first, last in ranges[1:]]
-    for first, last in ranges[:1]:
-        kernel(first, last, *args)
+    kernel(*ranges[0], *args)
     for future in futures:
         future.result()
 
@@ -112,7 +107,7 @@ class _SelectiveScan(torch.autograd.Function):
         )
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_last: Tensor) -> tuple[Any, ...]:
         x, A_rows = ctx.arrays[0], ctx.A_rows
         b, length, d = x.shape

@@ -1,0 +1,191 @@
+"""The recall prompts, the bundled recall model, and a few steps of its training."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM
+
+from tests.reference.contribution import contribution_vectors, sigmoid
+from training.recall import (
+    Recipe,
+    measure,
+    new_model,
+    save,
+    train,
+    training_batch,
+    training_step,
+)
+from training.recall_check import accuracy, answer_probability, contribution_peaks, mixer_arrays
+from training.recall_data import (
+    DIGITS,
+    NOUNS,
+    VOCABULARY,
+    recall_prompts,
+    recall_tokenizer,
+)
+from workers.kernels import selective_scan
+
+ROOT = Path(__file__).parents[2]
+BUNDLED = ROOT / "workers" / "models" / "pocket" / "recall-mamba"
+EXAMPLE = "apple 3 river 7 stone 1 river"
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), pairs=st.integers(1, 26))
+def test_a_prompt_says_where_its_answer_is(seed: int, pairs: int) -> None:
+    (prompt,) = recall_prompts(seed, 1, pairs)
+    words = prompt.text.split(" ")
+    assert prompt.pairs == pairs
+    assert len(words) == 2 * pairs + 1
+    assert len(set(words[:-1:2])) == pairs
+    assert set(words[::2]) <= set(NOUNS)
+    assert set(words[1::2]) <= set(DIGITS)
+    assert words[prompt.answer_position] == prompt.answer
+    assert words[prompt.key_position] == words[-1]
+    assert prompt.answer_position == prompt.key_position + 1
+
+
+def test_prompts_are_a_function_of_the_seed() -> None:
+    assert recall_prompts(3, 20, range(2, 9)) == recall_prompts(3, 20, range(2, 9))
+    assert recall_prompts(3, 20, 5) != recall_prompts(4, 20, 5)
+    assert recall_prompts(3, 20, 5)[:7] == recall_prompts(3, 7, 5)
+    assert {p.pairs for p in recall_prompts(0, 200, range(2, 9))} == set(range(2, 9))
+
+
+@pytest.mark.parametrize("pairs", [0, 27, (), (3, 0)])
+def test_impossible_numbers_of_pairs_are_refused(pairs: int | tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="give numbers from 1 to 26"):
+        recall_prompts(0, 1, pairs)
+
+
+def test_prompts_need_no_torch() -> None:
+    code = "import training.recall_data, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_the_vocabulary_is_26_nouns_and_ten_digits() -> None:
+    assert len(set(NOUNS)) == 26
+    assert {"apple", "river", "stone"} <= set(NOUNS)
+    assert len(set(VOCABULARY)) == 38
+
+
+def test_tokens_are_words_with_their_offsets() -> None:
+    encoded = recall_tokenizer().encode("Apple 3  zebra,7")
+    assert encoded.tokens == ["apple", "3", "<unk>", "<unk>", "7"]
+    assert encoded.offsets == [(0, 5), (6, 7), (9, 14), (14, 15), (15, 16)]
+
+
+def test_training_sequences_repeat_their_own_pairs() -> None:
+    ids = training_batch(torch.Generator().manual_seed(0), 50, pairs=4, queries=3)
+    words = [[VOCABULARY[i] for i in row] for row in ids.tolist()]
+    for row in words:
+        told = dict(zip(row[:8:2], row[1:8:2], strict=True))
+        assert len(told) == 4
+        assert [told[noun] for noun in row[8::2]] == row[9::2]
+
+
+def test_a_few_steps_lower_the_loss() -> None:
+    model = new_model(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    ids = training_batch(torch.Generator().manual_seed(0), 32, pairs=2, queries=2)
+    with selective_scan.installed():
+        losses = [training_step(model, optimizer, ids, 2)[0] for _ in range(12)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_training_runs_from_recipe_to_directory(tmp_path: Path) -> None:
+    recipe = Recipe(batch=8, last_pairs=3, stage_steps=2, final_steps=2)
+    model = new_model(1)
+    before = model.get_input_embeddings().weight.detach().clone()
+    assert train(model, recipe, seed=1) == 2 + 2 + 2
+    save(model, recall_tokenizer(), tmp_path)
+    again = MambaForCausalLM.from_pretrained(tmp_path)
+    assert not torch.equal(again.get_input_embeddings().weight, before)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> MambaForCausalLM:
+    model = AutoModelForCausalLM.from_pretrained(BUNDLED)
+    assert isinstance(model, MambaForCausalLM)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(BUNDLED / "tokenizer.json"))
+
+
+def test_the_bundled_tokenizer_is_the_scripts(tokenizer: Tokenizer) -> None:
+    automatic = AutoTokenizer.from_pretrained(BUNDLED)
+    for text in (EXAMPLE, "Stone 0 unheard 9", ""):
+        encoded = tokenizer.encode(text)
+        assert encoded.ids == recall_tokenizer().encode(text).ids == automatic(text)["input_ids"]
+    assert automatic.unk_token == "<unk>"
+    assert automatic.pad_token == "<pad>"
+    assert tokenizer.decode(tokenizer.encode(EXAMPLE).ids) == EXAMPLE
+
+
+def test_the_bundled_model_is_small_and_float32(bundled: MambaForCausalLM) -> None:
+    assert bundled.config.num_hidden_layers == 2
+    assert bundled.config.hidden_size == 64
+    assert bundled.config.vocab_size == len(VOCABULARY)
+    assert {p.dtype for p in bundled.parameters()} == {torch.float32}
+
+
+def test_the_bundled_model_answers(bundled: MambaForCausalLM, tokenizer: Tokenizer) -> None:
+    with selective_scan.installed():
+        assert accuracy(bundled, tokenizer, recall_prompts(99, 500, range(2, 9))) > 0.98
+        for pairs in (1, 9):
+            assert accuracy(bundled, tokenizer, recall_prompts(99, 200, pairs)) > 0.95
+        assert answer_probability(bundled, tokenizer, EXAMPLE)["7"] > 0.95
+
+
+def test_its_last_layer_reads_the_answer(bundled: MambaForCausalLM, tokenizer: Tokenizer) -> None:
+    with selective_scan.installed():
+        prompts = recall_prompts(7, 200, range(2, 9))
+        assert contribution_peaks(bundled, tokenizer, prompts) >= 0.95
+
+
+def test_the_card_states_what_was_measured(bundled: MambaForCausalLM, tokenizer: Tokenizer) -> None:
+    card = (BUNDLED / "README.md").read_text()
+    measured = measure(bundled, tokenizer)
+    stated = {
+        int(pairs): float(share) for pairs, share in re.findall(r"\| (\d+) \| ([\d.]+)% \|", card)
+    }
+    # Another processor may round a close call the other way.
+    assert stated == pytest.approx(
+        {pairs: 100 * share for pairs, share in measured.accuracy_by_pairs.items()}, abs=0.3
+    )
+    shares = re.search(r"answer in ([\d.]+)% of 2,000(?s:.*)In ([\d.]+)% of the first 200", card)
+    assert shares is not None
+    assert float(shares[1]) == pytest.approx(100 * measured.accuracy, abs=0.2)
+    assert float(shares[2]) == pytest.approx(100 * measured.contribution_peaks, abs=1)
+
+
+def test_contributions_and_biases_add_up_to_the_mixers_output(bundled: MambaForCausalLM) -> None:
+    mixer = bundled.backbone.layers[1].mixer
+    hidden = torch.randn(12, 64, generator=torch.Generator().manual_seed(0))
+    arrays = mixer_arrays(mixer, hidden)
+    bias = mixer.conv1d.bias.detach().double().numpy()
+    for query in (0, 2, 11):
+        vectors = contribution_vectors(**arrays, query=query)
+        # The convolution's bias is one more input that every token reads with weight one.
+        ones = {**arrays, "conv_input": np.ones_like(arrays["conv_input"])}
+        ones["conv_weight"] = bias[:, None]
+        from_bias = contribution_vectors(**ones, query=query).sum(0)
+        with torch.no_grad():
+            expected = mixer(hidden[None])[0, query].double().numpy()
+        error = np.abs(vectors.sum(0) + from_bias - expected).max()
+        # The mixer itself computes in float32.
+        assert error < 1e-5 * np.abs(expected).max()
+    assert sigmoid(np.zeros(1)) == 0.5

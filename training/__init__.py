@@ -1,0 +1,1 @@
+"""Scripts that made the bundled models; each can be run again."""

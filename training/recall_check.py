@@ -1,0 +1,103 @@
+"""What a recall model is measured by: answers right, and where its last layer reads them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import MambaForCausalLM
+
+from tests.reference.contribution import contribution_vectors
+from training.recall_data import DIGITS, RecallPrompt
+
+
+def accuracy(
+    model: MambaForCausalLM, tokenizer: Tokenizer, prompts: Sequence[RecallPrompt]
+) -> float:
+    """Share of prompts whose most likely next token, out of the whole vocabulary, is the answer."""
+    right = 0
+    for pairs in sorted({prompt.pairs for prompt in prompts}):
+        group = [prompt for prompt in prompts if prompt.pairs == pairs]
+        ids = torch.tensor([tokenizer.encode(prompt.text).ids for prompt in group])
+        answers = torch.tensor([tokenizer.token_to_id(prompt.answer) for prompt in group])
+        with torch.no_grad():
+            logits = model(ids, use_cache=False).logits[:, -1]
+        right += int((logits.argmax(-1) == answers).sum())
+    return right / len(prompts)
+
+
+def answer_probability(
+    model: MambaForCausalLM, tokenizer: Tokenizer, text: str
+) -> dict[str, float]:
+    """Probability of each digit as the next token of one text."""
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    with torch.no_grad():
+        probability = model(ids, use_cache=False).logits[0, -1].softmax(-1)
+    return {digit: float(probability[tokenizer.token_to_id(digit)]) for digit in DIGITS}
+
+
+def contribution_peaks(
+    model: MambaForCausalLM, tokenizer: Tokenizer, prompts: Sequence[RecallPrompt]
+) -> float:
+    """Share of prompts where the last layer's contribution row peaks on the answer's token.
+
+    The row is the norm of T_tau(u_s) at the last position, in float64 by the slow twin; the
+    mixer's input is the model's own, in float32.
+    """
+    hits = 0
+    for prompt in prompts:
+        ids = torch.tensor([tokenizer.encode(prompt.text).ids])
+        norms = contribution_norms(model, ids)
+        hits += int(norms.argmax()) == prompt.answer_position
+    return hits / len(prompts)
+
+
+def contribution_norms(model: MambaForCausalLM, ids: Tensor) -> NDArray[np.float64]:
+    """Norm of T_tau(u_s) for the last position of ``ids`` (1, l) at the last layer: (l,)."""
+    mixer = model.backbone.layers[-1].mixer
+    seen: list[Tensor] = []
+    hook = mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            model(ids, use_cache=False)
+    finally:
+        hook.remove()
+    arrays = mixer_arrays(mixer, seen[0][0])
+    vectors = contribution_vectors(**arrays, query=ids.shape[1] - 1)
+    norms: NDArray[np.float64] = np.linalg.norm(vectors, axis=1)
+    return norms
+
+
+def mixer_arrays(mixer: nn.Module, hidden: Tensor) -> dict[str, NDArray[np.float64]]:
+    """The arrays of ``contribution_vectors`` from a Mamba mixer and its input (l, m), float64."""
+    weights = {name: value.detach().double() for name, value in mixer.named_parameters()}
+
+    def linear(values: Tensor, name: str) -> Tensor:
+        return functional.linear(values, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+    with torch.no_grad():
+        conv_input, gate = linear(hidden.double(), "in_proj").chunk(2, dim=-1)
+        kernel, channels = weights["conv1d.weight"], conv_input.shape[1]
+        padded = functional.pad(conv_input.t(), (kernel.shape[-1] - 1, 0))[None]
+        conv_output = functional.conv1d(
+            padded, kernel, weights.get("conv1d.bias"), groups=channels
+        )[0].t()
+        x = functional.silu(conv_output)
+        rank, states = weights["dt_proj.weight"].shape[1], weights["A_log"].shape[1]
+        step, B, C = torch.split(linear(x, "x_proj"), [rank, states, states], dim=-1)
+        found = {
+            "delta": functional.softplus(linear(step, "dt_proj")),
+            "A": -weights["A_log"].exp(),
+            "B": B,
+            "C": C,
+            "D": weights["D"],
+            "gate": gate,
+            "conv_input": conv_input,
+            "conv_output": conv_output,
+            "conv_weight": kernel[:, 0],
+            "out_weight": weights["out_proj.weight"],
+        }
+    return {name: value.numpy() for name, value in found.items()}
