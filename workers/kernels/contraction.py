@@ -186,55 +186,75 @@ def _leaf(
     exponents: Any,
     out: Any,
 ) -> None:
-    """Factors, total exponent and diagonal block of one leaf, for one state of the chunk.
-
-    Loops write one array each: LLVM vectorises a loop only if it can prove cheaply that what it
-    writes overlaps nothing that it reads.
-    """
+    """Factors, total exponent and diagonal block of one leaf, for one state of the chunk."""
     delta, A, B, C, p, w = inputs
     d0, width, first, _ = window
     n = first + state
-    k0 = state * width
     t = leaf * LEAF
     for i in range(LEAF):
-        c = C[t + i, n]
-        b = B[t + i, n]
-        for k in range(width):
-            scratch[i, k] = exp32(A[n, d0 + k] * delta[t + i, d0 + k])
-        for k in range(width):
-            scratch[LEAF + i, k] = c * p[t + i, d0 + k]
-        for k in range(width):
-            scratch[2 * LEAF + i, k] = b * w[t + i, d0 + k]
-    for k in range(width):
-        total = (delta[t, d0 + k] + delta[t + 1, d0 + k]) + (
-            delta[t + 2, d0 + k] + delta[t + 3, d0 + k]
+        _step(
+            A[n, d0 : d0 + width],
+            delta[t + i, d0 : d0 + width],
+            (C[t + i, n], p[t + i, d0 : d0 + width]),
+            (B[t + i, n], w[t + i, d0 : d0 + width]),
+            scratch[i],
+            scratch[LEAF + i],
+            scratch[2 * LEAF + i],
         )
-        exponents[leaf, k0 + k] = A[n, d0 + k] * total
+    k = slice(state * width, (state + 1) * width)
+    _total(A[n, d0 : d0 + width], delta[t : t + LEAF, d0 : d0 + width], exponents[leaf, k])
     _diagonal(scratch, width, t, out)
-    _factors(scratch, width, t, k0, left, right)
+    _left_rows(scratch, left[t, k], left[t + 1, k], left[t + 2, k], left[t + 3, k])
+    _right_rows(scratch, right[t, k], right[t + 1, k], right[t + 2, k], right[t + 3, k])
+
+
+# The loops below write one array each and index from zero: LLVM vectorises a loop only where it
+# can show cheaply that what is written overlaps nothing that is read and that no index is negative.
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _factors(scratch: Any, width: int, t: int, k0: int, left: Any, right: Any) -> None:
-    """Left rows decay from the leaf's start, right rows to the leaf's end."""
-    for k in range(width):
-        left[t, k0 + k] = scratch[4, k] * scratch[0, k]
-    for k in range(width):
-        left[t + 1, k0 + k] = scratch[5, k] * (scratch[0, k] * scratch[1, k])
-    for k in range(width):
-        left[t + 2, k0 + k] = scratch[6, k] * (scratch[0, k] * scratch[1, k] * scratch[2, k])
-    for k in range(width):
-        left[t + 3, k0 + k] = scratch[7, k] * (
-            (scratch[0, k] * scratch[1, k]) * (scratch[2, k] * scratch[3, k])
-        )
-    for k in range(width):
-        right[t, k0 + k] = scratch[8, k] * (scratch[1, k] * scratch[2, k] * scratch[3, k])
-    for k in range(width):
-        right[t + 1, k0 + k] = scratch[9, k] * (scratch[2, k] * scratch[3, k])
-    for k in range(width):
-        right[t + 2, k0 + k] = scratch[10, k] * scratch[3, k]
-    for k in range(width):
-        right[t + 3, k0 + k] = scratch[11, k]
+def _step(a: Any, delta: Any, query: Any, key: Any, decay: Any, left: Any, right: Any) -> None:
+    """One token's decay, query and key, before any decay is applied."""
+    c, p = query
+    b, w = key
+    for k in range(decay.size):
+        decay[k] = exp32(a[k] * delta[k])
+    for k in range(left.size):
+        left[k] = c * p[k]
+    for k in range(right.size):
+        right[k] = b * w[k]
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _total(a: Any, delta: Any, exponent: Any) -> None:
+    for k in range(exponent.size):
+        exponent[k] = a[k] * (delta[0, k] + delta[1, k] + (delta[2, k] + delta[3, k]))
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _left_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
+    """Queries, decayed from the leaf's start."""
+    for k in range(x0.size):
+        x0[k] = scratch[4, k] * scratch[0, k]
+    for k in range(x1.size):
+        x1[k] = scratch[5, k] * (scratch[0, k] * scratch[1, k])
+    for k in range(x2.size):
+        x2[k] = scratch[6, k] * (scratch[0, k] * scratch[1, k] * scratch[2, k])
+    for k in range(x3.size):
+        x3[k] = scratch[7, k] * (scratch[0, k] * scratch[1, k] * (scratch[2, k] * scratch[3, k]))
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _right_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
+    """Keys, decayed to the leaf's end."""
+    for k in range(x0.size):
+        x0[k] = scratch[8, k] * (scratch[1, k] * scratch[2, k] * scratch[3, k])
+    for k in range(x1.size):
+        x1[k] = scratch[9, k] * (scratch[2, k] * scratch[3, k])
+    for k in range(x2.size):
+        x2[k] = scratch[10, k] * scratch[3, k]
+    for k in range(x3.size):
+        x3[k] = scratch[11, k]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
