@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fastapi import Request
@@ -69,10 +71,21 @@ class _Flaw:
     detail: str
 
 
+_NOT_TEXT = _Flaw(
+    ProblemType.INVALID_REQUEST,
+    r"A \uD800-\uDFFF escape without its other half is no character: remove it.",
+)
+# Made once each: a hostile body holds a million of them.
+_NO_NUMBER = {
+    name: _Flaw(ProblemType.MALFORMED_JSON, f"JSON has no {name}: give a number, or null.")
+    for name in ("NaN", "Infinity", "-Infinity")
+}
+
+
 class _Repeated(dict[str, Any]):
     """An object that names a key twice, so that nobody knows which value is meant."""
 
-    repeats: frozenset[str] = frozenset()
+    repeats: Sequence[str] = ()
 
 
 class _Parser:
@@ -91,7 +104,7 @@ class _Parser:
 
     def _constant(self, name: str) -> _Flaw:
         self.is_flawed = True
-        return _Flaw(ProblemType.MALFORMED_JSON, f"JSON has no {name}: give a number, or null.")
+        return _NO_NUMBER[name]
 
     def _integer(self, digits: str) -> int | _Flaw:
         if len(digits) <= _MAX_DIGITS:
@@ -106,9 +119,9 @@ class _Parser:
         if len(found) == len(pairs):
             return found
         self.is_flawed = True
-        names = [name for name, _ in pairs]
+        counts = Counter(name for name, _ in pairs)
         repeated = _Repeated(found)
-        repeated.repeats = frozenset(name for name in found if names.count(name) > 1)
+        repeated.repeats = [name for name in found if counts[name] > 1]
         return repeated
 
 
@@ -130,7 +143,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise _malformed("it is nested too deeply") from None
     if parser.is_flawed or _SURROGATE_ESCAPE.search(body):
-        _refuse(list(_flaws(value)))
+        _refuse(list(islice(_flaws(value), MAX_FAULTS)))
     if not isinstance(value, dict):
         raise ProblemError(
             ProblemType.INVALID_REQUEST,
@@ -150,33 +163,37 @@ def _refuse(flaws: list[tuple[str, _Flaw]]) -> None:
     kinds = {flaw.kind for _, flaw in flaws}
     malformed = ProblemType.MALFORMED_JSON
     kind = malformed if malformed in kinds else ProblemType.INVALID_REQUEST
-    errors = [FieldError(pointer=p, detail=flaw.detail) for p, flaw in flaws[:MAX_FAULTS]]
+    errors = [FieldError(pointer=p, detail=flaw.detail) for p, flaw in flaws]
     raise ProblemError(kind, f"{errors[0].pointer or 'The body'}: {errors[0].detail}", errors)
 
 
 def _flaws(value: Any) -> Iterator[tuple[str, _Flaw]]:
-    """(JSON pointer, flaw) of everything marked in a parsed value, and of what is no text."""
-    waiting: list[tuple[str, Any]] = [("", value)]
-    while waiting:
-        pointer, item = waiting.pop()
-        if isinstance(item, _Flaw):
+    """(JSON pointer, flaw) of everything marked in a parsed value, and of what is no text.
+
+    Depth first with a stack of its own, and lazy: whoever wants the first few pays for no more.
+    """
+    stack: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
+    while stack:
+        pointer, item = next(stack[-1], (None, None))
+        if pointer is None:
+            stack.pop()
+        elif isinstance(item, _Flaw):
             yield pointer, item
         elif isinstance(item, str) and not _is_text(item):
-            yield pointer, _not_text()
+            yield pointer, _NOT_TEXT
         elif isinstance(item, list):
-            waiting += [(f"{pointer}/{i}", entry) for i, entry in reversed(list(enumerate(item)))]
+            stack.append(_members(pointer, enumerate(item)))
         elif isinstance(item, dict):
             for name in getattr(item, "repeats", ()):
                 detail = f"The key `{_shown(name)[:60]}` stands here twice: keep one."
                 yield pointer_to(pointer, name), _Flaw(ProblemType.INVALID_REQUEST, detail)
             if not all(map(_is_text, item)):
-                yield pointer, _not_text()
-            waiting += [(pointer_to(pointer, name), item[name]) for name in reversed(item)]
+                yield pointer, _NOT_TEXT
+            stack.append(_members(pointer, item.items()))
 
 
-def _not_text() -> _Flaw:
-    detail = r"A \uD800-\uDFFF escape without its other half is no character: remove it."
-    return _Flaw(ProblemType.INVALID_REQUEST, detail)
+def _members(pointer: str, members: Iterable[tuple[str | int, Any]]) -> Iterator[tuple[str, Any]]:
+    return ((pointer_to(pointer, step), member) for step, member in members)
 
 
 def _is_text(string: str) -> bool:

@@ -18,7 +18,7 @@ from schemas.catalogue import (
 )
 from schemas.job import Artifact, ArtifactList, Job, Links, Shows
 from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Method, Mixer, Status
-from schemas.problem import Problem, ProblemType
+from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
 from schemas.result import ResultDocument
 
@@ -41,51 +41,55 @@ _JOB_ID = "01KAQ3V9Q0Z7X3M5B8F2N6T4RC"
 _JOB_PATH = f"/v1/jobs/{_JOB_ID}"
 _REQUEST = JobRequest(texts=["apple 3 river 7 stone 1 river"], layers=[0, 1])
 
-EXAMPLE_JOB: Json = Job(
-    id=_JOB_ID,
-    status=Status.QUEUED,
-    created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    queue_position=0,
-    request=_REQUEST,
-    links=Links(self=_JOB_PATH, result=f"{_JOB_PATH}/result", artifacts=f"{_JOB_PATH}/artifacts"),
-).model_dump(mode="json")
-EXAMPLE_ARTIFACTS: Json = ArtifactList(
-    job_id=_JOB_ID,
-    artifacts=[
-        Artifact(
-            name=RESULT_FILE,
-            kind=ArtifactKind.RESULT,
-            media_type="application/json",
-            size=48213,
-            sha256="0" * 64,
-            shows=Shows(),
-            href=f"{_JOB_PATH}/artifacts/{RESULT_FILE}",
-        )
-    ],
-).model_dump(mode="json")
-EXAMPLE_MODELS: Json = ModelPatterns(
-    models=[
-        ModelSummary(
-            id=DEFAULT_MODEL, source="pocket", default=True, href=f"/v1/models/{DEFAULT_MODEL}"
-        )
-    ],
-    allowed_hugging_face_ids=["state-spaces/mamba-*-hf", "gpt2"],
-).model_dump(mode="json")
-EXAMPLE_MODEL: Json = ModelDescription(
-    id=DEFAULT_MODEL,
-    source="pocket",
-    architecture="mamba",
-    layers=[LayerDescription(layer=i, mixer=Mixer.S6, methods=list(Method)) for i in range(2)],
-    hidden_size=64,
-    channels=128,
-    d_state=16,
-    vocab_size=40,
-    max_tokens=4096,
-    default_layers=[0, 1],
-    resident_on=[],
-).model_dump(mode="json")
-EXAMPLE_HEALTH: Json = Health(version="0.1.0").model_dump(mode="json")
-EXAMPLE_READINESS: Json = Readiness(store="answers", workers=1).model_dump(mode="json")
+_EXAMPLES: dict[str, BaseModel] = {
+    "job": Job(
+        id=_JOB_ID,
+        status=Status.QUEUED,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        queue_position=0,
+        request=_REQUEST,
+        links=Links(
+            self=_JOB_PATH, result=f"{_JOB_PATH}/result", artifacts=f"{_JOB_PATH}/artifacts"
+        ),
+    ),
+    "artifacts": ArtifactList(
+        job_id=_JOB_ID,
+        artifacts=[
+            Artifact(
+                name=RESULT_FILE,
+                kind=ArtifactKind.RESULT,
+                media_type="application/json",
+                size=48213,
+                sha256="0" * 64,
+                shows=Shows(),
+                href=f"{_JOB_PATH}/artifacts/{RESULT_FILE}",
+            )
+        ],
+    ),
+    "models": ModelPatterns(
+        models=[
+            ModelSummary(
+                id=DEFAULT_MODEL, source="pocket", default=True, href=f"/v1/models/{DEFAULT_MODEL}"
+            )
+        ],
+        allowed_hugging_face_ids=["state-spaces/mamba-*-hf", "gpt2"],
+    ),
+    "model": ModelDescription(
+        id=DEFAULT_MODEL,
+        source="pocket",
+        architecture="mamba",
+        layers=[LayerDescription(layer=i, mixer=Mixer.S6, methods=list(Method)) for i in range(2)],
+        hidden_size=64,
+        channels=128,
+        d_state=16,
+        vocab_size=40,
+        max_tokens=4096,
+        default_layers=[0, 1],
+        resident_on=[],
+    ),
+    "health": Health(version="0.1.0"),
+    "readiness": Readiness(store="answers", workers=1),
+}
 
 JOB_BODY: Json = {
     "required": True,
@@ -122,21 +126,42 @@ FILE_HEADERS: Json = {
 NOT_MODIFIED: Json = {"description": "If-None-Match names the bytes", "headers": FILE_HEADERS}
 
 _DETAILS = {
-    ProblemType.INVALID_REQUEST: "/layers/0: `pocket/recall-mamba` has no layer 9: "
+    ProblemType.INVALID_REQUEST: "`pocket/recall-mamba` has no layer 9: "
     "it has 2 layers, name one of 0 to 1.",
+    ProblemType.MALFORMED_JSON: "The body cannot be read as JSON: it is empty.",
+    ProblemType.BODY_TOO_LARGE: "A body may have at most 4194304 bytes. "
+    "Send fewer or shorter texts a job.",
+    ProblemType.UNSUPPORTED_MEDIA_TYPE: "The body came as `text/plain`. "
+    "Send JSON with the header `Content-Type: application/json`.",
+    ProblemType.NOT_FOUND: "There is no job `01KA`. Is the id complete?",
     ProblemType.NOT_FINISHED: f"The job is running. Ask {_JOB_PATH} until it has ended.",
+    ProblemType.JOB_FAILED: "The model's files are not usable: "
+    "The config.json of `mine` is not usable: the file is missing.",
+    ProblemType.MODEL_INVALID: "The config.json of `mine` is not usable: the file is missing.",
+    ProblemType.UNAVAILABLE: "The job store does not answer. Ask again in 5 seconds.",
 }
 
 
+def _problem_example(kind: ProblemType) -> Problem:
+    detail = _DETAILS[kind]
+    is_request = kind is ProblemType.INVALID_REQUEST
+    errors = [FieldError(pointer="/layers/0", detail=detail)] if is_request else []
+    return Problem.of(kind, detail, errors)
+
+
 def success(
-    description: str, model: str, example: Json | None = None, headers: Json | None = None
+    description: str, model: str, example: str | None = None, headers: Json | None = None
 ) -> Json:
-    """A response that carries a model of the contract."""
+    """A response that carries a model of the contract, and the name of its example."""
     content: Json = {"schema": {"$ref": _REFERENCE.format(model=model)}}
     if example is not None:
-        content["example"] = example
+        content["examples"] = {example: _example_reference(example)}
     described: Json = {"description": description, "content": {"application/json": content}}
     return described | ({"headers": headers} if headers else {})
+
+
+def _example_reference(name: str) -> Json:
+    return {"$ref": f"#/components/examples/{name}"}
 
 
 def file_content() -> Json:
@@ -153,8 +178,7 @@ def problems(*kinds: ProblemType) -> dict[int | str, Json]:
         if kind.title not in described["description"]:
             described["description"] += f"; or: {kind.title}"
         content = described["content"]["application/problem+json"]
-        example = Problem.of(kind, _DETAILS.get(kind, kind.title + "."))
-        content["examples"][kind.slug] = {"value": example.model_dump(mode="json")}
+        content.setdefault("examples", {})[kind.slug] = _example_reference(kind.slug)
     responses["default"] = _problem("Any other problem")
     return responses
 
@@ -163,8 +187,18 @@ def _problem(description: str) -> Json:
     schema = {"$ref": _REFERENCE.format(model="Problem")}
     return {
         "description": description,
-        "content": {"application/problem+json": {"schema": schema, "examples": {}}},
+        "content": {"application/problem+json": {"schema": schema}},
     }
+
+
+def _components() -> Json:
+    """Schemas and examples. Put in last, because FastAPI drops every null from what it is given."""
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in _MODELS], ref_template=_REFERENCE
+    )
+    examples = _EXAMPLES | {kind.slug: _problem_example(kind) for kind in _DETAILS}
+    values = {name: {"value": shown.model_dump(mode="json")} for name, shown in examples.items()}
+    return {"schemas": definitions["$defs"], "examples": values}
 
 
 def install_openapi(app: FastAPI) -> None:
@@ -180,10 +214,7 @@ def install_openapi(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
-            _, definitions = models_json_schema(
-                [(model, "validation") for model in _MODELS], ref_template=_REFERENCE
-            )
-            document["components"] = {"schemas": definitions["$defs"]}
+            document["components"] = _components()
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -6,14 +6,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from jobs import StoredArtifacts
-from jobs.artifacts import ArtifactNotFound
+from jobs.artifacts import ArtifactNotFound, is_artifact_name
 from schemas.job import Artifact, ArtifactList
 from schemas.names import RESULT_FILE, Status
 from schemas.problem import Problem, ProblemError, ProblemType
 from service.boundary import IS_HEAD
 from service.context import Context
 from service.openapi import (
-    EXAMPLE_ARTIFACTS,
     FILE_HEADERS,
     NOT_MODIFIED,
     file_content,
@@ -55,7 +54,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         response_class=Response,
         tags=["results"],
         responses={
-            200: success("Every file of the job", "ArtifactList", EXAMPLE_ARTIFACTS),
+            200: success("Every file of the job", "ArtifactList", "artifacts"),
             **_PROBLEMS,
         },
     )
@@ -80,6 +79,12 @@ def add_routes(app: FastAPI, context: Context) -> None:
     )
     def get_artifact(job_id: str, name: str, request: Request) -> Response:
         """The bytes of one file. They never change, so the SHA-256 is a strong `ETag`."""
+        if not is_artifact_name(name):
+            raise ProblemError(
+                ProblemType.NOT_FOUND,
+                f"`{name[:100]}` is no artifact's name: those are plain file names. "
+                f"{JOBS}/{job_id[:60]}/artifacts lists them.",
+            )
         return _file(context, stored_of(context, job_id), name, request)
 
 
@@ -112,7 +117,7 @@ def _file(context: Context, stored: StoredArtifacts, name: str, request: Request
         raise ProblemError(
             ProblemType.NOT_FOUND,
             f"The job has no artifact `{name[:100]}`. "
-            f"/v1/jobs/{stored.job_id}/artifacts lists their names.",
+            f"{JOBS}/{stored.job_id}/artifacts lists their names.",
         )
     tag = f'"{artifact.sha256}"'
     headers = {"ETag": tag, "Cache-Control": IMMUTABLE}

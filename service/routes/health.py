@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from schemas.catalogue import Health, Readiness
 from schemas.problem import FieldError, ProblemError, ProblemType
 from service.context import Context
-from service.openapi import EXAMPLE_HEALTH, EXAMPLE_READINESS, problems, success
+from service.openapi import problems, success
 from service.routes.jobs import JSON
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -30,7 +30,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         "/healthz",
         response_class=Response,
         tags=["health"],
-        responses={200: success("The process answers", "Health", EXAMPLE_HEALTH), **problems()},
+        responses={200: success("The process answers", "Health", "health"), **problems()},
     )
     async def healthz() -> Response:
         """Whether this process answers at all. Asks nothing else."""
@@ -41,7 +41,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         response_class=Response,
         tags=["health"],
         responses={
-            200: success("A job sent now would run", "Readiness", EXAMPLE_READINESS),
+            200: success("A job sent now would run", "Readiness", "readiness"),
             **problems(ProblemType.UNAVAILABLE),
         },
     )

@@ -11,7 +11,7 @@ from schemas.names import API_VERSION
 from schemas.problem import ProblemError, ProblemType
 from service.body import parse_object, read_body
 from service.context import Context
-from service.openapi import EXAMPLE_JOB, JOB_BODY, POLL_HEADERS, problems, success
+from service.openapi import JOB_BODY, POLL_HEADERS, problems, success
 from service.problems import POLL_AFTER
 from service.validation import validate_request
 
@@ -46,7 +46,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         tags=["jobs"],
         openapi_extra={"requestBody": JOB_BODY},
         responses={
-            202: success("The job is accepted and durable", "Job", EXAMPLE_JOB, POLL_HEADERS),
+            202: success("The job is accepted and durable", "Job", "job", POLL_HEADERS),
             **problems(*_SUBMIT_PROBLEMS),
         },
     )
@@ -65,7 +65,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         response_class=Response,
         tags=["jobs"],
         responses={
-            200: success("The job as it stands", "Job", EXAMPLE_JOB, POLL_HEADERS),
+            200: success("The job as it stands", "Job", "job", POLL_HEADERS),
             **problems(ProblemType.NOT_FOUND, ProblemType.UNAVAILABLE),
         },
     )

@@ -8,7 +8,7 @@ from schemas.catalogue import ModelPatterns, ModelSummary
 from schemas.names import API_VERSION, DEFAULT_MODEL
 from schemas.problem import ProblemError, ProblemType
 from service.context import Context
-from service.openapi import EXAMPLE_MODEL, EXAMPLE_MODELS, problems, success
+from service.openapi import problems, success
 from service.routes.jobs import JSON
 
 MODELS = f"/{API_VERSION}/models"
@@ -25,7 +25,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         response_class=Response,
         tags=["models"],
         responses={
-            200: success("What `models` of a request may name", "ModelPatterns", EXAMPLE_MODELS),
+            200: success("What `models` of a request may name", "ModelPatterns", "models"),
             **problems(),
         },
     )
@@ -50,7 +50,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         response_class=Response,
         tags=["models"],
         responses={
-            200: success("The model", "ModelDescription", EXAMPLE_MODEL),
+            200: success("The model", "ModelDescription", "model"),
             **problems(ProblemType.NOT_FOUND, ProblemType.MODEL_INVALID, ProblemType.UNAVAILABLE),
         },
     )

@@ -10,7 +10,7 @@ DOCS = "/docs"
 # The page is one file and asks for nothing but the OpenAPI document of this very service.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 )
 
 

@@ -1,0 +1,102 @@
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.catalogue import Health, ModelDescription, ModelPatterns, Readiness
+from schemas.job import ArtifactList, Job
+from schemas.problem import Problem, ProblemType
+from schemas.settings import Settings
+from service.app import create_app
+
+
+@pytest.fixture
+def document(settings: Settings) -> dict[str, Any]:
+    found: dict[str, Any] = create_app(settings).openapi()
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, verbs in document["paths"].items():
+        for verb, described in verbs.items():
+            yield f"{verb} {path}", described
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for member in value.values():
+            yield from references(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from references(member)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    found = set(references(document))
+    assert len(found) > 20
+    for reference in found:
+        target = document
+        for step in reference.removeprefix("#/").split("/"):
+            target = target[step]
+
+
+def test_every_route_documents_its_answers(document: dict[str, Any]) -> None:
+    known = dict(operations(document))
+    assert set(known) == {
+        "post /v1/jobs",
+        "get /v1/jobs/{job_id}",
+        "get /v1/jobs/{job_id}/result",
+        "get /v1/jobs/{job_id}/artifacts",
+        "get /v1/jobs/{job_id}/artifacts/{name}",
+        "get /v1/models",
+        "get /v1/models/{model_id}",
+        "get /healthz",
+        "get /readyz",
+    }
+    for described in known.values():
+        assert described["description"]
+        statuses = set(described["responses"])
+        assert statuses & {"200", "202"}
+        assert "default" in statuses
+        for status, response in described["responses"].items():
+            if status == "default" or int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"]
+    assert set(known["post /v1/jobs"]["responses"]) == {
+        *("202", "400", "413", "415", "422", "503", "default")
+    }
+
+
+def test_examples_are_what_the_contract_says(document: dict[str, Any]) -> None:
+    examples = document["components"]["examples"]
+    models = {
+        "job": Job,
+        "artifacts": ArtifactList,
+        "models": ModelPatterns,
+        "model": ModelDescription,
+        "health": Health,
+        "readiness": Readiness,
+    }
+    for name, example in examples.items():
+        model = models.get(name, Problem)
+        shown = model.model_validate(example["value"])
+        assert shown.model_dump(mode="json") == example["value"]
+    assert ProblemType.INVALID_REQUEST.slug in examples
+
+
+def test_the_document_and_the_pages_are_served(client: httpx.Client) -> None:
+    assert client.get("/openapi.json").json()["info"]["title"] == "Mambascope"
+    assert client.get("/").headers["location"] == "/docs"
+    assert client.get("/docs").headers["content-type"].startswith("text/html")
+
+
+def test_the_docs_ask_nobody_else(client: httpx.Client) -> None:
+    response = client.get("/docs")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    links = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'\s)>]+)", response.text)
+    assert [link for link in links if "//" in link] == []
+    assert "http://" not in response.text
+    assert "https://" not in response.text
