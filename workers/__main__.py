@@ -2,11 +2,16 @@
 
 import sys
 
+import structlog
+from redis import RedisError
+
 from jobs import open_jobs
 from jobs.reaper import Reaper, ReaperThread
 from schemas.settings import Settings
 from workers import logs
 from workers.supervisor import ENTRY, Supervisor
+
+log = structlog.get_logger("workers")
 
 
 def serve(settings: Settings, entry: str = ENTRY) -> int:
@@ -17,6 +22,9 @@ def serve(settings: Settings, entry: str = ENTRY) -> int:
     reaper.start()
     try:
         return 0 if Supervisor(settings, jobs, entry).serve() else 1
+    except RedisError as error:
+        log.error("the store does not answer; the worker ends", error=str(error))
+        return 1
     finally:
         reaper.stop()
 

@@ -10,8 +10,8 @@ through `--entry`, once, before it says `ready`. Its messages:
 | `done` | the attempt is over and its record written, or it was not this worker's any more |
 | `unwritten` | the attempt is over, but the store did not take the outcome: `cause` says why |
 
-`done` and `unwritten` carry `models`, the names of the models in memory, and `leaving`, true when
-the device has become unusable: the runner then ends, and its supervisor starts another.
+`done` and `unwritten` carry `models`, the names of the models in memory, and `unusable`, true when
+the device answers no more: the supervisor then ends this runner and starts another.
 """
 
 import argparse
@@ -35,9 +35,6 @@ from workers import logs
 from workers.channel import Channel, Message, attempt_from
 from workers.interrupts import Interrupts, TimeLimitReached, Withdrawn, time_limit_problem
 from workers.processes import die_with_parent
-
-POISONED = 70
-"""Exit code of a runner whose device no longer answers."""
 
 log = structlog.get_logger("workers.runner")
 
@@ -95,12 +92,10 @@ class Runner:
                     job=attempt.job_id, attempt=attempt.number
                 ):
                     outcome = self.execute(attempt)
-                leaving = device_is_poisoned()
-                channel.send({**outcome, **self._models(), "leaving": leaving})
-                if leaving:
-                    log.error("the device no longer answers; the runner ends")
-                    # An orderly exit would call into the device once more, and may hang there.
-                    os._exit(POISONED)
+                unusable = device_is_poisoned()
+                if unusable:
+                    log.error("the device no longer answers")
+                channel.send({**outcome, **self._models(), "unusable": unusable})
 
     def execute(self, attempt: Attempt) -> Message:
         """Run one attempt inside the job boundary; the message that tells the supervisor."""
@@ -212,7 +207,6 @@ def main() -> None:
     die_with_parent(arguments.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_inheritable(arguments.channel, False)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     settings = Settings()
     logs.configure(settings.log_level)

@@ -98,17 +98,15 @@ class Supervisor(Worker):
         )
 
     def serve(self) -> bool:
-        """Work until told to stop; whether the end was asked for.
+        """Work until told to stop; whether the end was asked for. Raises RedisError.
 
-        The store may be away for a while: the queue is asked again until it answers.
+        An idle worker waits for as long as the store is away; one that must write to it to go on
+        ends, and whoever started it starts it again.
         """
         announcer = Announcer(self._jobs.presence, self.name, lambda: self._runner)
         announcer.start()
         try:
             self.work(logging_level="WARNING")
-        except (StoreConnectionError, StoreTimeoutError) as error:
-            log.error("the store does not answer; the worker ends", error=str(error))
-            return False
         finally:
             self._end_runner()
             announcer.stop()
@@ -190,7 +188,7 @@ class Supervisor(Worker):
         try:
             self.fork_work_horse(job, queue)
             ending = self._watch(job, execution)
-            if self._report.get("leaving"):
+            if self._report.get("unusable"):
                 self._end_runner()
             self._finish_ticket(job, execution)
             self._settle(attempt, ending)

@@ -131,6 +131,8 @@ def test_stop_in_the_middle_of_a_job_is_clean(
     location = submit(url, do="sleep")
     until(lambda: status(url, location) == "running", "a running job")
     members = family(up.pid)
+    reached = [pid for pid in members if os.getpgid(pid) == up.pid]
+    assert reached == [up.pid], "a Ctrl-C would reach the parts before they are stopped in order"
     # As a terminal does it: to the whole group.
     os.killpg(up.pid, number)
     said, _ = up.communicate(timeout=60)

@@ -118,6 +118,13 @@ class Site:
         answer: dict[str, int] = json.loads(stored(job_id, found.token, RESULT_FILE))
         return answer
 
+    def close(self) -> None:
+        """End what still runs."""
+        for process in self.workers:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
     def logs(self) -> str:
         """All that the workers have logged."""
         return "".join(path.read_text() for path in sorted(self.folder.glob("worker-*.log")))
@@ -133,7 +140,4 @@ def settings(settings: Settings) -> Settings:
 def site(settings: Settings, jobs: Jobs, tmp_path: Path) -> Iterator[Site]:
     site = Site(settings, jobs, tmp_path)
     yield site
-    for process in site.workers:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    site.close()

