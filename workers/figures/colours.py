@@ -67,4 +67,5 @@ def ink_on(fill: Rgb) -> str:
     channel = fill.astype(np.float64) / 255
     linear = np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
-    return "#ffffff" if luminance < 0.2 else "#1f2328"
+    # Both contrasts are equal at (1.05 x 0.05) ** 0.5 - 0.05, and never under 4.5 : 1.
+    return "#ffffff" if luminance < 0.179 else "#000000"

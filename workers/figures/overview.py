@@ -15,7 +15,7 @@ from workers.figures.panels import Box
 from workers.figures.scale import TINIEST, Scale
 
 LEFT, MATRIX_WIDTH = 0.75, 5.9
-HEAD, GAP = 0.78, 0.25
+HEAD, GAP = 0.74, 0.2
 LOWEST_ROW, HIGHEST_ROW, MATRIX_HEIGHT = 0.09, 0.32, 3.4
 BAR_LENGTH = 1.1
 SMALLEST_RINGED = 5.0
@@ -88,7 +88,7 @@ def _series(result: TextResult, layers: Sequence[int], method: Method) -> list[S
     read = [result.attention_analysis[layer].methods[method] for layer in layers]
     relevance = np.array([attention.token_relevance for attention in read])
     signed = bool((relevance < 0).any())
-    series = [Series("Relevance of each token", name.relevance, relevance, signed)]
+    series = [Series("Token relevance", name.relevance, relevance, signed)]
     effects = [found.signed_relevance for found in read if found.signed_relevance is not None]
     if len(effects) == len(read):
         series.append(Series("Signed relevance", name.signed, np.array(effects), True))

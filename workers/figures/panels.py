@@ -70,7 +70,7 @@ def aside(scale: Scale) -> str:
     """What a reader must know to read a panel's ticks."""
     if scale.limit == 0.0:
         return "all zero"
-    return "logarithmic scale" if scale.logarithmic else scale.ticks().factor
+    return "log scale" if scale.logarithmic else scale.ticks().factor
 
 
 def value_axis(axes: Axes, scale: Scale, places: Floats) -> None:
@@ -109,16 +109,19 @@ def neurons(page: Page, box: Box, values: Floats, top: Sequence[RankedNeuron]) -
 
 def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[RankedNeuron]) -> None:
     """Dots with numbers on the given neurons, where a number does not touch another."""
-    taken: list[tuple[float, float]] = []
+    taken: list[tuple[float, float, bool]] = []
     for ranked in top:
         index, place = ranked.neuron, float(places[ranked.neuron])
         half = 0.5 * words.width(str(index), style.SMALL) / inches * len(places)
         centre = float(np.clip(index, half - 0.5, len(places) - 0.5 - half))
-        if place == 0.0 or any(
-            abs(centre - other) < half + reach + 0.01 * len(places) for other, reach in taken
-        ):
+        margin = 0.01 * len(places)
+        touches = any(
+            abs(centre - other) < half + reach + margin and above == (place > 0)
+            for other, reach, above in taken
+        )
+        if place == 0.0 or touches:
             continue
-        taken.append((centre, half))
+        taken.append((centre, half, place > 0))
         axes.plot([index], [place], "o", markersize=3.0, color=style.INK, zorder=4, clip_on=False)
         axes.annotate(
             str(index),

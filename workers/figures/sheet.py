@@ -98,8 +98,8 @@ def _matrix(
     box = Box(LEFT, LOWER, MATRIX_SIZE, MATRIX_SIZE)
     aside = panels.matrix(page, box, heatmap, result.tokens, result.target.position)
     stride = heatmap.stride
-    pooled = f"largest of {stride} × {stride}" if stride > 1 else ""
-    both = "; ".join(note for note in (pooled, aside) if note)
+    pooled = f"max of {stride} × {stride}" if stride > 1 else ""
+    both = ", ".join(note for note in (pooled, aside) if note)
     page.aside(LEFT + MATRIX_SIZE, LOWER - NOTE_ROOM, both)
 
 
@@ -108,7 +108,7 @@ def _row(
 ) -> None:
     """The target position's row only, as bars; below it the signed effect, if there is one."""
     series: list[tuple[str, str, list[float], bool | None]] = [
-        ("Relevance of each token", name.matrix, attention.token_relevance, None)
+        ("Token relevance", name.matrix, attention.token_relevance, None)
     ]
     if attention.signed_relevance is not None:
         series.append(("Signed relevance", name.signed, attention.signed_relevance, True))
@@ -129,6 +129,6 @@ def _row(
         panels.over_tokens(page, box, scale, values, along, labelled=index == len(series) - 1)
         letter = "" if index else "c"
         page.heading(LEFT + (LETTER_WIDTH if index else 0), top - NOTE_ROOM, letter, title, unit)
-        pooled = f"largest of {stride} tokens" if stride > 1 else ""
-        both = "; ".join(note for note in (pooled, panels.aside(scale)) if note)
+        pooled = f"max of {stride} tokens" if stride > 1 else ""
+        both = ", ".join(note for note in (pooled, panels.aside(scale)) if note)
         page.aside(LEFT + NEURON_WIDTH, top - NOTE_ROOM, both)

@@ -16,7 +16,7 @@ from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page, Piece
 from workers.figures.scale import Scale
 
 # Words are what a strip's time goes into: this many in all, shared out between the methods.
-MOST_WORDS = 330
+MOST_WORDS = 264
 NEIGHBOURS = 4
 SMALL_GAP = 2
 LINE, BOX_HEIGHT, DESCENT = 0.26, 0.215, 0.066

@@ -1,0 +1,221 @@
+"""What the pages show, against the stored numbers."""
+
+# ruff: noqa: RUF001 (true multiplication and minus signs are typeset on purpose)
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.image import AxesImage
+from matplotlib.patches import PathPatch
+
+from schemas.names import Method
+from schemas.result import TextResult
+from tests.workers.figures.documents import Shape, document, prose, recall_words
+from tests.workers.figures.looking import look
+from workers.figures import overview, sheet, token_strip
+from workers.figures.colours import DIVERGING
+from workers.figures.labels import TokenAxis, thin
+from workers.figures.page import Lettering, Page
+from workers.figures.scale import Scale
+from workers.figures.strip import MOST_WORDS
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def matrix_image(page: Page) -> np.ndarray:
+    images = [image.get_array() for image in page.figure.findobj(AxesImage)]
+    return np.asarray(next(array for array in images if min(array.shape[:2]) > 1))
+
+
+def words_shown(page: Page) -> list[str]:
+    return [p.text for lettering in page.figure.findobj(Lettering) for p in lettering.pieces]
+
+
+def test_all_neurons_are_one_path() -> None:
+    made = document(Shape([recall_words(6)], neurons=8192, layers=(0,)))
+    page = sheet(made, made.results[0], 0, Method.ROLLOUT)
+    paths = [p for p in page.figure.findobj(PathPatch) if len(p.get_path().vertices) > 1000]
+    assert [len(p.get_path().vertices) for p in paths] == [2 * 8192, 2 * 8192]
+    ends = paths[0].get_path().vertices[1::2, 1]
+    activation = np.array(
+        made.results[0].attention_analysis[0].methods[Method.ROLLOUT].neurons.activation
+    )
+    assert ends == pytest.approx(activation / np.abs(activation).max())
+
+
+def test_nothing_is_drawn_above_the_diagonal() -> None:
+    made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
+    image = matrix_image(sheet(made, made.results[0], 0, Method.ATTENTION_WEIGHTED))
+    opaque = image[..., 3] == 255
+    assert (opaque == np.tri(9, dtype=bool)).all()
+
+
+def test_the_matrix_has_the_stored_weights_colours() -> None:
+    made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
+    rows = made.results[0].attention_analysis[0].methods[Method.ATTENTION_WEIGHTED].heatmap.rows
+    image = matrix_image(sheet(made, made.results[0], 0, Method.ATTENTION_WEIGHTED))
+    scale = Scale.of(np.concatenate([np.array(row) for row in rows]))
+    assert scale.signed
+    for index, row in enumerate(rows):
+        assert (image[index, : index + 1, :3] == scale.colours(np.array(row))).all()
+
+
+def test_the_target_row_alone_is_drawn_as_bars() -> None:
+    made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
+    page = sheet(made, made.results[0], 0, Method.CONTRIBUTION)
+    assert page.figure.findobj(AxesImage) == []
+    strings = look(page).strings
+    assert "Token relevance" in strings
+    assert "Signed relevance" in strings
+    all_rows = document(Shape([recall_words(9)], neurons=8, contribution_rows="all"))
+    page = sheet(all_rows, all_rows.results[0], 0, Method.CONTRIBUTION)
+    assert matrix_image(page).shape[:2] == (9, 9)
+
+
+def test_a_sheet_names_target_layer_method_and_self_check() -> None:
+    made = document(Shape([recall_words(9)], neurons=8, layers=(5,), contrast="3"))
+    strings = "\n".join(look(sheet(made, made.results[0], 5, Method.ROLLOUT)).strings)
+    assert "Attention rollout · layer 5" in strings
+    assert "explains: logit of “7” minus logit of “3” after “river”" in strings
+    assert "s6 mixer" in strings
+    assert "reconstruction error 1.40×10⁻⁶" in strings
+    assert "clamp negative-to-zero, rows all, normalisation rows" in strings
+
+
+def test_the_ranking_names_neurons_by_importance() -> None:
+    made = document(Shape([recall_words(9)], neurons=50, layers=(0,)))
+    page = sheet(made, made.results[0], 0, Method.ROLLOUT)
+    facts = made.results[0].attention_analysis[0].methods[Method.ROLLOUT].neurons
+    ranked = [str(neuron.neuron) for neuron in facts.top_by_importance]
+    columns = [[t.get_text() for t in axes.get_yticklabels()] for axes in page.figure.axes]
+    assert ranked in columns
+
+
+def test_a_short_text_is_shown_whole_once_per_method() -> None:
+    made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
+    shown = words_shown(token_strip(made, made.results[0], 0))
+    assert shown == recall_words(9) * len(Method)
+
+
+def test_words_have_their_relevances_colours() -> None:
+    made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
+    page = token_strip(made, made.results[0], 0)
+    boxes = page.figure.findobj(PathCollection)[-1]
+    signed = made.results[0].attention_analysis[0].methods[Method.CONTRIBUTION].signed_relevance
+    values = np.array(signed)
+    share = values / np.abs(values).max()
+    wanted = DIVERGING[np.round((share + 1) / 2 * (len(DIVERGING) - 1)).astype(int)]
+    assert boxes.get_facecolor()[:, :3] * 255 == pytest.approx(wanted.astype(float))
+
+
+def test_words_stand_above_their_boxes() -> None:
+    made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
+    page = token_strip(made, made.results[0], 0)
+    above = min(lettering.get_zorder() for lettering in page.figure.findobj(Lettering))
+    assert above > max(axes.get_zorder() for axes in page.figure.axes)
+
+
+@pytest.mark.parametrize("length", [350, 512, 4096])
+def test_a_long_text_shows_windows_and_counts_what_it_leaves_out(length: int) -> None:
+    made = _relevant_at(length, [length // 3, 2 * length // 3])
+    page = token_strip(made_document(made), made, 0)
+    shown = words_shown(page)
+    notes = [text for text in shown if text.startswith("… ")]
+    tokens = [text for text in shown if not text.startswith("… ")]
+    left_out = sum(int(note.strip("… ")) for note in notes)
+    assert len(tokens) + left_out == length
+    assert len(tokens) <= MOST_WORDS + 10
+    wanted = {"0", str(length - 1), str(length // 3), str(length // 3 + 4), str(2 * length // 3)}
+    assert wanted <= set(tokens)
+    assert any(text.startswith(f"{len(tokens)} of {length} tokens") for text in look(page).strings)
+    assert page.height < 12
+
+
+def _relevant_at(length: int, peaks: list[int]) -> TextResult:
+    """A text whose tokens are their own positions, relevant at a few of them."""
+    made = document(
+        Shape([["a"] * 3], neurons=4, layers=(0,), methods=(Method.ATTENTION_WEIGHTED,))
+    ).results[0]
+    relevance = [1.0 if i in peaks else 1e-3 for i in range(length)]
+    analysed = made.attention_analysis[0]
+    method = analysed.methods[Method.ATTENTION_WEIGHTED]
+    method = method.model_copy(update={"token_relevance": relevance})
+    token = made.tokens[0]
+    tokens = [
+        token.model_copy(update={"text": str(i), "start": 6 * i, "end": 6 * i + 5})
+        for i in range(length)
+    ]
+    return made.model_copy(
+        update={
+            "tokens": tokens,
+            "target": made.target.model_copy(update={"position": length - 1}),
+            "attention_analysis": {
+                0: analysed.model_copy(update={"methods": {Method.ATTENTION_WEIGHTED: method}})
+            },
+        }
+    )
+
+
+def made_document(result: TextResult):  # type: ignore[no-untyped-def]
+    return document(Shape([["a"]], neurons=4)).model_copy(update={"results": [result]})
+
+
+def test_parts_of_a_word_stand_closer_than_words() -> None:
+    made = document(Shape([["un", "animous", "ly", " warned", " of"]], neurons=4, layers=(0,)))
+    page = token_strip(made, made.results[0], 0)
+    boxes = page.figure.findobj(PathCollection)[0].get_paths()
+    edges = [path.get_extents() for path in boxes]
+    gaps = [after.x0 - before.x1 for before, after in pairwise(edges)]
+    assert max(gaps[:2]) < min(gaps[2:])
+
+
+def test_an_overview_divides_each_layer_by_its_own_largest() -> None:
+    made = document(Shape([prose(20)], neurons=4, layers=(0, 4, 9)))
+    result = made.results[0]
+    page = overview(made, result, Method.ROLLOUT)
+    image = matrix_image(page)
+    darkest = image.astype(int).sum(-1).argmin(axis=1)
+    relevance = np.array(
+        [result.attention_analysis[i].methods[Method.ROLLOUT].token_relevance for i in (0, 4, 9)]
+    )
+    assert (darkest == relevance.argmax(axis=1)).all()
+    assert len(np.unique(image[range(3), darkest], axis=0)) == 1
+    strings = look(page).strings
+    assert any("each layer divided by its own largest" in text for text in strings)
+    assert any(f" at {relevance[0].argmax()} " in text for text in strings)
+
+
+def test_an_overview_of_contribution_adds_the_signed_effect() -> None:
+    made = document(Shape([recall_words(8)], neurons=4))
+    strings = look(overview(made, made.results[0], Method.CONTRIBUTION)).strings
+    assert {"Token relevance", "Signed relevance"} <= set(strings)
+    assert "Signed relevance" not in look(overview(made, made.results[0], Method.ROLLOUT)).strings
+
+
+def test_an_overview_of_a_method_that_was_not_asked_for_is_refused() -> None:
+    made = document(Shape([recall_words(8)], neurons=4, methods=(Method.ROLLOUT,)))
+    with pytest.raises(ValueError, match="contribution"):
+        overview(made, made.results[0], Method.CONTRIBUTION)
+
+
+def test_pooling_keeps_the_largest_magnitude_and_its_sign() -> None:
+    values = np.zeros(1300)
+    values[700], values[701], values[1299] = -5.0, 3.0, 2.0
+    shown, stride = thin(values)
+    assert stride == 3
+    assert len(shown) == 434
+    assert shown[700 // 3] == -5.0
+    assert shown[-1] == 2.0
+    assert thin(np.arange(4.0))[1] == 1
+
+
+def test_token_labels_thin_out_and_keep_the_target() -> None:
+    tokens = document(Shape([prose(64)], neurons=4)).results[0].tokens
+    axis = TokenAxis.of("y", 3.0, tokens, range(64), target=61)
+    assert axis.places == [*range(0, 60, 5), 61.0]
+    assert axis.strong == len(axis.places) - 1
+    assert axis.labels[1] == "5 been"
+    short = TokenAxis.of("x", 3.0, tokens, range(3), target=2)
+    assert len(short.labels) == 3
