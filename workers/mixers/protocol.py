@@ -132,8 +132,8 @@ class MixerAdapter(Protocol):
         """Index of the layer this mixer module belongs to."""
         ...
 
-    def check(self, module: nn.Module) -> None:
-        """Raise `ProblemError` (unsupported-architecture) if this mixer has no exact trace."""
+    def objection(self, module: nn.Module) -> str | None:
+        """Why this mixer has no exact trace, or None if it has one."""
         ...
 
     def hidden(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.names import Mixer
-from schemas.problem import ProblemError, ProblemType
 from workers.kernels.hidden_attention import (
     apply_attention,
     attention_matrix,
@@ -185,14 +184,11 @@ class MambaAdapter:
         """Index of the layer the mixer belongs to."""
         return int(module.layer_idx)  # type: ignore[arg-type]
 
-    def check(self, module: nn.Module) -> None:
-        """Refuse any activation but SiLU: the decomposition and the kernels are for SiLU only."""
-        if module.activation not in _SILU:
-            raise ProblemError(
-                ProblemType.UNSUPPORTED_ARCHITECTURE,
-                f"Its layer {self.layer(module)} uses hidden_act {module.activation!r}; S6 mixers are "
-                "traced exactly for hidden_act 'silu' only. Use a model with SiLU.",
-            )
+    def objection(self, module: nn.Module) -> str | None:
+        """Any activation but SiLU: the decomposition and the kernels are for SiLU only."""
+        if module.activation in _SILU:
+            return None
+        return f"layer {self.layer(module)} has hidden_act {module.activation!r}; S6 needs 'silu'"
 
     def hidden(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """The input (b, l, m), which the block passes by position."""

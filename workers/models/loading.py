@@ -88,7 +88,7 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     model = _assemble(name, _config(path, name), read(files, name)).to(device)
     model.requires_grad_(False)
     _check_vocabulary(name, model, tokeniser)
-    kernel = _prepare_mixers(model, device)
+    kernel = _prepare_mixers(name, model, device)
     _check_forward(name, model, device)
     provenance = ModelProvenance(
         model=name,
@@ -197,13 +197,14 @@ def _check_vocabulary(name: str, model: Any, tokeniser: Tokeniser) -> None:
         )
 
 
-def _prepare_mixers(model: Any, device: torch.device) -> str:
+def _prepare_mixers(name: str, model: Any, device: torch.device) -> str:
     """Check every mixer that has an adapter; returns which selective scan will run."""
     mixers = mixers_of(model)
     for module in mixers.values():
         adapter = adapter_for(module)
-        if adapter is not None:
-            adapter.check(module)
+        objection = None if adapter is None else adapter.objection(module)
+        if objection is not None:
+            raise _unsupported(name, objection)
     if not mixers:
         return Mixer.NONE
     if device.type == "cpu":
@@ -218,11 +219,10 @@ def _check_forward(name: str, model: Any, device: torch.device) -> None:
     The tracing pass relies on both: it reads the head at one position and pads on the right.
     """
     rows = model.get_input_embeddings().weight.shape[0]
-    ids = torch.arange(3, device=device)[None] % rows
+    ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=device) % rows
     try:
         with torch.no_grad():
             full = model(input_ids=ids, use_cache=False).logits.float()
-            shorter = model(input_ids=ids[:, :2], use_cache=False).logits.float()
             states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
             head = model.get_output_embeddings()
             read_out = head(states.to(head.weight.dtype)).float()
@@ -236,10 +236,11 @@ def _check_forward(name: str, model: Any, device: torch.device) -> None:
             f"The model `{name}` computes infinities or NaN for its first tokens. Check its "
             "weights.",
         )
-    scale = 1e-4 * float(full.abs().max())
-    if not torch.allclose(read_out, full, rtol=0, atol=scale):
+    scale = float(full.abs().max())
+    # The same sums in the same order; between rows of a batch the order may differ.
+    if not torch.allclose(read_out, full, rtol=0, atol=1e-4 * scale):
         raise _unsupported(name, "its logits are not its output embedding of the last hidden state")
-    if not torch.allclose(shorter, full[:, :2], rtol=0, atol=scale):
+    if not torch.allclose(full[0, :2], full[1, :2], rtol=0, atol=1e-2 * scale):
         raise _unsupported(name, "it is not causal: a later token changes an earlier logit")
 
 
@@ -250,6 +251,8 @@ def _unsupported(name: str, why: str) -> ProblemError:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it names {error}, which is unknown"
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200].rstrip(".")
 
 

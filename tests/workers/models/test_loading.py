@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertLMHeadModel
+from transformers import BertConfig, BertLMHeadModel, Gemma3ForCausalLM, Gemma3TextConfig
 from transformers.models.mamba import modeling_mamba
 
 from catalogue.locate import Location, locate
@@ -274,20 +274,37 @@ def test_other_activations_have_no_exact_trace(tmp_path: Path) -> None:
 
 
 def test_models_that_look_ahead_are_refused(tmp_path: Path) -> None:
-    """A causal language model by name only: BERT's, unless its config makes it a decoder."""
+    config = Gemma3TextConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        intermediate_size=16,
+        use_bidirectional_attention=True,
+    )
+    path = _save(Gemma3ForCausalLM(config), tmp_path / "both-ways")
+    assert "not causal" in _refused(path, ProblemType.UNSUPPORTED_ARCHITECTURE)
 
+
+def test_models_whose_head_is_more_than_a_matrix_are_refused(tmp_path: Path) -> None:
     config = BertConfig(
         vocab_size=40,
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
-        is_decoder=False,
+        is_decoder=True,
     )
-    path = tmp_path / "bert"
-    BertLMHeadModel(config).save_pretrained(path)
+    path = _save(BertLMHeadModel(config), tmp_path / "bert")
+    assert "not its output embedding" in _refused(path, ProblemType.UNSUPPORTED_ARCHITECTURE)
+
+
+def _save(model: Any, path: Path) -> Path:
+    model.save_pretrained(path)
     word_tokenizer().save(str(path / "tokenizer.json"))
-    _refused(path, ProblemType.UNSUPPORTED_ARCHITECTURE)
+    return path
 
 
 def test_an_id_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
