@@ -98,25 +98,25 @@ def forward(
     gated, keep = z.shape[0] > 0, borders.shape[0] > 0
     for task in range(first, last):
         b, start = task // blocks, (task % blocks) * BLOCK
-        width = min(BLOCK, channels - start)
-        for n in range(states):
-            for c in range(width):
-                h[n, c] = _ZERO
-                rate[n, c] = A2[n, start + c]
+        stop = min(start + BLOCK, channels)
+        width = stop - start
+        # Views, so that no index can be negative: the test for it would turn loads into gathers.
+        D_c, bias_c, rates = D[start:stop], bias[start:stop], A2[:, start:stop]
+        h[:] = _ZERO
+        rate[:, :width] = rates
         for t in range(length):
             if keep and t % CHUNK == 0:
-                for n in range(states):
-                    for c in range(width):
-                        borders[b, t // CHUNK, n, start + c] = h[n, c]
+                borders[b, t // CHUNK, :, start:stop] = h[:, :width]
+            x_t, dt_t, out_t = x[b, t, start:stop], dt[b, t, start:stop], out[b, t, start:stop]
             if softplus:
                 for c in range(width):
-                    delta[c] = _softplus(dt[b, t, start + c] + bias[start + c])
+                    delta[c] = _softplus(dt_t[c] + bias_c[c])
             else:
                 for c in range(width):
-                    delta[c] = dt[b, t, start + c] + bias[start + c]
+                    delta[c] = dt_t[c] + bias_c[c]
             for c in range(width):
-                u[c] = delta[c] * x[b, t, start + c]
-                y[c] = D[start + c] * x[b, t, start + c]
+                u[c] = delta[c] * x_t[c]
+                y[c] = D_c[c] * x_t[c]
             for n in range(states):
                 b_n, c_n = B[b, t, n], C[b, t, n]
                 for c in range(width):
@@ -124,26 +124,21 @@ def forward(
                     h[n, c] = state
                     y[c] += c_n * state
             if gated:
+                z_t = z[b, t, start:stop]
                 for c in range(width):
-                    gate = z[b, t, start + c]
-                    out[b, t, start + c] = y[c] * (gate * _sigmoid(gate))
+                    out_t[c] = y[c] * (z_t[c] * _sigmoid(z_t[c]))
             else:
                 for c in range(width):
-                    out[b, t, start + c] = y[c]
-        for n in range(states):
-            for c in range(width):
-                last_state[b, n, start + c] = h[n, c]
+                    out_t[c] = y[c]
+        last_state[b, :, start:stop] = h[:, :width]
     restore_denormals(mode)
 
 
 @_kernel
 def _recompute(
-    b: int,
-    start: int,
-    width: int,
-    t0: int,
-    size: int,
+    place: Any,
     inputs: Any,
+    rate: Any,
     chunk: Any,
     z: Any,
     grad_out: Any,
@@ -151,48 +146,51 @@ def _recompute(
     softplus: bool,
 ) -> None:
     """Rebuild one chunk's states, decays and steps; undo the gate; write the gate's gradient."""
-    x, dt, A2, B, C, D, bias = inputs
+    b, start, width, t0, size = place
+    x, dt, _, B, C, D, bias = inputs
     h, decay, delta, slope, u, grad_y, y = chunk
-    states = A2.shape[0]
-    gated = z.shape[0] > 0
+    stop = start + width
+    D_c, bias_c = D[start:stop], bias[start:stop]
     for i in range(size):
         t = t0 + i
+        x_t, dt_t, grad_t = x[b, t, start:stop], dt[b, t, start:stop], grad_out[b, t, start:stop]
+        if softplus:
+            for c in range(width):
+                raw = dt_t[c] + bias_c[c]
+                delta[i, c] = _softplus(raw)
+                slope[i, c] = _sigmoid(raw)
+        else:
+            for c in range(width):
+                delta[i, c] = dt_t[c] + bias_c[c]
+                slope[i, c] = _ONE
         for c in range(width):
-            raw = dt[b, t, start + c] + bias[start + c]
-            delta[i, c] = _softplus(raw) if softplus else raw
-            slope[i, c] = _sigmoid(raw) if softplus else _ONE
-        for c in range(width):
-            u[i, c] = delta[i, c] * x[b, t, start + c]
-            y[c] = D[start + c] * x[b, t, start + c]
-        for n in range(states):
+            u[i, c] = delta[i, c] * x_t[c]
+            y[c] = D_c[c] * x_t[c]
+        for n in range(rate.shape[0]):
             b_n, c_n = B[b, t, n], C[b, t, n]
             for c in range(width):
-                a = _decay(A2[n, start + c] * delta[i, c])
+                a = _decay(rate[n, c] * delta[i, c])
                 state = a * h[i, n, c] + u[i, c] * b_n
                 decay[i, n, c] = a
                 h[i + 1, n, c] = state
                 y[c] += c_n * state
-        if gated:
+        if z.shape[0] > 0:
+            z_t, grad_z_t = z[b, t, start:stop], grad_z[b, t, start:stop]
             for c in range(width):
-                gate, g = z[b, t, start + c], grad_out[b, t, start + c]
-                sigma = _sigmoid(gate)
-                grad_y[i, c] = g * (gate * sigma)
-                grad_z[b, t, start + c] = g * y[c] * (sigma * (_ONE + gate * (_ONE - sigma)))
+                sigma = _sigmoid(z_t[c])
+                grad_y[i, c] = grad_t[c] * (z_t[c] * sigma)
+                grad_z_t[c] = grad_t[c] * y[c] * (sigma * (_ONE + z_t[c] * (_ONE - sigma)))
         else:
             for c in range(width):
-                grad_y[i, c] = grad_out[b, t, start + c]
+                grad_y[i, c] = grad_t[c]
 
 
 @_reducing
 def _reverse(
-    b: int,
-    start: int,
-    width: int,
-    t0: int,
-    size: int,
+    place: Any,
     inputs: Any,
+    rate: Any,
     chunk: Any,
-    A: Any,
     adjoint: Any,
     scratch: Any,
     grads: Any,
@@ -202,13 +200,18 @@ def _reverse(
 
     With g_t the gradient of state h_t: g_t = C_t grad_y_t + decay_{t+1} g_{t+1}.
     """
+    b, start, width, t0, size = place
     x, _, _, B, C, D, _ = inputs
     h, decay, delta, slope, u, grad_y, _ = chunk
     through, along, pull = scratch
     grad_x, grad_dt, grad_B, grad_C, grad_A, grad_D = grads
-    block = start // BLOCK
-    for i in range(size - 1, -1, -1):
+    block, stop = start // BLOCK, start + width
+    D_c, grad_D_c = D[start:stop], grad_D[b, start:stop]
+    for back in range(size):
+        i = size - 1 - back
         t = t0 + i
+        x_t = x[b, t, start:stop]
+        grad_x_t, grad_dt_t = grad_x[b, t, start:stop], grad_dt[b, t, start:stop]
         for c in range(width):
             through[c] = _ZERO
             along[c] = _ZERO
@@ -219,7 +222,7 @@ def _reverse(
                 g = adjoint[n, c] + c_n * grad_y[i, c]
                 carried = g * decay[i, n, c]
                 through[c] += g * b_n
-                along[c] += A[n, start + c] * (carried * h[i, n, c])
+                along[c] += rate[n, c] * (carried * h[i, n, c])
                 sum_b += g * u[i, c]
                 sum_c += grad_y[i, c] * h[i + 1, n, c]
                 pull[c] = carried * h[i, n, c]
@@ -227,14 +230,15 @@ def _reverse(
             grad_B[block, b, t, n] = sum_b
             grad_C[block, b, t, n] = sum_c
             if parameters:
+                grad_A_n = grad_A[b, n, start:stop]
                 for c in range(width):
-                    grad_A[b, n, start + c] += delta[i, c] * pull[c]
+                    grad_A_n[c] += delta[i, c] * pull[c]
         for c in range(width):
-            value = x[b, t, start + c]
-            grad_x[b, t, start + c] = delta[i, c] * through[c] + D[start + c] * grad_y[i, c]
-            grad_dt[b, t, start + c] = (value * through[c] + along[c]) * slope[i, c]
-            if parameters:
-                grad_D[b, start + c] += grad_y[i, c] * value
+            grad_x_t[c] = delta[i, c] * through[c] + D_c[c] * grad_y[i, c]
+            grad_dt_t[c] = (x_t[c] * through[c] + along[c]) * slope[i, c]
+        if parameters:
+            for c in range(width):
+                grad_D_c[c] += grad_y[i, c] * x_t[c]
 
 
 @_kernel
@@ -262,7 +266,7 @@ def backward(
     # slower on some processors.
     mode = flush_denormals()
     length, channels = grad_out.shape[1], grad_out.shape[2]
-    states = A.shape[0]
+    A2, states = inputs[2], A.shape[0]
     blocks = (channels + BLOCK - 1) // BLOCK
     h = np.empty((CHUNK + 1, states, BLOCK), np.float32)
     decay = np.empty((CHUNK, states, BLOCK), np.float32)
@@ -278,20 +282,18 @@ def backward(
         np.empty(BLOCK, np.float32),
         np.empty(BLOCK, np.float32),
     )
+    rate, rate2 = np.empty((states, BLOCK), np.float32), np.empty((states, BLOCK), np.float32)
     for task in range(first, last):
         b, start = task // blocks, (task % blocks) * BLOCK
         width = min(BLOCK, channels - start)
-        for n in range(states):
-            for c in range(width):
-                adjoint[n, c] = grad_last[b, n, start + c]
+        adjoint[:, :width] = grad_last[b, :, start : start + width]
+        rate[:, :width] = A[:, start : start + width]
+        rate2[:, :width] = A2[:, start : start + width]
         for k in range((length + CHUNK - 1) // CHUNK - 1, -1, -1):
             t0 = k * CHUNK
             size = min(CHUNK, length - t0)
-            for n in range(states):
-                for c in range(width):
-                    h[0, n, c] = borders[b, k, n, start + c]
-            _recompute(b, start, width, t0, size, inputs, chunk, z, grad_out, grad_z, softplus)
-            _reverse(
-                b, start, width, t0, size, inputs, chunk, A, adjoint, scratch, grads, parameters
-            )
+            h[0, :, :width] = borders[b, k, :, start : start + width]
+            place = (b, start, width, t0, size)
+            _recompute(place, inputs, rate2, chunk, z, grad_out, grad_z, softplus)
+            _reverse(place, inputs, rate, chunk, adjoint, scratch, grads, parameters)
     restore_denormals(mode)
