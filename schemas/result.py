@@ -98,7 +98,10 @@ class MethodAttention(Contract):
     signed_relevance: list[float] | None = None
     row_sum_error: float | None = Field(
         default=None,
-        description="Self-check of the matrix: max|row sums - linear-time scan| / max|scan|",
+        description=(
+            "Self-check: max|row sums - linear-time scan|, relative to the largest row's sum of "
+            "magnitudes; for `rollout` the worst of the matrices it multiplies"
+        ),
     )
     neurons: NeuronSummary
     strongest_pairs: list[Pair]

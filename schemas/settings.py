@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     max_texts: int = Field(default=64, gt=0)
     max_tokens: int = Field(default=4096, gt=0, description="Per text")
     max_total_tokens: int = Field(default=65536, gt=0, description="Over all texts of a job")
+    max_tensor_bytes: int = Field(
+        default=1024 * MIB, gt=0, description="Of one job's `tensors.safetensors`"
+    )
     max_contribution_tokens: int = Field(
         default=512, gt=0, description="Per text when contribution_rows is `all`"
     )

@@ -1,0 +1,81 @@
+"""What a request reads of models with and without S6 mixers, and of a mixture."""
+
+import pytest
+
+from schemas.catalogue import LayerDescription, ModelDescription
+from schemas.names import Method, Mixer
+from schemas.request import JobRequest
+from workers.selection import select
+
+
+def model(*mixers: Mixer) -> ModelDescription:
+    layers = [
+        LayerDescription(layer=i, mixer=mixer, methods=list(Method) if mixer == "s6" else [])
+        for i, mixer in enumerate(mixers)
+    ]
+    return ModelDescription(
+        id="some/model",
+        source="directory",
+        architecture="kind",
+        layers=layers,
+        hidden_size=4,
+        channels=8,
+        d_state=2,
+        vocab_size=10,
+        max_tokens=100,
+        default_layers=[0],
+        resident_on=[],
+    )
+
+
+def request(**fields: object) -> JobRequest:
+    return JobRequest.model_validate({"texts": ["a"], **fields})
+
+
+S6, SOFTMAX = Mixer.S6, Mixer.SOFTMAX
+
+
+def test_rollout_traces_the_layers_below() -> None:
+    chosen = select(request(layers=[3]), model(S6, SOFTMAX, S6, S6, S6))
+    assert chosen.layers == [3]
+    assert chosen.traced == {0, 2, 3}
+    assert chosen.gradient == {3}
+    assert chosen.unavailable is None
+
+
+def test_without_rollout_only_the_listed_layers_are_traced() -> None:
+    methods = {"methods": ["attention_weighted"]}
+    chosen = select(request(layers=[3, 1], attention=methods), model(S6, S6, S6, S6))
+    assert (chosen.layers, chosen.traced, chosen.gradient) == ([1, 3], {1, 3}, set())
+
+
+@pytest.mark.parametrize("method", ["gradient_guided", "contribution"])
+def test_which_methods_need_the_gradient(method: str) -> None:
+    chosen = select(request(layers="all", attention={"methods": [method]}), model(S6, S6))
+    assert chosen.gradient == {0, 1}
+
+
+def test_attention_switched_off() -> None:
+    chosen = select(request(attention=None), model(S6))
+    assert (chosen.layers, chosen.traced, chosen.methods) == ([], set(), [])
+    assert chosen.unavailable == "The request has `attention` set to null."
+
+
+def test_a_model_without_s6_layers() -> None:
+    chosen = select(request(), model(SOFTMAX, SOFTMAX))
+    assert chosen.layers == []
+    assert chosen.traced == set()
+    assert "`some/model` (kind) has no layer" in str(chosen.unavailable)
+    assert "its mixers are: softmax" in str(chosen.unavailable)
+
+
+def test_layers_of_a_mixture_that_cannot_be_read_are_named() -> None:
+    chosen = select(request(layers="all"), model(S6, SOFTMAX, S6))
+    assert chosen.layers == [0, 2]
+    assert "Layers 1 of" in str(chosen.unavailable)
+    assert "layers that do: 0, 2" in str(chosen.unavailable)
+
+
+def test_none_of_the_listed_layers_can_be_read() -> None:
+    chosen = select(request(layers=[1]), model(S6, SOFTMAX))
+    assert (chosen.layers, chosen.traced) == ([], set())

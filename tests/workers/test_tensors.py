@@ -1,0 +1,49 @@
+"""The tensor file: its size told beforehand, its keys, its bytes."""
+
+import pytest
+import torch
+from safetensors.numpy import load
+
+from schemas.names import Method
+from schemas.problem import ProblemError, ProblemType
+from tests.workers.analyses.traces import planted
+from workers.analyses.maps import ContributionRows
+from workers.analyses.methods import ReadingPlan, read_layers
+from workers.tensors import TensorFile, TensorSizes
+
+
+@pytest.mark.parametrize("rows", ["target", "all"])
+def test_the_size_told_is_the_size_held(rows: ContributionRows) -> None:
+    file = TensorFile(limit=10**6)
+    file.expect(TensorSizes([5, 2], 3, 1, list(Method), rows))
+    for text, length in enumerate((5, 2)):
+        plan = ReadingPlan(frozenset({0}), list(Method), 1, 1e-4, rows)
+        (reading,) = read_layers({0: planted(torch.eye(length))}, plan)
+        file.add(0, text, 0, reading.maps)
+    assert sum(array.nbytes for array in file.held.values()) == file.expected
+    found = load(file.render())
+    assert found["m0/t0/l0/rollout/matrix"].shape == (5, 5)
+    assert found["m0/t1/l0/contribution/signed_relevance"].shape == (2,)
+    assert found["m0/t1/l0/contribution/matrix"].shape == ((1, 2) if rows == "target" else (2, 2))
+    assert {str(array.dtype) for array in found.values()} == {"float32"}
+
+
+def test_a_row_of_a_matrix_is_written_as_that_row() -> None:
+    plan = ReadingPlan(frozenset({0}), [Method.ATTENTION_WEIGHTED], 2, 1e-4)
+    weights = torch.arange(9.0).view(3, 3).tril()
+    (reading,) = read_layers({0: planted(weights)}, plan)
+    file = TensorFile(limit=10**6)
+    file.add(1, 0, 4, reading.maps)
+    found = load(file.render())
+    assert found["m1/t0/l4/attention_weighted/token_relevance"].tolist() == [6.0, 7.0, 8.0]
+
+
+def test_over_the_limit_names_both_numbers_and_the_field() -> None:
+    # (2 + 1) * 2 + 2 * 3 = 12 numbers a model.
+    sizes = TensorSizes([2], 3, 1, [Method.ROLLOUT], "target")
+    file = TensorFile(limit=95)
+    file.expect(sizes)
+    with pytest.raises(ProblemError, match="would hold 96 bytes; a job's may hold 95") as failed:
+        file.expect(sizes)
+    assert failed.value.kind is ProblemType.INVALID_REQUEST
+    assert [error.pointer for error in failed.value.problem.errors] == ["/tensors"]

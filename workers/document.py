@@ -1,0 +1,253 @@
+"""From maps to the result document: rounding, pooling for drawing, names of what was drawn.
+
+Every number is written with seven significant digits, which is what float32 holds.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catalogue.tokeniser import Tokeniser
+from schemas import artifact_names
+from schemas.artifact_names import Subject
+from schemas.names import Method
+from schemas.result import (
+    Candidate,
+    Heatmap,
+    KnowledgeMetrics,
+    LayerAttention,
+    MethodAttention,
+    NeuronSummary,
+    Pair,
+    RankedNeuron,
+    TargetResult,
+    TextResult,
+    Token,
+)
+from workers.analyses.knowledge_extraction import extract
+from workers.analyses.maps import MethodMaps
+from workers.analyses.methods import LayerReading
+from workers.analyses.neurons import summarise
+from workers.tracing import TextTrace
+
+Floats = NDArray[np.float64]
+
+SIGNIFICANT_DIGITS = 7
+HEATMAP_BLOCKS = 128
+STRONGEST_PAIRS = 10
+TOP_TOKENS = 5
+# Powers of ten that float64 holds exactly: a whole number divided by one is the double nearest to
+# the decimal that is meant, and prints as that.
+_POWERS = np.array([float(f"1e{power}") for power in range(23)])
+
+
+@dataclass(frozen=True)
+class LayerPart:
+    """What the document says of one layer."""
+
+    layer: int
+    attention: LayerAttention
+    knowledge: dict[Method, KnowledgeMetrics]
+
+
+@dataclass(frozen=True)
+class TextWriter:
+    """Writes the part of the document about one text under one model."""
+
+    subject: Subject
+    text: str
+    tokens: list[Token]
+    top_k: int
+    figures: bool
+
+    def layer(self, reading: LayerReading) -> LayerPart:
+        """One layer's part; the matrices are not needed any more afterwards."""
+        methods = {
+            method: method_attention(maps, self.top_k, self._sheets(method, reading.layer))
+            for method, maps in reading.maps.items()
+        }
+        knowledge = {
+            method: KnowledgeMetrics(**_rounded_fields(extract(maps.matrix, maps.query_positions)))
+            for method, maps in reading.maps.items()
+        }
+        attention = LayerAttention(
+            mixer=reading.family,
+            reconstruction_error=number(reading.reconstruction_error),
+            methods=methods,
+        )
+        return LayerPart(reading.layer, attention, knowledge)
+
+    def result(
+        self, target: TargetResult, parts: list[LayerPart], unavailable: str | None
+    ) -> TextResult:
+        """The whole text; `unavailable` says which analysis is missing and why."""
+        return TextResult(
+            model=self.subject.model,
+            text_index=self.subject.text,
+            text=self.text,
+            tokens=self.tokens,
+            target=target,
+            has_attention_analysis=bool(parts),
+            attention_unavailable_reason=unavailable,
+            attention_analysis={part.layer: part.attention for part in parts},
+            attention_knowledge_extraction={part.layer: part.knowledge for part in parts},
+            artifacts=self._pages(parts),
+        )
+
+    def _sheets(self, method: Method, layer: int) -> list[str]:
+        return [artifact_names.sheet(self.subject, method, layer)] if self.figures else []
+
+    def _pages(self, parts: list[LayerPart]) -> list[str]:
+        if not self.figures:
+            return []
+        methods = list(dict.fromkeys(m for part in parts for m in part.attention.methods))
+        strips = [artifact_names.token_strip(self.subject, part.layer) for part in parts]
+        return strips + [artifact_names.overview(self.subject, method) for method in methods]
+
+
+def figure_names(results: list[TextResult]) -> list[str]:
+    """Every figure that the results name."""
+    names: list[str] = []
+    for result in results:
+        for layer in result.attention_analysis.values():
+            for method in layer.methods.values():
+                names += method.artifacts
+        names += result.artifacts
+    return names
+
+
+def target_result(trace: TextTrace, tokeniser: Tokeniser) -> TargetResult:
+    """The explained scalar with probabilities over the whole vocabulary, in float64."""
+    logits = trace.logits.to("cpu", torch.float64)
+    probabilities = torch.softmax(logits, 0)
+
+    def candidate(token: int) -> Candidate:
+        return Candidate(
+            id=token,
+            token=tokeniser.string(token),
+            logit=number(float(logits[token])),
+            probability=number(float(probabilities[token])),
+        )
+
+    target = trace.target
+    best = torch.sort(logits, descending=True, stable=True).indices[:TOP_TOKENS]
+    return TargetResult(
+        position=target.position,
+        token=candidate(target.token),
+        contrast=None if target.contrast is None else candidate(target.contrast),
+        value=number(trace.value),
+        top=[candidate(int(token)) for token in best],
+    )
+
+
+def method_attention(maps: MethodMaps, top_k: int, artifacts: list[str]) -> MethodAttention:
+    """One layer under one method."""
+    signed = maps.signed_relevance
+    return MethodAttention(
+        parameters=maps.parameters,
+        token_relevance=_listed(maps.token_relevance),
+        signed_relevance=None if signed is None else _listed(signed),
+        row_sum_error=None if maps.row_sum_error is None else number(maps.row_sum_error),
+        neurons=neuron_summary(maps.neuron_activation, maps.neuron_importance, top_k),
+        strongest_pairs=strongest_pairs(maps.matrix, maps.query_positions),
+        heatmap=heatmap(maps.matrix, maps.query_positions),
+        artifacts=artifacts,
+    )
+
+
+def neuron_summary(activation: Tensor, importance: Tensor, top_k: int) -> NeuronSummary:
+    """Every neuron (d,), and the `top_k` of both rankings."""
+    found = summarise(activation, importance, top_k)
+    activations, importances = _listed(activation), _listed(importance)
+
+    def ranked(neurons: list[int]) -> list[RankedNeuron]:
+        return [
+            RankedNeuron(neuron=i, activation=activations[i], importance=importances[i])
+            for i in neurons
+        ]
+
+    return NeuronSummary(
+        mean_activation=number(found.mean_activation),
+        activation_std=number(found.activation_std),
+        neuron_diversity=number(found.neuron_diversity),
+        num_neurons=len(activations),
+        top_by_activation=ranked(found.by_activation),
+        top_by_importance=ranked(found.by_importance),
+        activation=activations,
+        importance=importances,
+    )
+
+
+def strongest_pairs(matrix: Tensor, query_positions: list[int]) -> list[Pair]:
+    """The causal pairs of a matrix (rows, l) with the largest |weight|, largest first."""
+    queries = torch.tensor(query_positions, device=matrix.device)
+    keys = torch.arange(matrix.shape[1], device=matrix.device)
+    size = matrix.abs().masked_fill(keys > queries[:, None], -1.0).flatten()
+    pairs = int((queries + 1).sum())
+    sizes, places = torch.topk(size, min(STRONGEST_PAIRS, pairs))
+    order = sorted(zip((-sizes).tolist(), places.tolist(), strict=True))
+    found = []
+    for _, place in order:
+        row, key = divmod(place, matrix.shape[1])
+        weight = number(float(matrix[row, key]))
+        found.append(Pair(query=query_positions[row], key=key, weight=weight))
+    return found
+
+
+def heatmap(matrix: Tensor, query_positions: list[int]) -> Heatmap:
+    """A matrix (rows, l) for drawing: its causal part, exact or pooled to at most 128 blocks.
+
+    A single row is always exact. Pooling keeps of each square block the entry that is largest in
+    magnitude, with its sign.
+    """
+    length = matrix.shape[1]
+    if len(query_positions) == 1 or length <= HEATMAP_BLOCKS:
+        values = rounded(_on_host(matrix)).tolist()
+        rows = [row[: query + 1] for row, query in zip(values, query_positions, strict=True)]
+        return Heatmap(queries=query_positions, stride=1, rows=rows)
+    stride = -(-length // HEATMAP_BLOCKS)
+    blocks = -(-length // stride)
+    spare = blocks * stride - length
+    padded = torch.nn.functional.pad(matrix, (0, spare, 0, spare))
+    grid = padded.view(blocks, stride, blocks, stride)
+    high, low = grid.amax((1, 3)), grid.amin((1, 3))
+    pooled = rounded(_on_host(torch.where(high >= -low, high, low))).tolist()
+    rows = [row[: index + 1] for index, row in enumerate(pooled)]
+    return Heatmap(queries=list(range(0, length, stride)), stride=stride, rows=rows)
+
+
+def rounded(values: Floats) -> Floats:
+    """Each value at seven significant digits, as the double nearest to that decimal."""
+    with np.errstate(divide="ignore"):
+        magnitude = np.floor(np.log10(np.abs(values)))
+    places = SIGNIFICANT_DIGITS - 1 - np.where(np.isfinite(magnitude), magnitude, 0).astype(int)
+    up = _POWERS[np.clip(places, 0, 22)]
+    down = _POWERS[np.clip(-places, 0, 22)]
+    # Adding 0.0 turns -0.0 into 0.0.
+    near: Floats = np.rint(values * up / down) * down / up + 0.0
+    for place in np.argwhere((places > 22) | (places < -22)):
+        # Powers beyond the table are not exact; such numbers are rare.
+        near[tuple(place)] = float(f"{values[tuple(place)]:.{SIGNIFICANT_DIGITS}g}")
+    return near
+
+
+def number(value: float) -> float:
+    """One value at seven significant digits."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _listed(tensor: Tensor) -> list[float]:
+    values: list[float] = rounded(_on_host(tensor)).tolist()
+    return values
+
+
+def _on_host(tensor: Tensor) -> Floats:
+    return tensor.detach().to("cpu", torch.float64).numpy()
+
+
+def _rounded_fields(measures: Any) -> dict[str, float]:
+    return {name: number(value) for name, value in asdict(measures).items()}
