@@ -52,6 +52,12 @@ class EmbeddedValkey:
             command += [f"--{name}", value]
         return command
 
+    def clean(self) -> None:
+        """Remove the socket of a server that has ended, and its folder if it had one of its own."""
+        self.socket.unlink(missing_ok=True)
+        if self.socket.parent != self.folder:
+            self.socket.parent.rmdir()
+
     def answers(self) -> bool:
         """Whether it serves; not yet while it reads its data."""
         try:

@@ -19,7 +19,7 @@ from typing import Self
 
 import httpx
 
-from mambascope.embedded import EmbeddedUnavailable, embed, reachable
+from mambascope.embedded import EmbeddedUnavailable, EmbeddedValkey, embed, reachable
 from mambascope.keeper import Child, Keeper
 
 _START_LIMIT = 300.0
@@ -53,6 +53,7 @@ class Stack:
     notice: Callable[[str], None] = field(default=lambda line: None, repr=False)
     worker_module: str = "workers"
     _keeper: Keeper = field(init=False, repr=False)
+    _store: EmbeddedValkey | None = field(init=False, default=None, repr=False)
     _store_url: str = field(init=False, default="", repr=False)
     _lock: int | None = field(init=False, default=None, repr=False)
 
@@ -110,6 +111,9 @@ class Stack:
     def stop(self) -> None:
         """Stop everything, at the latest ten seconds after the call."""
         self._keeper.stop()
+        if self._store is not None:
+            self._store.clean()
+            self._store = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -141,7 +145,7 @@ class Stack:
                 )
             self._store_url = self.redis_url
             return
-        store = embed(self.data_dir)
+        self._store = store = embed(self.data_dir)
         self._store_url = store.url
         held = () if self._lock is None else (self._lock,)
         # It holds the lock too, so that no second server opens the same files while it lives.

@@ -47,7 +47,11 @@ def stack(
     ) as stack:
         yield stack
         kept = stack.pids
+        command = Path(f"/proc/{kept['store']}/cmdline").read_text()
+        listening = Path(command.partition("unixsocket:")[2].strip("\0 "))
+        assert listening.is_socket()
     assert all(gone(pid) for pid in kept.values())
+    assert not listening.parent.exists()
 
 
 @pytest.fixture
