@@ -210,6 +210,8 @@ def _prepare_mixers(name: str, model: Any, device: torch.device) -> str:
     if device.type == "cpu":
         selective_scan.install()
         return "numba"
+    # TensorFloat-32, which convolutions use by default, keeps 10 bits: too few for the self-check.
+    torch.backends.cudnn.allow_tf32 = False
     return "mamba-ssm" if importlib.util.find_spec("mamba_ssm") else "transformers"
 
 
