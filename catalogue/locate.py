@@ -18,6 +18,7 @@ Source = Literal["pocket", "directory", "hugging-face"]
 
 CONFIG_FILE = "config.json"
 POCKET = "pocket"
+_NAMES_TOLD = 20
 _POCKET_DIR = Path(__file__).parent / POCKET
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 
@@ -110,7 +111,10 @@ def _cached(name: str) -> Location:
 
 
 def _unknown(name: str, settings: Settings) -> str:
-    known = ", ".join(location.name for location in installed(settings)) or "none"
+    names = [location.name for location in installed(settings)]
+    known = ", ".join(names[:_NAMES_TOLD]) or "none"
+    if len(names) > _NAMES_TOLD:
+        known += f" and {len(names) - _NAMES_TOLD} more"
     message = f"There is no model `{name[:100]}`. Installed here: {known}."
     if settings.hugging_face_ids:
         message += f" Hugging Face ids allowed: {', '.join(settings.hugging_face_ids)}."

@@ -19,7 +19,7 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 MAX_FAULTS = 50
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytearray:
     """The body of a JSON request, holding at most `limit` bytes of it at any time.
 
     Raises ProblemError: UNSUPPORTED_MEDIA_TYPE, or BODY_TOO_LARGE at once by Content-Length and
@@ -34,7 +34,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) + len(piece) > limit:
             raise _too_large(limit)
         body += piece
-    return bytes(body)
+    return body
 
 
 def _check_headers(request: Request) -> None:
@@ -125,7 +125,7 @@ class _Parser:
         return repeated
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in a body.
 
     Refuses what readers of JSON disagree about: NaN and Infinity, keys named twice, strings that

@@ -34,7 +34,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
     """Add the routes of jobs to the application."""
     limit = context.settings.max_body_bytes
 
-    def accept(body: bytes) -> Job:
+    def accept(body: bytearray) -> Job:
         request = validate_request(parse_object(body))
         admit(request, context.settings)
         return context.jobs.submit(request)

@@ -68,6 +68,14 @@ def test_unknown_names_say_what_is_known(settings: Settings) -> None:
         locate("nothing", settings)
 
 
+def test_a_multitude_of_names_is_cut_short(tmp_path: Path) -> None:
+    for number in range(25):
+        save_model(tmp_path / f"model-{number:02}")
+    with pytest.raises(UnknownModel, match=r"and \d+ more") as caught:
+        locate("nothing", Settings(model_dir=tmp_path))
+    assert "model-24" not in str(caught.value)
+
+
 def test_an_allowed_id_that_is_not_cached_has_no_path(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -83,6 +83,22 @@ def test_names_that_are_not_there_are_not_found(
     assert "lists the" in str(problem_of(response, "not-found")["detail"])
 
 
+def test_a_name_that_can_be_none_is_refused_before_the_end_too(
+    client: httpx.Client, jobs: Jobs
+) -> None:
+    response = client.get(f"/v1/jobs/{started(jobs).job_id}/artifacts/..%2fresult.json")
+    assert response.status_code == 404
+    assert "plain file names" in str(problem_of(response, "not-found")["detail"])
+
+
+def test_head_reads_no_bytes(client: httpx.Client, jobs: Jobs) -> None:
+    job_id = finished(jobs)
+    stored = jobs.store.artifacts(job_id)
+    assert stored is not None
+    jobs.artifacts.discard(job_id, stored.token)
+    assert client.head(f"/v1/jobs/{job_id}/artifacts/sheet.png").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/result", "/artifacts", "/artifacts/result.json"])
 def test_before_the_end_there_is_nothing(client: httpx.Client, jobs: Jobs, path: str) -> None:
     attempt = started(jobs)
