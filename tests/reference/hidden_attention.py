@@ -14,9 +14,9 @@ Array = NDArray[np.float64]
 
 def alpha(delta: Array, A: Array, B: Array, C: Array) -> Array:
     """alpha (d, t, s), one entry at a time in s and t."""
-    l, d = delta.shape
-    out = np.zeros((d, l, l))
-    for t in range(l):
+    length, d = delta.shape
+    out = np.zeros((d, length, length))
+    for t in range(length):
         for s in range(t + 1):
             # Summed from the key on, so that a long text costs no cancellation.
             gap = delta[s + 1 : t + 1].sum(0)

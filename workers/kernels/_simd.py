@@ -58,6 +58,16 @@ def _power_of_two(typingctx: Any, rounded: Any) -> Any:
     return types.float32(types.float32), codegen
 
 
+@intrinsic
+def float_from_bits(typingctx: Any, bits: Any) -> Any:
+    """The float32 with these 32 bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.uint32), codegen
+
+
 @njit(forceinline=True, fastmath={"contract"})
 def exp32(x: Any) -> Any:
     """exp(x) for a float32 x <= 0; zero below -87.3."""

@@ -26,7 +26,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from workers.kernels._simd import exp32, flush_denormals, restore_denormals
+from workers.kernels._simd import exp32, float_from_bits, flush_denormals, restore_denormals
 
 LEAF = 4
 REACH = -30.0
@@ -36,6 +36,8 @@ _CHUNK = 512
 _LANES = 16
 # Leaves of queries (second-level cache) and of keys (first-level cache) that are multiplied
 # together before moving on.
+# Merged blocks of fewer leaves are multiplied without looking for pairs out of reach.
+_BOUNDED = 16
 _QUERY_PANEL = 32
 _KEY_PANEL = 4
 # Partial sums of the threads may take this many bytes together.
@@ -67,7 +69,7 @@ def contract(
     stride = per_chunk * width + _LANES
     # torch aligns to the cache line; vector loads that straddle two lines cost double.
     factors = torch.empty(threads, 2, rows, stride).numpy()
-    exponents = torch.empty(threads, leaves + 1, stride).numpy()
+    exponents = torch.zeros(threads, 2, leaves + 1, stride).numpy()
     # numpy's zeros are pages that are not touched until used: the upper triangle costs nothing.
     partial = np.zeros((threads, rows, rows + _LANES), np.float32)
     _contract(
@@ -121,7 +123,7 @@ def _contract(
     threads = partial.shape[0]
     for thread in prange(threads):
         mode = flush_denormals()
-        reach = np.empty(exponents.shape[1], np.float64)
+        reach = np.empty((2, exponents.shape[2]), np.float32)
         scratch = np.empty((3 * LEAF, width), np.float32)
         for chunk in range(thread, chunks, threads):
             first = (chunk % parts) * per_chunk
@@ -154,23 +156,22 @@ def _chunk(
     """Build leaf after leaf and merge as a binary counter carries, so merges find warm factors."""
     leaves = out.shape[0] // LEAF
     columns = window[1] * window[3]
-    reach[0] = 0.0
+    factors = (left, right)
+    reach[:] = _ZERO
     span = 1
     while span < leaves:
         span *= 2
     for leaf in range(span):
         if leaf < leaves:
             for state in range(window[3]):
-                _leaf(inputs, window, state, leaf, scratch, left, right, exponents, out)
-            reach[leaf + 1] = reach[leaf] + _slowest(exponents, leaf, columns)
+                _leaf(inputs, window, state, leaf, scratch, left, right, exponents[0], out)
+            exponents[1, leaf] = exponents[0, leaf]
         size = 1
         while (leaf + 1) % (2 * size) == 0:
             start = leaf + 1 - 2 * size
-            middle = start + size
-            end = min(start + 2 * size, leaves)
-            if middle < leaves:
-                _multiply(left, right, out, (start, middle, end), columns, reach)
-                _rebase(left, right, exponents, (start, middle, end), columns, reach)
+            block = (start, start + size, min(start + 2 * size, leaves))
+            if block[1] < leaves:
+                _merge(factors, exponents, block, columns, reach, out)
             size *= 2
 
 
@@ -202,7 +203,14 @@ def _leaf(
             scratch[2 * LEAF + i],
         )
     k = slice(state * width, (state + 1) * width)
-    _total(A[n, d0 : d0 + width], delta[t : t + LEAF, d0 : d0 + width], exponents[leaf, k])
+    _total(
+        A[n, d0 : d0 + width],
+        delta[t, d0 : d0 + width],
+        delta[t + 1, d0 : d0 + width],
+        delta[t + 2, d0 : d0 + width],
+        delta[t + 3, d0 : d0 + width],
+        exponents[leaf, k],
+    )
     _diagonal(scratch, width, t, out)
     _left_rows(scratch, left[t, k], left[t + 1, k], left[t + 2, k], left[t + 3, k])
     _right_rows(scratch, right[t, k], right[t + 1, k], right[t + 2, k], right[t + 3, k])
@@ -226,9 +234,9 @@ def _step(a: Any, delta: Any, query: Any, key: Any, decay: Any, left: Any, right
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _total(a: Any, delta: Any, exponent: Any) -> None:
+def _total(a: Any, x0: Any, x1: Any, x2: Any, x3: Any, exponent: Any) -> None:
     for k in range(exponent.size):
-        exponent[k] = a[k] * (delta[0, k] + delta[1, k] + (delta[2, k] + delta[3, k]))
+        exponent[k] = a[k] * ((x0[k] + x1[k]) + (x2[k] + x3[k]))
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -290,27 +298,96 @@ def _diagonal(scratch: Any, width: int, t: int, out: Any) -> None:
     out[t + 3, t + 3] += x33
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST | {"nnan"})
-def _slowest(exponents: Any, leaf: int, columns: int) -> Any:
-    """Largest exponent of a leaf over the chunk."""
-    largest = np.float32(-np.inf)
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _merge(factors: Any, exponents: Any, block: Any, columns: int, reach: Any, out: Any) -> None:
+    """Multiply across the border of two blocks and make one block of them.
+
+    ``exponents[0]`` keeps every leaf's total exponent, ``exponents[1, j]`` that of the block which
+    starts at leaf j. ``reach[0, i]`` bounds the exponents from the border to query leaf i, and
+    ``reach[1, j]`` those from key leaf j to the border; -inf marks rows dropped for good.
+    """
+    left, right = factors
+    start, middle, end = block
+    whole = exponents[1]
+    slowest_left = _slowest(whole[start], columns)
+    slowest_right = _slowest(whole[middle], columns)
+    if slowest_left + slowest_right < REACH and end - start >= _BOUNDED:
+        spare = exponents[0, -1]
+        spare[:] = _ZERO
+        for i in range(middle, end):
+            reach[0, i] = min(reach[0, i], _slowest(spare, columns))
+            _add(spare, exponents[0, i])
+        spare[:] = _ZERO
+        for j in range(middle - 1, start - 1, -1):
+            reach[1, j] = min(reach[1, j], _slowest(spare, columns))
+            _add(spare, exponents[0, j])
+    _multiply(left, right, out, block, columns, reach)
+    decay = exponents[1, -1]
+    if start > 0:
+        _decay(decay, whole[start])
+        for i in range(middle, end):
+            _rebase(left, i, decay, reach[0], slowest_left, columns)
+    if end * LEAF < left.shape[0]:
+        _decay(decay, whole[middle])
+        for j in range(start, middle):
+            _rebase(right, j, decay, reach[1], slowest_right, columns)
+    _add(whole[start], whole[middle])
+
+
+@njit(nogil=True, cache=True)
+def _slowest(exponent: Any, columns: int) -> Any:
+    """Largest exponent over the chunk.
+
+    The bits of floats <= 0 order like unsigned integers in reverse, and LLVM vectorises a minimum
+    of integers where it would keep a maximum of floats in order for the sake of NaNs.
+    """
+    bits = exponent.view(np.uint32)
+    smallest = np.uint32(0xFFFFFFFF)
     for k in range(columns):
-        largest = max(largest, exponents[leaf, k])
-    return largest
+        smallest = min(smallest, bits[k] | np.uint32(0x80000000))
+    return float_from_bits(smallest)
+
+
+@njit(nogil=True, cache=True)
+def _add(total: Any, values: Any) -> None:
+    for k in range(total.size):
+        total[k] += values[k]
+
+
+@njit(nogil=True, cache=True)
+def _decay(decay: Any, exponent: Any) -> None:
+    for k in range(decay.size):
+        decay[k] = exp32(exponent[k])
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
+def _rebase(rows: Any, leaf: int, decay: Any, reach: Any, further: Any, columns: int) -> None:
+    """Make a leaf's rows relative to the merged block's edge, or drop them.
+
+    The decays come from summed exponents, not from products of rounded decays, so rounding does
+    not grow with the number of leaves.
+    """
+    if reach[leaf] + further < REACH:
+        reach[leaf] = -np.inf
+        return
+    reach[leaf] = _ZERO
+    for t in range(leaf * LEAF, (leaf + 1) * LEAF):
+        for k in range(columns):
+            rows[t, k] *= decay[k]
+
+
+@njit(nogil=True, cache=True)
 def _multiply(left: Any, right: Any, out: Any, block: Any, columns: int, reach: Any) -> None:
     """Queries of leaves [middle, end) times keys of leaves [start, middle), within reach."""
     start, middle, end = block
     for queries in range(middle, end, _QUERY_PANEL):
         for keys in range(start, middle, _KEY_PANEL):
             last_key = min(keys + _KEY_PANEL, middle)
-            if reach[queries] - reach[last_key] < REACH:
+            if reach[0, queries] + reach[1, last_key - 1] < REACH:
                 continue
             for i in range(queries, min(queries + _QUERY_PANEL, end)):
                 for j in range(keys, last_key):
-                    if reach[i] - reach[j + 1] >= REACH:
+                    if reach[0, i] + reach[1, j] >= REACH:
                         _tile(left, right, out, i * LEAF, j * LEAF, columns)
 
 
@@ -350,37 +427,6 @@ def _add_row(out: Any, t: int, s: int, x0: Any, x1: Any, x2: Any, x3: Any) -> No
     out[t, s + 1] += x1
     out[t, s + 2] += x2
     out[t, s + 3] += x3
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _rebase(left: Any, right: Any, exponents: Any, block: Any, columns: int, reach: Any) -> None:
-    """Make the merged block's rows relative to its start and end, where a later merge needs them.
-
-    The decays come from summed exponents, not from products of rounded decays, so rounding does
-    not grow with the number of leaves.
-    """
-    start, middle, end = block
-    spare = exponents.shape[0] - 1
-    if start > 0 and reach[middle] - reach[start] >= REACH:
-        for k in range(columns):
-            exponents[spare, k] = exp32(exponents[start, k])
-        for i in range(middle, end):
-            if reach[i] - reach[start] < REACH:
-                break
-            for t in range(i * LEAF, (i + 1) * LEAF):
-                for k in range(columns):
-                    left[t, k] *= exponents[spare, k]
-    if end * LEAF < left.shape[0] and reach[end] - reach[middle] >= REACH:
-        for k in range(columns):
-            exponents[spare, k] = exp32(exponents[middle, k])
-        for j in range(middle - 1, start - 1, -1):
-            if reach[end] - reach[j + 1] < REACH:
-                break
-            for s in range(j * LEAF, (j + 1) * LEAF):
-                for k in range(columns):
-                    right[s, k] *= exponents[spare, k]
-    for k in range(columns):
-        exponents[start, k] += exponents[middle, k]
 
 
 @njit(parallel=True, nogil=True, cache=True)

@@ -206,7 +206,7 @@ def apply(delta: Any, A: Any, B: Any, C: Any, w: Any, out: Any) -> None:
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _carry(carried: Any, delta: Any, A: Any, B: Any, w: Any) -> None:
-    """The state after a block: what was carried and each of the block's keys, decayed to its end."""
+    """The state after a block: what was carried and the block's keys, decayed to its end."""
     tokens, width = delta.shape
     gap = np.zeros(width, np.float64)
     fresh = np.zeros((A.shape[0], width), np.float64)
