@@ -145,19 +145,26 @@ class JobStore:
         self._write(attempt, "fail", problem.model_dump_json())
 
     def give_up(
-        self, job_id: str, token: str | None, cause: str, *, expired_only: bool = False
+        self,
+        job_id: str,
+        token: str | None,
+        cause: str,
+        *,
+        expired_only: bool = False,
+        died: bool = True,
     ) -> Status | None:
-        """Take a running job away from a dead worker, naming what the worker died of.
+        """Take a running job away from a worker that died or was stopped, naming the cause.
 
         `token` None means whoever holds it; `expired_only` leaves a holder alone whose lease still
-        runs. The job is queued again, at its old place, or after its last allowed attempt fails as
-        `worker-lost`. Returns its new status, or None when there was nothing to take away.
+        runs. The job is queued again, at its old place, or after its last allowed death fails as
+        `worker-lost`; with `died` False, for a planned stop, nothing is counted. Returns the new
+        status, or None when there was nothing to take away.
         """
         if not is_job_id(job_id):
             return None
         problem = Problem.of(
             ProblemType.WORKER_LOST,
-            f"The worker died in each of {self._max_attempts} attempts, the last time: {cause}. "
+            f"The worker died {self._max_attempts} times on this job, the last time: {cause}. "
             "Try fewer or shorter texts or fewer layers; the operator's log has the details.",
         )
         status = self._run(
@@ -165,6 +172,7 @@ class JobStore:
             job_id,
             token or "",
             int(expired_only),
+            int(died),
             self._max_attempts,
             problem.model_dump_json(),
             self._zombie_ms,

@@ -17,7 +17,7 @@ ARGV: operation, job id, fencing token, then what the operation needs:
 | progress | lease ms, fraction, stage, detail | running | running | `ok`, or `stale` |
 | succeed | artifacts | running | succeeded | `ok`, or `stale` |
 | fail | problem | running | failed | `ok`, or `stale` |
-| give_up | expired only, most attempts, problem, garbage ms | running | queued, failed | status |
+| give_up | expired only, died, deaths, problem, garbage ms | running | queued, failed | status |
 
 The civil date in `iso` follows H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
 civil_from_days, which is exact for every day of the Gregorian calendar.
@@ -81,7 +81,7 @@ if operation == 'create' then
   end
   local place = redis.call('INCR', sequence)
   write('status', 'queued', 'request', ARGV[4], 'created_at', iso(now), 'sequence', place,
-    'attempts', 0, 'token', '', 'fraction', 0, 'stage', '', 'detail', '')
+    'attempts', 0, 'deaths', 0, 'token', '', 'fraction', 0, 'stage', '', 'detail', '')
   redis.call('ZADD', queued, place, id)
   tell('status')
   return 'ok'
@@ -108,9 +108,10 @@ if operation == 'give_up' then
     return nil
   end
   redis.call('ZREM', running, id)
-  redis.call('ZADD', garbage, integer(now + ARGV[7]), id .. '/' .. holder)
-  if tonumber(redis.call('HGET', record, 'attempts')) >= tonumber(ARGV[5]) then
-    write('status', 'failed', 'token', '', 'finished_at', iso(now), 'error', ARGV[6])
+  redis.call('ZADD', garbage, integer(now + ARGV[8]), id .. '/' .. holder)
+  local deaths = redis.call('HINCRBY', record, 'deaths', ARGV[5])
+  if ARGV[5] == '1' and deaths >= tonumber(ARGV[6]) then
+    write('status', 'failed', 'token', '', 'finished_at', iso(now), 'error', ARGV[7])
   else
     write('status', 'queued', 'token', '', 'worker', '', 'started_at', '', 'fraction', 0,
       'stage', '', 'detail', '')

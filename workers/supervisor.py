@@ -33,7 +33,6 @@ from rq.worker import WorkerStatus
 from jobs import Attempt, Jobs, StaleAttempt
 from jobs.connect import connect
 from jobs.queue import FUNCTION
-from jobs.store import JobStore
 from schemas.names import Status
 from schemas.settings import Settings
 from workers.announcer import Announcer
@@ -296,19 +295,17 @@ class Supervisor(Worker):
         match ending:
             case Ending.DIED:
                 cause = f"the runner ended with {describe_end(self._status)}"
-                self._give_back(attempt, cause, self._jobs.store)
+                self._give_back(attempt, cause)
             case Ending.UNWRITTEN:
-                self._give_back(attempt, self._report["cause"], self._jobs.store)
+                self._give_back(attempt, self._report["cause"])
             case Ending.STOPPED:
-                lenient = self._settings.model_copy(update={"max_attempts": attempt.number + 1})
-                store = JobStore(self._jobs.redis, lenient)
-                self._give_back(attempt, "the worker was stopped", store)
+                self._give_back(attempt, "the worker was stopped", died=False)
             case Ending.OVERDUE:
                 with suppress(StaleAttempt):
                     self._jobs.store.fail(attempt, time_limit_problem(self._settings))
 
-    def _give_back(self, attempt: Attempt, cause: str, store: JobStore) -> None:
-        status = store.give_up(attempt.job_id, attempt.token, cause)
+    def _give_back(self, attempt: Attempt, cause: str, *, died: bool = True) -> None:
+        status = self._jobs.store.give_up(attempt.job_id, attempt.token, cause, died=died)
         log.warning("attempt given up", job=attempt.job_id, cause=cause, status=status)
         if status is Status.QUEUED:
             self._jobs.queue.submit(attempt.job_id, first=True)

@@ -218,6 +218,17 @@ def test_only_the_holder_is_given_up(store, running):
     assert store.give_up(running.job_id, None, "SIGKILL") is None
 
 
+def test_a_stop_is_no_death(store, settings):
+    job_id = store.create(REQUEST)
+    for number in range(1, settings.max_attempts + 2):
+        attempt = store.start(job_id, f"worker-{number}")
+        status = store.give_up(job_id, attempt.token, "the worker was stopped", died=False)
+        assert status is Status.QUEUED
+    attempt = store.start(job_id, "worker")
+    assert store.give_up(job_id, attempt.token, "SIGKILL") is Status.QUEUED
+    assert store.get(job_id).attempts == settings.max_attempts + 2
+
+
 def test_the_last_death_fails_the_job(store, settings):
     job_id = store.create(REQUEST)
     for number in range(1, settings.max_attempts + 1):
