@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.reference import hidden_attention as reference
+from workers.kernels import contraction, hidden_attention, plain
+
+# Inputs are rounded to float32 before both sides see them, so what remains is the rounding of the
+# exponent (3e-8 times an exponent of up to about 20 that still counts), of the factors, and of a
+# float32 sum over (d, n). Measured: at most a few 1e-7.
+TOLERANCE = 2e-6
+
+
+@dataclass(frozen=True)
+class Text:
+    delta: Any
+    A: Any
+    B: Any
+    C: Any
+    p: Any
+    q: Any
+    r: Any
+
+    @property
+    def system(self) -> tuple[Any, Any, Any, Any]:
+        return self.delta, self.A, self.B, self.C
+
+    def exact(self) -> Text:
+        return Text(*(v.double().numpy() for v in vars(self).values()))
+
+
+def make(length: int, d: int, n: int, scale: float = 0.1, seed: int = 0) -> Text:
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    delta = torch.rand(length, d, generator=draw).pow(3) * scale
+    rates = -(torch.rand(d, n, generator=draw) * n + 1e-3)
+    weights = normal(length, d), normal(length, d)
+    return Text(delta, rates, normal(length, n), normal(length, n), *weights, normal(length))
+
+
+texts = st.builds(
+    make,
+    st.integers(1, 70),
+    st.integers(1, 20),
+    st.integers(1, 17),
+    st.sampled_from([1e-4, 1e-2, 0.1, 1.0, 30.0]),
+    st.integers(0, 10**6),
+)
+
+
+def close(got: torch.Tensor, wanted: Any, tolerance: float = TOLERANCE) -> None:
+    wanted = np.asarray(wanted)
+    assert got.dtype == torch.float32
+    assert got.shape == wanted.shape
+    scale = np.abs(wanted).max()
+    assert np.abs(got.double().numpy() - wanted).max() <= tolerance * scale
+
+
+@settings(deadline=None, max_examples=40)
+@given(texts, st.booleans(), st.booleans())
+@example(make(64, 3, 5), True, True)
+@example(make(33, 20, 17, 30.0), True, False)
+def test_matrix(text: Text, use_p: bool, use_q: bool) -> None:
+    exact = text.exact()
+    weights = [text.p if use_p else None, text.q if use_q else None]
+    wanted = reference.attention_matrix(
+        *exact.system, exact.p if use_p else None, exact.q if use_q else None
+    )
+    close(hidden_attention.attention_matrix(*text.system, *weights), wanted)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts, st.data())
+def test_row(text: Text, data: st.DataObject) -> None:
+    query = data.draw(st.integers(0, len(text.delta) - 1))
+    wanted = reference.attention_row(*text.exact().system, query)
+    close(hidden_attention.attention_row(*text.system, query), wanted)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts)
+def test_weighted_row(text: Text) -> None:
+    exact = text.exact()
+    wanted = reference.weighted_row(*exact.system, exact.r, exact.p, exact.q)
+    close(hidden_attention.weighted_row(*text.system, text.r, text.p, text.q), wanted)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts, st.booleans())
+def test_moments(text: Text, weighted: bool) -> None:
+    exact = text.exact()
+    got = hidden_attention.attention_moments(
+        *text.system, *((text.p, text.q) if weighted else (None, None))
+    )
+    wanted = reference.attention_moments(
+        *exact.system, *((exact.p, exact.q) if weighted else (None, None))
+    )
+    # The mean of a signed channel may nearly cancel, so both are measured on the root mean square.
+    rms = np.sqrt(wanted[0] ** 2 + wanted[1] ** 2)
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert np.all(np.abs(ours.double().numpy() - theirs) <= TOLERANCE * rms + 1e-30)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts)
+def test_apply(text: Text) -> None:
+    exact = text.exact()
+    close(
+        hidden_attention.apply_attention(*text.system, text.q),
+        reference.apply_attention(*exact.system, exact.q),
+    )
+
+
+@pytest.mark.parametrize(("length", "d", "n", "scale"), [(1, 1, 1, 0.1), (45, 7, 5, 1.0)])
+def test_plain_torch_agrees(length: int, d: int, n: int, scale: float) -> None:
+    text = make(length, d, n, scale)
+    exact, ones = text.exact(), torch.ones(length, d)
+    close(
+        plain.matrix(*text.system, text.p, text.q),
+        reference.attention_matrix(*exact.system, exact.p, exact.q),
+    )
+    close(
+        plain.row(text.delta, text.A, text.B, text.C[-1]),
+        reference.attention_row(*exact.system, length - 1),
+    )
+    close(
+        plain.weighted(*text.system, text.r, ones, text.q),
+        reference.weighted_row(*exact.system, exact.r, None, exact.q),
+    )
+    close(plain.apply(*text.system, text.q), reference.apply_attention(*exact.system, exact.q))
+    mean, std = reference.attention_moments(*exact.system, exact.p, exact.q)
+    total, square = plain.moments(*text.system, text.p, text.q)
+    pairs = length * (length + 1) / 2
+    assert np.allclose(total / pairs, mean, rtol=1e-6, atol=1e-12)
+    assert np.allclose(square / pairs, mean**2 + std**2, rtol=1e-6)
+
+
+def test_identities_between_the_functions() -> None:
+    text = make(203, 37, 16, 0.05)
+    matrix = hidden_attention.attention_matrix(*text.system, text.p, text.q)
+    rows = (text.p * hidden_attention.apply_attention(*text.system, text.q)).mean(1)
+    close(matrix.sum(1), rows.double())
+    close(
+        hidden_attention.weighted_row(*text.system, text.r, text.p, text.q),
+        text.r.double() @ matrix.double(),
+    )
+    mean = hidden_attention.attention_matrix(*text.system)
+    close(hidden_attention.attention_row(*text.system, 150).mean(1), mean[150].double())
+    one_hot = torch.zeros(203)
+    one_hot[150] = 1.0
+    close(hidden_attention.weighted_row(*text.system, one_hot), mean[150].double())
+
+
+def rows_of_long_text(text: Text, queries: list[int]) -> Any:
+    """Rows of K in float64, one by one, without the matrix over channels."""
+    exact = text.exact()
+    rows = np.zeros((len(queries), len(exact.delta)))
+    for row, t in zip(rows, queries, strict=True):
+        since = np.cumsum(exact.delta[: t + 1][::-1], 0)[::-1] - exact.delta[: t + 1]
+        decay = np.exp(since[:, :, None] * exact.A)
+        read = np.einsum("sdn,sn->sd", decay, exact.B[: t + 1] * exact.C[t])
+        row[: t + 1] = (exact.p[t] * exact.q[: t + 1] * exact.delta[: t + 1] * read).mean(1)
+    return rows
+
+
+# The first forgets nothing, the second within a few tokens; in the others pairs leave the product
+# at different distances. 530 channels make two groups, the first sorted apart from the second.
+@pytest.mark.parametrize(
+    ("length", "d", "n", "scale"),
+    [(1000, 9, 4, 1e-5), (1000, 9, 4, 30.0), (1023, 40, 16, 0.3), (700, 530, 3, 0.5)],
+)
+def test_long_text(length: int, d: int, n: int, scale: float) -> None:
+    text = make(length, d, n, scale)
+    queries = [0, 3, 64, 511, 512, length - 1]
+    wanted = rows_of_long_text(text, queries)
+    matrix = hidden_attention.attention_matrix(*text.system, text.p, text.q)
+    close(matrix[queries], wanted)
+    assert not matrix.triu(1).any()
+    one_hot = torch.zeros(length)
+    one_hot[511] = 1.0
+    row = hidden_attention.weighted_row(*text.system, one_hot, text.p, text.q)
+    close(row, wanted[3])
+    key_weights = text.p[511] * text.q * hidden_attention.attention_row(*text.system, 511)
+    close(key_weights.mean(1), wanted[3])
+
+
+def test_constant_tiny_delta_does_not_drift() -> None:
+    # exp(A delta) = 1 - 2.4e-8 rounds to 1 in float32: a recurrence would never decay.
+    delta, A = torch.full((4096, 2), 2.4e-8), torch.full((2, 1), -1.0)
+    B = C = torch.ones(4096, 1)
+    wanted = 2.4e-8 * np.exp(-2.4e-8 * np.arange(4095, -1, -1.0))
+    matrix = hidden_attention.attention_matrix(delta, A, B, C)
+    close(matrix[-1], wanted, 1e-6)
+    one_hot = torch.zeros(4096)
+    one_hot[-1] = 1.0
+    close(hidden_attention.weighted_row(delta, A, B, C, one_hot), wanted, 1e-6)
+    close(
+        hidden_attention.apply_attention(delta, A, B, C, torch.ones(4096, 2))[-1],
+        [wanted.sum()] * 2,
+        1e-6,
+    )
+
+
+def test_pairs_out_of_reach_are_not_computed() -> None:
+    text = make(512, 16, 2, 1.0)
+    A = torch.full_like(text.A, -50.0)
+    matrix = hidden_attention.attention_matrix(text.delta, A, text.B, text.C)
+    assert not matrix[256:, :128].any()
+    assert matrix.diagonal().all()
+
+
+def test_partial_sums_of_more_threads_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = make(70, 600, 3)
+    wanted = hidden_attention.attention_matrix(*text.system)
+    monkeypatch.setattr(contraction, "_PARTIAL_BYTES", 1)
+    close(hidden_attention.attention_matrix(*text.system), wanted.double())
+
+
+def test_zeros_stay_zero() -> None:
+    text = make(20, 5, 4)
+    zero = torch.zeros_like(text.delta)
+    assert not hidden_attention.attention_matrix(zero, text.A, text.B, text.C).any()
+    assert not hidden_attention.apply_attention(*text.system, zero).any()
+    assert not hidden_attention.weighted_row(*text.system, torch.zeros(20)).any()
+    mean, std = hidden_attention.attention_moments(*text.system, None, zero)
+    assert not mean.any()
+    assert not std.any()
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    text = make(30, 6, 4)
+    half = [v.bfloat16() for v in text.system]
+    wanted = reference.attention_matrix(*(v.double().numpy() for v in half))
+    close(hidden_attention.attention_matrix(*half), wanted)
+
+
+def test_wrong_shapes_name_the_tensor() -> None:
+    delta, A, B, C = make(6, 3, 2).system
+    with pytest.raises(ValueError, match="A must be"):
+        hidden_attention.attention_matrix(delta, A.T, B, C)
+    with pytest.raises(ValueError, match="C must be"):
+        hidden_attention.attention_moments(delta, A, B, C[:-1])
+    with pytest.raises(ValueError, match="q must be"):
+        hidden_attention.attention_matrix(delta, A, B, C, None, B)
+    with pytest.raises(ValueError, match="r must be"):
+        hidden_attention.weighted_row(delta, A, B, C, torch.ones(5))
+    with pytest.raises(ValueError, match="delta must be"):
+        hidden_attention.apply_attention(delta[:0], A, B[:0], C[:0], delta[:0])
+    with pytest.raises(IndexError, match=r"0\.\.5"):
+        hidden_attention.attention_row(delta, A, B, C, 6)
+
+
+def test_query_may_count_from_the_end() -> None:
+    text = make(9, 3, 2)
+    last = hidden_attention.attention_row(*text.system, -1)
+    assert torch.equal(last, hidden_attention.attention_row(*text.system, 8))

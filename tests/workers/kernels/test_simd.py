@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from workers.kernels._simd import exp32, exp64, flush_denormals, restore_denormals
+
+
+@njit
+def exponentials(x: Any, single: Any, double: Any) -> None:
+    for i in range(x.size):
+        single[i] = exp32(np.float32(x[i]))
+        double[i] = exp64(x[i])
+
+
+@njit(fastmath={"reassoc", "contract", "nsz"})
+def reassociated(x: Any, out: Any) -> None:
+    for i in range(x.size):
+        out[i] = exp32(x[i])
+
+
+@njit
+def halves(value: Any) -> Any:
+    mode = flush_denormals()
+    flushed = value * np.float32(0.5)
+    restore_denormals(mode)
+    return flushed, value * np.float32(0.25)
+
+
+def test_exponentials_to_about_one_unit_in_the_last_place() -> None:
+    x = np.linspace(-87.3, 0, 200_001).astype(np.float32).astype(np.float64)
+    single, double = np.empty(x.size, np.float32), np.empty(x.size)
+    exponentials(x, single, double)
+    exact = np.exp(x)
+    assert (np.abs(single - exact) <= 1.1 * np.spacing(exact.astype(np.float32))).all()
+    assert (np.abs(double - exact) <= 2.0 * np.spacing(exact)).all()
+
+
+def test_true_zeros_and_exact_one() -> None:
+    x = np.array([0.0, -0.0, -87.5, -800.0, -3e38])
+    single, double = np.empty(x.size, np.float32), np.empty(x.size)
+    exponentials(x, single, double)
+    assert single.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert double[:2].tolist() == [1.0, 1.0]
+    assert double[3:].tolist() == [0.0, 0.0]
+
+
+def test_a_callers_fast_math_does_not_reach_the_rounding_step() -> None:
+    x = np.linspace(-20, 0, 64).astype(np.float32)
+    out = np.empty_like(x)
+    reassociated(x, out)
+    assert np.allclose(out, np.exp(x), rtol=1e-6)
+
+
+def test_denormals_flush_only_between_the_two_calls() -> None:
+    smallest = np.finfo(np.float32).tiny
+    flushed, kept = halves(smallest)
+    assert kept > 0
+    if platform.machine() in {"x86_64", "AMD64"}:
+        assert flushed == 0
