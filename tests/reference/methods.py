@@ -14,13 +14,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TwinMaps:
-    """matrix (rows, l), token_relevance (l,), signed_relevance (l,) or None, neurons (d,)."""
+    """matrix (rows, l), token_relevance (l,), signed_relevance (l,) or None, neurons (d,).
+
+    `spread_over`: root mean square of the numbers whose std neuron_importance is, where it is one.
+    """
 
     matrix: Array
     token_relevance: Array
     signed_relevance: Array | None
     neuron_activation: Array
     neuron_importance: Array
+    spread_over: float = 0.0
 
 
 def mixed(alpha: Array, x: Array) -> Array:
@@ -32,17 +36,17 @@ def mixed(alpha: Array, x: Array) -> Array:
     return out
 
 
-def causal_spread(weights: Array) -> Array:
-    """(d,): population std of weights[d,t,s] over the pairs s <= t."""
+def causal_spread(weights: Array) -> tuple[Array, float]:
+    """(d,): population std of weights[d,t,s] over the pairs s <= t; the largest rms."""
     length = weights.shape[1]
-    pairs = [weights[:, t, s] for t in range(length) for s in range(t + 1)]
-    return np.std(np.array(pairs), axis=0)
+    pairs = np.array([weights[:, t, s] for t in range(length) for s in range(t + 1)])
+    return np.std(pairs, axis=0), float(np.sqrt((pairs**2).mean(axis=0)).max())
 
 
 def attention_weighted(alpha: Array, x: Array, tau: int) -> TwinMaps:
     """Abar = mean_d alpha and its row tau."""
     mean = alpha.mean(axis=0)
-    return TwinMaps(mean, mean[tau], None, mixed(alpha, x).mean(axis=0), causal_spread(alpha))
+    return TwinMaps(mean, mean[tau], None, mixed(alpha, x).mean(axis=0), *causal_spread(alpha))
 
 
 def gradient_guided(alpha: Array, x: Array, gradient: Array) -> TwinMaps:
@@ -53,7 +57,7 @@ def gradient_guided(alpha: Array, x: Array, gradient: Array) -> TwinMaps:
             weighted[:, t, s] = gradient[t] * x[s] * alpha[:, t, s]
     matrix = weighted.mean(axis=0)
     pulled = (gradient * mixed(alpha, x)).sum(axis=0)
-    return TwinMaps(matrix, matrix.sum(axis=0), None, pulled, causal_spread(weighted))
+    return TwinMaps(matrix, matrix.sum(axis=0), None, pulled, *causal_spread(weighted))
 
 
 def rollout(alphas: list[Array], x: Array, tau: int, clamp: bool = True) -> TwinMaps:

@@ -147,6 +147,9 @@ def attention_moments(
         total, square = plain.moments(delta, A, B, C, p, q)
     pairs = length * (length + 1) / 2
     mean = total / pairs
+    if length == 1:
+        # One pair has no spread; the difference of two sums would leave their rounding.
+        return mean.float(), torch.zeros_like(mean).float()
     return mean.float(), (square / pairs - mean**2).clamp_min(0.0).sqrt().float()
 
 

@@ -42,8 +42,8 @@ def read_one(trace: S6Trace | ExplicitTrace, method: Method, tau: int, **how: ob
     return reading.maps[method]
 
 
-def close(ours: Tensor, theirs: Array) -> None:
-    scale = float(np.abs(theirs).max(initial=0.0))
+def close(ours: Tensor, theirs: Array, scale: float = 0.0) -> None:
+    scale = max(scale, float(np.abs(theirs).max(initial=0.0)))
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours.double().numpy(), theirs, rtol=0, atol=TOLERANCE * scale)
 
@@ -52,7 +52,8 @@ def agree(ours: MethodMaps, theirs: twin.TwinMaps) -> None:
     close(ours.matrix, theirs.matrix)
     close(ours.token_relevance, theirs.token_relevance)
     close(ours.neuron_activation, theirs.neuron_activation)
-    close(ours.neuron_importance, theirs.neuron_importance)
+    # A std taken from sums of squares is known to a share of the numbers' size, not of its own.
+    close(ours.neuron_importance, theirs.neuron_importance, theirs.spread_over)
     assert (ours.signed_relevance is None) == (theirs.signed_relevance is None)
     if ours.signed_relevance is not None and theirs.signed_relevance is not None:
         close(ours.signed_relevance, theirs.signed_relevance)
@@ -195,6 +196,12 @@ def test_a_text_of_one_token(method: Method) -> None:
         Method.CONTRIBUTION: 12**0.5,
     }
     assert maps.token_relevance.tolist() == pytest.approx([expected[method]])
+
+
+@pytest.mark.parametrize("method", [Method.ATTENTION_WEIGHTED, Method.GRADIENT_GUIDED])
+def test_the_one_pair_of_one_token_has_no_spread(method: Method) -> None:
+    trace = s6_trace(*random_mixer(Sizes(l=1, d=5, n=3, k=2, m=4), 0))
+    assert read_one(trace, method, 0).neuron_importance.tolist() == [0.0] * 5
 
 
 def test_mean_attention_is_computed_once_for_all_methods() -> None:
