@@ -168,11 +168,11 @@ class _Tracer:
 
     def token_budget(self) -> int:
         """Padded tokens that one batch may have."""
-        config: Any = self.loaded.model.config
-        deepest = min(self.gradient_layers, default=config.num_hidden_layers - 1)
-        graph = _GRAPH_FLOATS * (config.num_hidden_layers - deepest)
-        floats = config.hidden_size * (graph + _CAPTURE_FLOATS * len(self.modules))
-        return max(1, _BATCH_BYTES // int(4 * floats))
+        model = self.loaded.description
+        count = len(model.layers)
+        graph = _GRAPH_FLOATS * (count - min(self.gradient_layers, default=count - 1))
+        floats = model.hidden_size * (graph + _CAPTURE_FLOATS * len(self.modules))
+        return max(1, _BATCH_BYTES // (4 * floats))
 
     def run(self, requests: list[TraceRequest], indices: list[int]) -> list[TextTrace]:
         """Forward, then backward if any gradient is wanted, then one trace per text."""

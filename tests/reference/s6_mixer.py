@@ -58,7 +58,8 @@ class MixerRun:
         reads[query] += self.D
         passed = (reads * sigmoid(self.conv_output)).sum(0) * self.conv_bias
         gate = self.gate[query] * sigmoid(self.gate[query])
-        return self.out_weight @ (passed * gate) + self.out_bias
+        total: Array = self.out_weight @ (passed * gate) + self.out_bias
+        return total
 
 
 def run_mixer(weights: dict[str, Array], hidden: Array) -> MixerRun:

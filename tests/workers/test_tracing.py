@@ -1,7 +1,7 @@
 """The tracing pass on tiny models from disk: batches, targets, gradients, and what it leaves."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,11 @@ def traces(loaded: LoadedModel) -> list[TextTrace]:
     return trace(loaded, TEXTS, LAYERS, {1, 2})
 
 
-def _full_logits(loaded: LoadedModel, ids: tuple[int, ...]) -> Tensor:
+def _full_logits(loaded: LoadedModel, ids: Sequence[int]) -> Tensor:
     with torch.no_grad():
-        logits: Tensor = loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+        logits: Tensor = loaded.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[
+            0
+        ]
     return logits
 
 
@@ -132,7 +134,7 @@ def test_gradient_is_that_of_the_target_through_an_explicit_alpha(
     arrays = [getattr(mixer, name).double().numpy() for name in ("delta", "A", "B", "C")]
     leaf = torch.tensor(alpha(*arrays), dtype=torch.float32, requires_grad=True)
 
-    def from_alpha(module: Any, args: Any, output: Tensor) -> Tensor:
+    def from_alpha(module: Any, args: Any, output: Tensor) -> Any:
         mixed = torch.einsum("dts,sd->td", leaf, mixer.x) + mixer.D * mixer.x
         neurons = mixed * torch.nn.functional.silu(mixer.gate)
         return module.out_proj(neurons)[None]
@@ -188,6 +190,16 @@ def test_without_gradient_layers_no_graph_is_built(loaded: LoadedModel) -> None:
     handle.remove()
     assert seen == [False]
     assert [list(text.mixers) for text in found] == [[2], [2]]
+
+
+def test_gradients_are_traced_whatever_the_callers_grad_mode(
+    loaded: LoadedModel, traces: list[TextTrace]
+) -> None:
+    with torch.no_grad():
+        again = trace(loaded, TEXTS, LAYERS, {1, 2})
+    assert torch.equal(
+        again[4].mixers[1].channel_gradient(), traces[4].mixers[1].channel_gradient()
+    )
 
 
 def test_the_head_reads_one_position_a_text(loaded: LoadedModel) -> None:

@@ -85,7 +85,9 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     tokeniser = Tokeniser.load(path)
     name = location.name
     files = weight_files(path, name)
-    model = _assemble(name, _config(path, name), read(files, name)).to(device)
+    config, tensors = _config(path, name), read(files, name)
+    _check_size(name, config, len(description.layers), tensors)
+    model = _assemble(name, config, tensors).to(device)
     model.requires_grad_(False)
     _check_vocabulary(name, model, tokeniser)
     kernel = _prepare_mixers(name, model, device)
@@ -146,7 +148,6 @@ def _assemble(name: str, config: Any, tensors: dict[str, Tensor]) -> Any:
     # The library's progress bars and advice do not belong in a worker's log; errors do.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    _check_size(name, architecture, config, tensors)
     model, info = architecture.from_pretrained(
         None,
         config=config,
@@ -164,18 +165,17 @@ def _assemble(name: str, config: Any, tensors: dict[str, Tensor]) -> Any:
     return model.eval()
 
 
-def _check_size(name: str, architecture: Any, config: Any, tensors: dict[str, Tensor]) -> None:
+def _check_size(name: str, config: Any, layers: int, tensors: dict[str, Tensor]) -> None:
     """Build the model without memory, and refuse one far larger than its weights."""
     held = sum(tensor.numel() for tensor in tensors.values())
-    if config.num_hidden_layers > len(tensors):
+    if layers > len(tensors):
         raise invalid(
             name,
-            f"its {CONFIG_FILE} has {config.num_hidden_layers} layers, but its weights are only "
-            f"{len(tensors)} tensors",
+            f"its {CONFIG_FILE} has {layers} layers, but its weights are {len(tensors)} tensors",
         )
     try:
         with torch.device("meta"):
-            empty = architecture(config)
+            empty = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     except _CONFIG_ERRORS as error:
         raise invalid(name, f"its {CONFIG_FILE} is refused: {_first_line(error)}") from error
     described = sum(parameter.numel() for parameter in empty.parameters())

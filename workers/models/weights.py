@@ -65,13 +65,11 @@ def read(files: list[Path], name: str) -> dict[str, Tensor]:
 
 
 def sha256(files: list[Path]) -> str:
-    """Of the bytes of the files, one after the other; remembered until a size or time changes."""
-    digest = hashlib.sha256()
-    if len(files) == 1:
-        return _sha256(files[0], *_stamp(files[0]))
-    for file in files:
-        digest.update(bytes.fromhex(_sha256(file, *_stamp(file))))
-    return digest.hexdigest()
+    """Of the one file, or of the digests of several in order; remembered until a file changes."""
+    digests = [_sha256(file, *_stamp(file)) for file in files]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -56,7 +56,7 @@ def _configure(directory: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def _reweigh(directory: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def _reweigh(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     tensors = {key: tensor.clone() for key, tensor in load_file(directory / WEIGHTS).items()}
     change(tensors)
     save_file(tensors, directory / WEIGHTS)
