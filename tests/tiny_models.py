@@ -1,5 +1,7 @@
 """Tiny random models saved as a user's model directory: config, safetensors, tokenizer.json."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,14 @@ def _save(architecture: Any, config: Any, directory: Path, seed: int, dtype: tor
     model.to(dtype).save_pretrained(directory)
     word_tokenizer().save(str(directory / "tokenizer.json"))
     return directory
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread: on models this small, waiting for a second one is most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,7 +1,7 @@
 """The tracing pass on tiny models from disk: batches, targets, gradients, and what it leaves."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from catalogue.locate import locate
 from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
 from tests.reference.hidden_attention import alpha
-from tests.tiny_models import save_gpt2, save_mamba
+from tests.tiny_models import one_thread, save_gpt2, save_mamba
 from workers.mixers import mixers_of
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TextTrace, TraceRequest, trace, trace_each
@@ -27,6 +27,12 @@ TEXTS = (
     TraceRequest(tuple(range(1, 31)), position=-4, token=11, contrast=2),
 )
 LAYERS = {0, 1, 2}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def _loaded(root: Path, save: Callable[..., Path], **options: Any) -> LoadedModel:
