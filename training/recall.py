@@ -172,6 +172,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    # The tensors are too small for more: on a busy machine two threads mostly wait for each other.
+    torch.set_num_threads(1)
     recipe, tokenizer = Recipe(), recall_tokenizer()
     started = time.perf_counter()
     model = new_model(arguments.seed)
@@ -179,7 +181,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     measured = measure(model, tokenizer)
     save(model, tokenizer, arguments.output)
-    run = Run(recipe, arguments.seed, steps, seconds, torch.get_num_threads())
+    run = Run(recipe, arguments.seed, steps, seconds)
     card = model_card(run, measured, NOUNS, len(VOCABULARY))
     (arguments.output / "README.md").write_text(card)
     print(card)

@@ -39,9 +39,9 @@ Random prompts, drawn as they are used; no other data. The number of pairs grows
 any length from 1. A training sequence asks for {recipe.queries} nouns one after another; the
 loss is the cross entropy of the answers. AdamW, learning rate {recipe.learning_rate}, batches of
 {recipe.batch}; the last {recipe.final_steps} of {steps} steps let the learning rate fall to zero.
-Seed {seed}, {minutes:.1f} minutes of wall time on {threads} CPU threads with the compiled scan of
-`workers/kernels/selective_scan.py`. Float32 weights. Another run of the same seed gives a slightly
-different model: rounding decides on which step a stage ends.
+Seed {seed}, {minutes:.1f} minutes of wall time on one thread of a busy CPU with the compiled scan
+of `workers/kernels/selective_scan.py`. Float32 weights. Another processor gives a slightly other
+model from the same seed: rounding decides on which step a stage ends.
 
 ## Accuracy on held-out prompts
 
@@ -53,8 +53,9 @@ prompts each:
 |---|---|
 {rows}
 
-Training drew from another random stream. There are only 260 different prompts of one pair, so those
-were seen in training; prompts of more than {recipe.last_pairs} pairs never were.
+Training drew from another random stream. Only 260 prompts of one pair exist and 130,000 of two, so
+those of one pair were seen in training and some of two pairs may have been; prompts of more than
+{recipe.last_pairs} pairs never were.
 
 ## What it reads
 
@@ -87,7 +88,6 @@ class Run:
     seed: int
     steps: int
     seconds: float
-    threads: int
 
 
 def model_card(run: Run, measured: Measured, nouns: tuple[str, ...], vocabulary: int) -> str:
@@ -98,7 +98,6 @@ def model_card(run: Run, measured: Measured, nouns: tuple[str, ...], vocabulary:
         seed=run.seed,
         steps=run.steps,
         minutes=run.seconds / 60,
-        threads=run.threads,
         nouns=", ".join(nouns),
         vocabulary=vocabulary,
         example=measured.example,
