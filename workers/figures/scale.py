@@ -12,9 +12,9 @@ from workers.figures.words import power, signed_number
 
 # Below this share of the largest magnitude a logarithmic scale turns linear: three decades show.
 BEND = 1e-3
-# A scale turns logarithmic when all but this share of the values would sit in its lowest percent.
+# A scale turns logarithmic when more than this share of the values sits in its lowest part.
 CROWDED_SHARE = 0.9
-CROWDED_AT = 0.01
+CROWDED_AT = 0.05
 TINIEST = 1e-300
 
 

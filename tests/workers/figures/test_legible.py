@@ -13,7 +13,6 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 TEXTS = {
     "1": recall_words(1),
-    "2": recall_words(2),
     "8": recall_words(8),
     "64": prose(64),
     "512": prose(512),
@@ -60,7 +59,7 @@ def test_overview_of_many_layers() -> None:
     assert page.height < 12
 
 
-@pytest.mark.parametrize("constant", [0.0, 1.0, -2e-5, 1e-310, 1e300])
+@pytest.mark.parametrize("constant", [0.0, -2e-5, 1e-310, 1e300])
 def test_constant_data(constant: float) -> None:
     shape = Shape([recall_words(8)], neurons=16, constant=constant)
     made = document(shape)
@@ -70,9 +69,8 @@ def test_constant_data(constant: float) -> None:
     legible(overview(made, made.results[0], Method.CONTRIBUTION))
 
 
-@pytest.mark.parametrize("spread", [2.0, 4.0])
-def test_numbers_many_orders_of_magnitude_apart(spread: float) -> None:
-    made = document(Shape([prose(150)], neurons=600, spread=spread, contribution_rows="all"))
+def test_numbers_many_orders_of_magnitude_apart() -> None:
+    made = document(Shape([prose(150)], neurons=600, spread=4.0, contribution_rows="all"))
     for method in Method:
         legible(sheet(made, made.results[0], 0, method))
     legible(token_strip(made, made.results[0], 0))

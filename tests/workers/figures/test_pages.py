@@ -19,7 +19,7 @@ from workers.figures.colours import DIVERGING
 from workers.figures.labels import TokenAxis, thin
 from workers.figures.page import Lettering, Page
 from workers.figures.scale import Scale
-from workers.figures.strip import MOST_WORDS
+from workers.figures.strip import MOST_WORDS, NEIGHBOURS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -131,6 +131,14 @@ def test_a_long_text_shows_windows_and_counts_what_it_leaves_out(length: int) ->
     assert wanted <= set(tokens)
     assert any(text.startswith(f"{len(tokens)} of {length} tokens") for text in look(page).strings)
     assert page.height < 12
+
+
+def test_a_gap_of_two_tokens_is_shown_instead_of_noted() -> None:
+    near = 2 * NEIGHBOURS + 3
+    made = _relevant_at(600, [100, 100 + near, 300, 301 + near])
+    shown = words_shown(token_strip(made_document(made), made, 0))
+    assert {str(position) for position in range(100, 100 + near)} <= set(shown)
+    assert "… 3 …" in shown
 
 
 def _relevant_at(length: int, peaks: list[int]) -> TextResult:
