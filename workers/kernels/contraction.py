@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 
+from workers.kernels import _parallel
 from workers.kernels._simd import exp32, float_from_bits, flush_denormals, restore_denormals
 
 LEAF = 4
@@ -59,7 +59,10 @@ def contract(
     leaves = -(-length // LEAF)
     rows = leaves * LEAF
     chunks = groups * -(-n // per_chunk)
-    threads = min(numba.get_num_threads(), chunks, max(1, _PARTIAL_BYTES // (4 * rows * rows)))
+    # Sixteen products of the lower triangle take about as long as one update of a scan.
+    work = length * length * d * n // 32
+    affordable = max(1, _PARTIAL_BYTES // (4 * rows * rows))
+    threads = min(_parallel.threads_for(chunks, work), affordable)
 
     order = _slowest_first(delta, A, groups * width)
     weighted = delta if q is None else delta * q
@@ -72,7 +75,10 @@ def contract(
     exponents = torch.zeros(threads, 2, leaves + 1, stride).numpy()
     # numpy's zeros are pages that are not touched until used: the upper triangle costs nothing.
     partial = np.zeros((threads, rows, rows + _LANES), np.float32)
-    _contract(
+    _parallel.run(
+        _contract,
+        threads,
+        work,
         _padded(delta, order, rows).numpy(),
         np.ascontiguousarray(A.T[:, order].numpy()),
         torch.nn.functional.pad(B, (0, 0, 0, rows - length)).numpy(),
@@ -85,7 +91,7 @@ def contract(
         partial,
     )
     matrix = np.zeros((length, length), np.float32)
-    _collect(partial, np.float32(1.0 / d), matrix)
+    _parallel.run(_collect, length, length * length, partial, np.float32(1.0 / d), matrix)
     return torch.from_numpy(matrix)
 
 
@@ -102,8 +108,10 @@ def _padded(values: Tensor, order: Tensor, rows: int) -> Tensor:
     return out
 
 
-@njit(parallel=True, nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST)
 def _contract(
+    first: int,
+    last: int,
     delta: Any,
     A: Any,
     B: Any,
@@ -115,23 +123,23 @@ def _contract(
     exponents: Any,
     partial: Any,
 ) -> None:
-    """Sum every chunk's products into ``partial[thread]``; all inputs padded and ordered."""
+    """Sum the products of every chunk of threads ``first`` to ``last`` into ``partial[thread]``."""
     width, per_chunk = shape
     n = A.shape[0]
     parts = (n + per_chunk - 1) // per_chunk
     chunks = (A.shape[1] // width) * parts
     threads = partial.shape[0]
-    for thread in prange(threads):
+    for thread in range(first, last):
         mode = flush_denormals()
         reach = np.empty((2, exponents.shape[2]), np.float32)
         scratch = np.empty((3 * LEAF, width), np.float32)
         for chunk in range(thread, chunks, threads):
-            first = (chunk % parts) * per_chunk
-            states = min(per_chunk, n - first)
+            state = (chunk % parts) * per_chunk
+            states = min(per_chunk, n - state)
             d0 = (chunk // parts) * width
             _chunk(
                 (delta, A, B, C, p, w),
-                (d0, width, first, states),
+                (d0, width, state, states),
                 scratch,
                 factors[thread, 0],
                 factors[thread, 1],
@@ -429,10 +437,10 @@ def _add_row(out: Any, t: int, s: int, x0: Any, x1: Any, x2: Any, x3: Any) -> No
     out[t, s + 3] += x3
 
 
-@njit(parallel=True, nogil=True, cache=True)
-def _collect(partial: Any, scale: Any, matrix: Any) -> None:
+@njit(nogil=True, cache=True)
+def _collect(first: int, last: int, partial: Any, scale: Any, matrix: Any) -> None:
     """Lower triangle of the sum over threads, scaled."""
-    for t in prange(matrix.shape[0]):
+    for t in range(first, last):
         for s in range(t + 1):
             matrix[t, s] = scale * partial[0, t, s]
         for thread in range(1, partial.shape[0]):

@@ -16,10 +16,13 @@ Wrong shapes raise ``ValueError``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from workers.kernels import plain, scans
+from workers.kernels import _parallel, plain, scans
 from workers.kernels.contraction import contract
 
 
@@ -59,7 +62,8 @@ def attention_row(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, query: int) ->
     keys = slice(0, query + 1)
     out = torch.zeros_like(delta)
     if delta.is_cpu:
-        scans.row(
+        _over_channels(
+            scans.row,
             delta[keys].numpy(),
             A.T.contiguous().numpy(),
             B[keys].numpy(),
@@ -99,7 +103,8 @@ def weighted_row(
     out = torch.zeros(length)
     if used:
         blocks = torch.empty(-(-d // scans.WIDTH), used, dtype=torch.float64)
-        scans.weighted(
+        _over_channels(
+            scans.weighted,
             delta[:used].numpy(),
             A.T.contiguous().numpy(),
             B.numpy(),
@@ -133,7 +138,8 @@ def attention_moments(
     length, d = delta.shape
     if delta.is_cpu:
         sums = torch.zeros(2, d, dtype=torch.float64)
-        scans.moments(
+        _over_channels(
+            scans.moments,
             delta.numpy(),
             A.T.contiguous().numpy(),
             B.numpy(),
@@ -164,7 +170,8 @@ def apply_attention(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor) -
     if not delta.is_cpu:
         return plain.apply(delta, A, B, C, x)
     out = torch.empty_like(delta)
-    scans.apply(
+    _over_channels(
+        scans.apply,
         delta.numpy(),
         A.T.contiguous().numpy(),
         B.numpy(),
@@ -173,6 +180,12 @@ def apply_attention(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor) -
         out.numpy(),
     )
     return out
+
+
+def _over_channels(kernel: Callable[..., None], delta: Any, A: Any, *args: Any) -> None:
+    """Share ``kernel``'s blocks of channels among threads."""
+    blocks = -(-delta.shape[1] // scans.WIDTH)
+    _parallel.run(kernel, blocks, delta.size * A.shape[0], delta, A, *args)
 
 
 def _system(

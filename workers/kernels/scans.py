@@ -1,8 +1,9 @@
 """Reads of the hidden attention that need no matrix: one row, weighted rows, moments, products.
 
-Each runs over the tokens once, in parallel over blocks of channels, with a state per (d, n). The
-states are float64: a decay close to one rounds in float32 by up to 3e-8, always the same way when
-delta is constant, and thousands of tokens would add that up.
+Each runs over the tokens once, with a state per (d, n), for blocks ``first`` to ``last`` of
+``WIDTH`` channels; threads share the blocks. The states are float64: a decay close to one rounds
+in float32 by up to 3e-8, always the same way when delta is constant, and thousands of tokens would
+add that up.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from workers.kernels._simd import exp32, exp64, flush_denormals, restore_denormals
 
@@ -22,11 +23,11 @@ BLOCK = 8
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(parallel=True, nogil=True, cache=True, fastmath=_FAST)
-def row(delta: Any, A: Any, B: Any, c: Any, out: Any) -> None:
-    """out[s, d] = alpha[d, last, s], last = len(delta) - 1; A is (n, d), c (n,)."""
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, out: Any) -> None:
+    """out[s, d] = alpha[d, t, s] with t the last token of delta; A is (n, d), c = C[t]."""
     length, d = delta.shape
-    for block in prange((d + WIDTH - 1) // WIDTH):
+    for block in range(first, last):
         mode = flush_denormals()
         d0 = block * WIDTH
         d1 = min(d, d0 + WIDTH)
@@ -53,14 +54,16 @@ def _add_decayed(target: Any, a: Any, gap: Any, weight: Any) -> None:
         target[k] += weight * exp32(a[k] * gap[k])
 
 
-@njit(parallel=True, nogil=True, cache=True, fastmath=_FAST)
-def weighted(delta: Any, A: Any, B: Any, C: Any, r: Any, p: Any, w: Any, out: Any) -> None:
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def weighted(
+    first: int, last: int, delta: Any, A: Any, B: Any, C: Any, r: Any, p: Any, w: Any, out: Any
+) -> None:
     """out[block, s] = sum over the block's channels of w[s, d] B_s . G_s, where
 
     G_s = exp(A delta_{s+1}) G_{s+1} + r_s p_s C_s and w = q delta; A is (n, d).
     """
     length, d = delta.shape
-    for block in prange(out.shape[0]):
+    for block in range(first, last):
         mode = flush_denormals()
         d0 = block * WIDTH
         d1 = min(d, d0 + WIDTH)
@@ -104,8 +107,10 @@ def _dot(x: Any, y: Any) -> Any:
     return total
 
 
-@njit(parallel=True, nogil=True, cache=True, fastmath=_FAST)
-def moments(delta: Any, A: Any, B: Any, C: Any, p: Any, w: Any, out: Any) -> None:
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def moments(
+    first: int, last: int, delta: Any, A: Any, B: Any, C: Any, p: Any, w: Any, out: Any
+) -> None:
     """out[0] and out[1] (d,): sums over s <= t of p_t q_s alpha and of its square; w = q delta.
 
     The square's state is the product of two states, symmetric in them, so only m <= n is kept and
@@ -113,13 +118,13 @@ def moments(delta: Any, A: Any, B: Any, C: Any, p: Any, w: Any, out: Any) -> Non
     """
     length, d = delta.shape
     states = A.shape[0]
-    for block in prange((d + WIDTH - 1) // WIDTH):
+    for block in range(first, last):
         mode = flush_denormals()
         d0 = block * WIDTH
         d1 = min(d, d0 + WIDTH)
         decay = np.empty((states, d1 - d0), np.float64)
-        first = np.zeros((states, d1 - d0), np.float64)
-        second = np.zeros((states * (states + 1) // 2, d1 - d0), np.float64)
+        sums = np.zeros((states, d1 - d0), np.float64)
+        products = np.zeros((states * (states + 1) // 2, d1 - d0), np.float64)
         read = np.empty((2, d1 - d0), np.float64)
         squares = np.empty(d1 - d0, np.float64)
         for t in range(length):
@@ -128,13 +133,13 @@ def moments(delta: Any, A: Any, B: Any, C: Any, p: Any, w: Any, out: Any) -> Non
             pair = 0
             for n in range(states):
                 _decays(decay[n], A[n, d0:d1], delta[t, d0:d1])
-                _advance(first[n], decay[n], w[t, d0:d1], np.float64(B[t, n]))
-                _add_scaled(read[0], first[n], np.float64(C[t, n]))
+                _advance(sums[n], decay[n], w[t, d0:d1], np.float64(B[t, n]))
+                _add_scaled(read[0], sums[n], np.float64(C[t, n]))
                 for m in range(n + 1):
                     b = np.float64(B[t, n]) * B[t, m]
                     c = np.float64(C[t, n]) * C[t, m] * (1.0 if m == n else 2.0)
-                    _advance_pair(second[pair], decay[n], decay[m], squares, b)
-                    _add_scaled(read[1], second[pair], c)
+                    _advance_pair(products[pair], decay[n], decay[m], squares, b)
+                    _add_scaled(read[1], products[pair], c)
                     pair += 1
             _add_product(out[0, d0:d1], read[0], p[t, d0:d1])
             _square(squares, p[t, d0:d1])
@@ -172,15 +177,15 @@ def _add_product(total: Any, x: Any, y: Any) -> None:
         total[k] += x[k] * np.float64(y[k])
 
 
-@njit(parallel=True, nogil=True, cache=True, fastmath=_FAST)
-def apply(delta: Any, A: Any, B: Any, C: Any, w: Any, out: Any) -> None:
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def apply(first: int, last: int, delta: Any, A: Any, B: Any, C: Any, w: Any, out: Any) -> None:
     """out[t, d] = sum_s alpha[d, t, s] x[s, d], w = x delta; A is (n, d).
 
     Inside a block of tokens every pair's exponential is evaluated on its own; what came before the
     block is read through the decay since its start.
     """
     length, d = delta.shape
-    for block in prange((d + WIDTH - 1) // WIDTH):
+    for block in range(first, last):
         mode = flush_denormals()
         d0 = block * WIDTH
         d1 = min(d, d0 + WIDTH)
