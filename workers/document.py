@@ -183,18 +183,22 @@ def neuron_summary(activation: Tensor, importance: Tensor, top_k: int) -> Neuron
 
 
 def strongest_pairs(matrix: Tensor, query_positions: list[int]) -> list[Pair]:
-    """The causal pairs of a matrix (rows, l) with the largest |weight|, largest first."""
-    queries = torch.tensor(query_positions, device=matrix.device)
+    """The causal pairs of a matrix (rows, l) with the largest |weight|, largest first.
+
+    Equals come in reading order. Only rows whose own largest is among the largest can hold them.
+    """
+    largest = torch.maximum(matrix.amax(1), -matrix.amin(1))
+    rows = torch.sort(largest, descending=True, stable=True).indices[:STRONGEST_PAIRS]
+    rows = rows.sort().values
+    queries = torch.tensor(query_positions, device=matrix.device)[rows]
     keys = torch.arange(matrix.shape[1], device=matrix.device)
-    size = matrix.abs().masked_fill(keys > queries[:, None], -1.0).flatten()
-    pairs = int((queries + 1).sum())
-    sizes, places = torch.topk(size, min(STRONGEST_PAIRS, pairs))
-    order = sorted(zip((-sizes).tolist(), places.tolist(), strict=True))
+    size = matrix[rows].abs().masked_fill(keys > queries[:, None], -1.0).flatten()
+    count = min(STRONGEST_PAIRS, int((queries + 1).sum()))
     found = []
-    for _, place in order:
-        row, key = divmod(place, matrix.shape[1])
-        weight = number(float(matrix[row, key]))
-        found.append(Pair(query=query_positions[row], key=key, weight=weight))
+    for place in torch.sort(size, descending=True, stable=True).indices[:count].tolist():
+        at, key = divmod(place, matrix.shape[1])
+        weight = number(float(matrix[rows[at], key]))
+        found.append(Pair(query=int(queries[at]), key=key, weight=weight))
     return found
 
 

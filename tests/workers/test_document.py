@@ -103,6 +103,14 @@ def test_equal_pairs_come_in_reading_order() -> None:
     assert [(p.query, p.key) for p in pairs] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
 
 
+def test_strongest_pairs_of_many_rows_are_those_of_the_whole_matrix() -> None:
+    matrix = torch.randn(60, 60, generator=torch.Generator().manual_seed(3)).tril()
+    best = matrix.abs().flatten().topk(10).indices.tolist()
+    pairs = strongest_pairs(matrix, list(range(60)))
+    assert [(p.query, p.key) for p in pairs] == [divmod(place, 60) for place in best]
+    assert pairs[0].weight == pytest.approx(float(matrix[pairs[0].query, pairs[0].key]), rel=1e-6)
+
+
 def _trace(target: TargetIds, logits: torch.Tensor, value: float) -> TextTrace:
     return TextTrace(ids=(1, 2), target=target, logits=logits, value=value, mixers={})
 
