@@ -50,7 +50,8 @@ def test_one_who_leaves_takes_no_answer_from_the_others(jobs: Jobs) -> None:
         leaver, stayer = (asyncio.create_task(lookup.find(job_id)) for _ in range(2))
         await asyncio.sleep(0)
         leaver.cancel()
-        found = await stayer, await lookup.find(job_id)
+        async with asyncio.timeout(10):
+            found = await stayer, await lookup.find(job_id)
         lookup.close()
         return all(found)
 
