@@ -292,6 +292,7 @@ def test_install_is_used_idempotent_and_undone(
 
     monkeypatch.setattr(fast, "selective_scan", counted)
     ids = torch.zeros(1, 4, dtype=torch.long)
+    fast.uninstall()  # models loaded by other tests leave it installed
     original = modeling_mamba.mamba_selective_scan
     try:
         fast.install()
