@@ -35,7 +35,7 @@ from training.recall_data import (
 from workers.kernels import selective_scan
 
 ROOT = Path(__file__).parents[2]
-BUNDLED = ROOT / "workers" / "models" / "pocket" / "recall-mamba"
+BUNDLED = ROOT / "catalogue" / "pocket" / "recall-mamba"
 CARD = BUNDLED / "README.md"
 EXAMPLE = "apple 3 river 7 stone 1 river"
 
