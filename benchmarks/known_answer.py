@@ -3,7 +3,9 @@
 `pocket/recall-mamba` can answer a held-out prompt only by reading one token, the digit after the
 noun that is asked for. A method points right on a prompt when its `token_relevance` at the last
 layer is largest in magnitude on that token. Methods that read the scan alone point up to three
-positions later, because the convolution of four taps has moved the token there. Run: `python -m benchmarks.known_answer`.
+positions later, because the convolution of four taps has moved the token there.
+
+Run: `python -m benchmarks.known_answer`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Settings, read from the environment once at a process's start. Every name is MAMBASCOPE_<FIELD>."""
+"""Settings, read from the environment, MAMBASCOPE_<FIELD>, once at a process's start."""
 
 from pathlib import Path
 
