@@ -11,9 +11,9 @@ from PIL import Image
 
 from schemas.names import Method
 from schemas.result import ResultDocument
-from tests.workers.figures.documents import Shape, document, figure_names, prose, recall_words
+from tests.workers.figures.documents import Shape, document, figure_names, recall_words
 from tests.workers.figures.looking import HOSTILE
-from workers.figures import draw, sheet, style
+from workers.figures import Drawing, draw, sheet, style
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -22,10 +22,14 @@ SMALL = Shape(
 )
 
 
+@pytest.fixture(scope="module")
+def drawn() -> list[Drawing]:
+    return list(draw(document(SMALL)))
+
+
 @pytest.mark.parametrize(
     "shape",
     [
-        Shape([recall_words(4)], neurons=8),
         Shape([recall_words(4), recall_words(3)], neurons=8, methods=(Method.ROLLOUT,)),
         Shape(
             [recall_words(4)],
@@ -36,17 +40,18 @@ SMALL = Shape(
             unavailable=frozenset({"gpt2"}),
         ),
     ],
-    ids=["one", "several texts", "several models"],
+    ids=["several texts", "several models"],
 )
 def test_exactly_the_named_files_are_drawn(shape: Shape) -> None:
     made = document(shape)
-    drawn = [drawing.name for drawing in draw(made)]
-    assert sorted(drawn) == sorted(figure_names(made))
-    assert len(set(drawn)) == len(drawn)
+    names = [drawing.name for drawing in draw(made)]
+    assert sorted(names) == sorted(figure_names(made))
+    assert len(set(names)) == len(names)
 
 
-def test_every_drawing_says_what_it_shows() -> None:
-    by_name = {drawing.name: drawing.shows for drawing in draw(document(SMALL))}
+def test_every_drawing_says_what_it_shows(drawn: list[Drawing]) -> None:
+    by_name = {drawing.name: drawing.shows for drawing in drawn}
+    assert sorted(by_name) == sorted(figure_names(document(SMALL)))
     shown = by_name["attention_neurons_rollout_layer1.png"]
     assert (shown.model, shown.text) == ("pocket/recall-mamba", 0)
     assert (shown.layer, shown.method) == (1, Method.ROLLOUT)
@@ -56,9 +61,11 @@ def test_every_drawing_says_what_it_shows() -> None:
     assert (over.layer, over.method) == (None, Method.CONTRIBUTION)
 
 
-def test_files_are_png_of_a_printable_size_that_say_where_they_come_from() -> None:
+def test_files_are_png_of_a_printable_size_that_say_where_they_come_from(
+    drawn: list[Drawing],
+) -> None:
     made = document(SMALL)
-    for drawing in draw(made):
+    for drawing in drawn:
         with Image.open(io.BytesIO(drawing.png)) as image:
             image.load()
             assert image.format == "PNG"
@@ -73,24 +80,18 @@ def test_files_are_png_of_a_printable_size_that_say_where_they_come_from() -> No
         assert len(drawing.png) < 1_000_000
 
 
-def test_a_document_read_back_from_json_gives_the_same_bytes() -> None:
-    made = document(SMALL)
-    again = ResultDocument.model_validate_json(made.model_dump_json())
-    assert [d.png for d in draw(made)] == [d.png for d in draw(again)]
+def test_a_document_read_back_from_json_gives_the_same_bytes(drawn: list[Drawing]) -> None:
+    again = ResultDocument.model_validate_json(document(SMALL).model_dump_json())
+    assert list(draw(again)) == drawn
 
 
-def test_threads_draw_the_same_bytes() -> None:
-    shapes = [
-        Shape([words], neurons=64, layers=(0,), methods=(method,))
-        for words, method in zip(
-            (recall_words(8), prose(40), HOSTILE, prose(9)), Method, strict=True
-        )
-    ]
-    documents = [document(shape) for shape in shapes]
-    alone = [[drawing.png for drawing in draw(made)] for made in documents]
+def test_threads_draw_the_same_bytes(drawn: list[Drawing]) -> None:
+    hostile = document(Shape([HOSTILE], neurons=64, layers=(0,), methods=(Method.ROLLOUT,)))
+    alone = list(draw(hostile))
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda made: [d.png for d in draw(made)], documents))
-    assert together == alone
+        documents = [document(SMALL), hostile] * 2
+        together = list(pool.map(lambda made: list(draw(made)), documents))
+    assert together == [drawn, alone] * 2
 
 
 def test_nothing_stays_behind() -> None:
@@ -114,9 +115,9 @@ def test_neither_pyplot_nor_a_model_library_is_imported() -> None:
     assert out.stdout.strip() == "[]"
 
 
-def test_a_users_matplotlib_settings_do_not_reach_the_figures() -> None:
-    made = document(SMALL)
-    plain = [drawing.png for drawing in draw(made)]
+def test_a_users_matplotlib_settings_do_not_reach_the_figures(
+    drawn: list[Drawing],
+) -> None:
     theirs = {
         "font.size": 20.0,
         "axes.grid": True,
@@ -133,4 +134,4 @@ def test_a_users_matplotlib_settings_do_not_reach_the_figures() -> None:
         "patch.linewidth": 5.0,
     }
     with matplotlib.rc_context(theirs):
-        assert [drawing.png for drawing in draw(made)] == plain
+        assert list(draw(document(SMALL))) == drawn

@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import PathPatch
 
 from schemas.names import Method
-from schemas.result import TextResult
+from schemas.result import ResultDocument, TextResult
 from tests.workers.figures.documents import Shape, document, prose, recall_words
 from tests.workers.figures.looking import look
 from workers.figures import overview, sheet, token_strip
@@ -110,6 +110,16 @@ def test_words_have_their_relevances_colours() -> None:
     assert boxes.get_facecolor()[:, :3] * 255 == pytest.approx(wanted.astype(float))
 
 
+def test_effects_that_are_all_positive_keep_the_diverging_colours() -> None:
+    stored = document(Shape([recall_words(9)], neurons=8, layers=(0,))).model_dump(mode="json")
+    layer = stored["results"][0]["attention_analysis"]["0"]
+    layer["methods"][Method.CONTRIBUTION]["signed_relevance"] = [2.0, 1.0, *[0.5] * 7]
+    made = ResultDocument.model_validate(stored)
+    page = token_strip(made, made.results[0], 0)
+    boxes = page.figure.findobj(PathCollection)[-1]
+    assert boxes.get_facecolor()[0, :3] * 255 == pytest.approx(DIVERGING[-1].astype(float))
+
+
 def test_words_stand_above_their_boxes() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
     page = token_strip(made, made.results[0], 0)
@@ -166,7 +176,7 @@ def _relevant_at(length: int, peaks: list[int]) -> TextResult:
     )
 
 
-def made_document(result: TextResult):  # type: ignore[no-untyped-def]
+def made_document(result: TextResult) -> ResultDocument:
     return document(Shape([["a"]], neurons=4)).model_copy(update={"results": [result]})
 
 
