@@ -26,9 +26,9 @@ from numba import njit
 from torch import Tensor
 
 from workers.kernels import _parallel
+from workers.kernels._blocks import LEAF, build_leaf, multiply_tile
 from workers.kernels._simd import exp32, float_from_bits, flush_denormals, restore_denormals
 
-LEAF = 4
 REACH = -30.0
 # Columns of the joint index in a chunk: long enough to amortise the sums across vector lanes,
 # short enough that both factors of a few thousand tokens fit the last-level cache.
@@ -36,10 +36,10 @@ _CHUNK = 512
 _LANES = 16
 # Leaves of queries (second-level cache) and of keys (first-level cache) that are multiplied
 # together before moving on.
-# Merged blocks of fewer leaves are multiplied without looking for pairs out of reach.
-_BOUNDED = 16
 _QUERY_PANEL = 32
 _KEY_PANEL = 4
+# Merged blocks of fewer leaves are multiplied without looking for pairs out of reach.
+_BOUNDED = 16
 # Partial sums of the threads may take this many bytes together.
 _PARTIAL_BYTES = 1 << 29
 
@@ -59,16 +59,12 @@ def contract(
     leaves = -(-length // LEAF)
     rows = leaves * LEAF
     chunks = groups * -(-n // per_chunk)
-    # Sixteen products of the lower triangle take about as long as one update of a scan.
-    work = length * length * d * n // 32
+    # Some sixty products of the lower triangle take about as long as one update of a scan.
+    work = length * length * d * n // 128
     affordable = max(1, _PARTIAL_BYTES // (4 * rows * rows))
     threads = min(_parallel.threads_for(chunks, work), affordable)
 
-    order = _slowest_first(delta, A, groups * width)
-    weighted = delta if q is None else delta * q
-    keys = _padded(weighted, order, rows)
-    keys[:, d:] = 0.0
-    queries = _padded(torch.ones_like(delta) if p is None else p, order, rows)
+    arranged, order = _arranged((delta, p, q), A, (rows, groups * width))
     stride = per_chunk * width + _LANES
     # torch aligns to the cache line; vector loads that straddle two lines cost double.
     factors = torch.empty(threads, 2, rows, stride).numpy()
@@ -79,12 +75,10 @@ def contract(
         _contract,
         threads,
         work,
-        _padded(delta, order, rows).numpy(),
-        np.ascontiguousarray(A.T[:, order].numpy()),
-        torch.nn.functional.pad(B, (0, 0, 0, rows - length)).numpy(),
-        torch.nn.functional.pad(C, (0, 0, 0, rows - length)).numpy(),
-        queries.numpy(),
-        keys.numpy(),
+        arranged,
+        np.ascontiguousarray(A.numpy().T[:, order]),
+        _extended(B.numpy(), rows),
+        _extended(C.numpy(), rows),
         (width, per_chunk),
         factors,
         exponents,
@@ -95,29 +89,57 @@ def contract(
     return torch.from_numpy(matrix)
 
 
-def _slowest_first(delta: Tensor, A: Tensor, columns: int) -> Tensor:
-    """Channels ordered by decay rate, the last one repeated up to ``columns``."""
-    order = torch.argsort(-A.mean(1) * delta.sum(0))
-    return torch.cat([order, order[-1:].expand(columns - order.numel())])
+def _arranged(
+    weights: tuple[Tensor, Tensor | None, Tensor | None], A: Tensor, shape: tuple[int, int]
+) -> tuple[Any, Any]:
+    """(delta, p, q delta) padded to ``shape``, channels in the returned order: slowest first."""
+    delta = weights[0].numpy()
+    slowest_first = np.argsort(-A.numpy().mean(1) * delta.mean(0))
+    spare = np.repeat(slowest_first[-1:], shape[1] - slowest_first.size)
+    order = np.concatenate([slowest_first, spare])
+    absent = np.empty((0, 0), np.float32)
+    p, q = (absent if values is None else values.numpy() for values in weights[1:])
+    arranged = torch.empty(3, *shape).numpy()
+    _parallel.run(_arrange, shape[0], 3 * delta.size, delta, p, q, order, arranged)
+    return arranged, order
 
 
-def _padded(values: Tensor, order: Tensor, rows: int) -> Tensor:
-    """``values[:, order]`` with rows of zeros appended."""
-    out = torch.zeros(rows, order.numel())
-    torch.index_select(values, 1, order, out=out[: values.shape[0]])
+def _extended(values: Any, rows: int) -> Any:
+    """``values`` with rows of zeros appended."""
+    out = np.zeros((rows, values.shape[1]), np.float32)
+    out[: len(values)] = values
     return out
+
+
+@njit(nogil=True, cache=True)
+def _arrange(first: int, last: int, delta: Any, p: Any, q: Any, order: Any, out: Any) -> None:
+    """Rows ``first`` to ``last`` of out = (delta, p, q delta), channels in ``order``.
+
+    Rows past the text are zero. Channels past the last repeat it, so that they decay no slower than
+    a real one, with keys of zero.
+    """
+    length, d = delta.shape
+    for t in range(first, last):
+        if t >= length:
+            out[:, t] = _ZERO
+            continue
+        for k in range(order.size):
+            out[0, t, k] = delta[t, order[k]]
+        for k in range(order.size):
+            out[1, t, k] = p[t, order[k]] if p.size else np.float32(1.0)
+        for k in range(d):
+            out[2, t, k] = out[0, t, k] * q[t, order[k]] if q.size else out[0, t, k]
+        out[2, t, d:] = _ZERO
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _contract(
     first: int,
     last: int,
-    delta: Any,
+    arranged: Any,
     A: Any,
     B: Any,
     C: Any,
-    p: Any,
-    w: Any,
     shape: Any,
     factors: Any,
     exponents: Any,
@@ -138,7 +160,7 @@ def _contract(
             states = min(per_chunk, n - state)
             d0 = (chunk // parts) * width
             _chunk(
-                (delta, A, B, C, p, w),
+                (arranged[0], A, B, C, arranged[1], arranged[2]),
                 (d0, width, state, states),
                 scratch,
                 factors[thread, 0],
@@ -172,7 +194,7 @@ def _chunk(
     for leaf in range(span):
         if leaf < leaves:
             for state in range(window[3]):
-                _leaf(inputs, window, state, leaf, scratch, left, right, exponents[0], out)
+                build_leaf(inputs, window, state, leaf, scratch, left, right, exponents[0], out)
             exponents[1, leaf] = exponents[0, leaf]
         size = 1
         while (leaf + 1) % (2 * size) == 0:
@@ -181,129 +203,6 @@ def _chunk(
             if block[1] < leaves:
                 _merge(factors, exponents, block, columns, reach, out)
             size *= 2
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _leaf(
-    inputs: Any,
-    window: Any,
-    state: int,
-    leaf: int,
-    scratch: Any,
-    left: Any,
-    right: Any,
-    exponents: Any,
-    out: Any,
-) -> None:
-    """Factors, total exponent and diagonal block of one leaf, for one state of the chunk."""
-    delta, A, B, C, p, w = inputs
-    d0, width, first, _ = window
-    n = first + state
-    t = leaf * LEAF
-    for i in range(LEAF):
-        _step(
-            A[n, d0 : d0 + width],
-            delta[t + i, d0 : d0 + width],
-            (C[t + i, n], p[t + i, d0 : d0 + width]),
-            (B[t + i, n], w[t + i, d0 : d0 + width]),
-            scratch[i],
-            scratch[LEAF + i],
-            scratch[2 * LEAF + i],
-        )
-    k = slice(state * width, (state + 1) * width)
-    _total(
-        A[n, d0 : d0 + width],
-        delta[t, d0 : d0 + width],
-        delta[t + 1, d0 : d0 + width],
-        delta[t + 2, d0 : d0 + width],
-        delta[t + 3, d0 : d0 + width],
-        exponents[leaf, k],
-    )
-    _diagonal(scratch, width, t, out)
-    _left_rows(scratch, left[t, k], left[t + 1, k], left[t + 2, k], left[t + 3, k])
-    _right_rows(scratch, right[t, k], right[t + 1, k], right[t + 2, k], right[t + 3, k])
-
-
-# The loops below write one array each and index from zero: LLVM vectorises a loop only where it
-# can show cheaply that what is written overlaps nothing that is read and that no index is negative.
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _step(a: Any, delta: Any, query: Any, key: Any, decay: Any, left: Any, right: Any) -> None:
-    """One token's decay, query and key, before any decay is applied."""
-    c, p = query
-    b, w = key
-    for k in range(decay.size):
-        decay[k] = exp32(a[k] * delta[k])
-    for k in range(left.size):
-        left[k] = c * p[k]
-    for k in range(right.size):
-        right[k] = b * w[k]
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _total(a: Any, x0: Any, x1: Any, x2: Any, x3: Any, exponent: Any) -> None:
-    for k in range(exponent.size):
-        exponent[k] = a[k] * ((x0[k] + x1[k]) + (x2[k] + x3[k]))
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _left_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
-    """Queries, decayed from the leaf's start."""
-    for k in range(x0.size):
-        x0[k] = scratch[4, k] * scratch[0, k]
-    for k in range(x1.size):
-        x1[k] = scratch[5, k] * (scratch[0, k] * scratch[1, k])
-    for k in range(x2.size):
-        x2[k] = scratch[6, k] * (scratch[0, k] * scratch[1, k] * scratch[2, k])
-    for k in range(x3.size):
-        x3[k] = scratch[7, k] * (scratch[0, k] * scratch[1, k] * (scratch[2, k] * scratch[3, k]))
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _right_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
-    """Keys, decayed to the leaf's end."""
-    for k in range(x0.size):
-        x0[k] = scratch[8, k] * (scratch[1, k] * scratch[2, k] * scratch[3, k])
-    for k in range(x1.size):
-        x1[k] = scratch[9, k] * (scratch[2, k] * scratch[3, k])
-    for k in range(x2.size):
-        x2[k] = scratch[10, k] * scratch[3, k]
-    for k in range(x3.size):
-        x3[k] = scratch[11, k]
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _diagonal(scratch: Any, width: int, t: int, out: Any) -> None:
-    """The lower triangle of a leaf's own 4 x 4 block, by running products of the decays."""
-    x00 = x10 = x11 = x20 = x21 = x22 = x30 = x31 = x32 = x33 = _ZERO
-    for k in range(width):
-        a1, a2, a3 = scratch[1, k], scratch[2, k], scratch[3, k]
-        c1, c2, c3 = scratch[5, k], scratch[6, k], scratch[7, k]
-        r0, r1, r2 = scratch[8, k], scratch[9, k], scratch[10, k]
-        x00 += scratch[4, k] * r0
-        x11 += c1 * r1
-        x22 += c2 * r2
-        x33 += c3 * scratch[11, k]
-        r0 *= a1
-        x10 += c1 * r0
-        r0 *= a2
-        r1 *= a2
-        x20 += c2 * r0
-        x21 += c2 * r1
-        x30 += c3 * (r0 * a3)
-        x31 += c3 * (r1 * a3)
-        x32 += c3 * (r2 * a3)
-    out[t, t] += x00
-    out[t + 1, t] += x10
-    out[t + 1, t + 1] += x11
-    out[t + 2, t] += x20
-    out[t + 2, t + 1] += x21
-    out[t + 2, t + 2] += x22
-    out[t + 3, t] += x30
-    out[t + 3, t + 1] += x31
-    out[t + 3, t + 2] += x32
-    out[t + 3, t + 3] += x33
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -396,45 +295,7 @@ def _multiply(left: Any, right: Any, out: Any, block: Any, columns: int, reach: 
             for i in range(queries, min(queries + _QUERY_PANEL, end)):
                 for j in range(keys, last_key):
                     if reach[0, i] + reach[1, j] >= REACH:
-                        _tile(left, right, out, i * LEAF, j * LEAF, columns)
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _tile(left: Any, right: Any, out: Any, i: int, j: int, columns: int) -> None:
-    """Four queries times four keys: sixteen sums held in vector registers along the joint index."""
-    x00 = x01 = x02 = x03 = x10 = x11 = x12 = x13 = _ZERO
-    x20 = x21 = x22 = x23 = x30 = x31 = x32 = x33 = _ZERO
-    for k in range(columns):
-        l0, l1, l2, l3 = left[i, k], left[i + 1, k], left[i + 2, k], left[i + 3, k]
-        r0, r1, r2, r3 = right[j, k], right[j + 1, k], right[j + 2, k], right[j + 3, k]
-        x00 += l0 * r0
-        x01 += l0 * r1
-        x02 += l0 * r2
-        x03 += l0 * r3
-        x10 += l1 * r0
-        x11 += l1 * r1
-        x12 += l1 * r2
-        x13 += l1 * r3
-        x20 += l2 * r0
-        x21 += l2 * r1
-        x22 += l2 * r2
-        x23 += l2 * r3
-        x30 += l3 * r0
-        x31 += l3 * r1
-        x32 += l3 * r2
-        x33 += l3 * r3
-    _add_row(out, i, j, x00, x01, x02, x03)
-    _add_row(out, i + 1, j, x10, x11, x12, x13)
-    _add_row(out, i + 2, j, x20, x21, x22, x23)
-    _add_row(out, i + 3, j, x30, x31, x32, x33)
-
-
-@njit(inline="always")
-def _add_row(out: Any, t: int, s: int, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
-    out[t, s] += x0
-    out[t, s + 1] += x1
-    out[t, s + 2] += x2
-    out[t, s + 3] += x3
+                        multiply_tile(left, right, out, i * LEAF, j * LEAF, columns)
 
 
 @njit(nogil=True, cache=True)
