@@ -11,6 +11,7 @@ Sources: Gu and Dao, "Mamba" (2312.00752); Ali, Zimerman and Wolf, "The Hidden A
 Models" (2403.01590). Slow twin: tests/reference/s6_mixer.py.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,8 +146,8 @@ class S6Trace:
         scale = float(self.output.abs().max())
         if difference == 0.0:
             return 0.0
-        error = difference / scale if scale > 0.0 else float("inf")
-        return error if error == error else float("inf")
+        error = difference / scale if scale else math.inf
+        return math.inf if math.isnan(error) else error
 
     def _gate(self, mixed: Tensor) -> Tensor:
         return (mixed + self.D * self.x) * functional.silu(self.gate)

@@ -1,5 +1,6 @@
 """The S6 trace against a float64 twin of the whole mixer, for each choice of biases."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +187,19 @@ def test_reconstruction_error_sees_an_output_that_is_not_the_traces(
     assert traced.reconstruction_error() == pytest.approx(0.01, rel=0.02)
 
 
-def test_reconstruction_error_of_no_number_is_infinite(mixer: Any, capture: Capture) -> None:
-    off = capture.output.clone()
-    off[3, 5] = float("nan")
-    traced = MambaAdapter().trace(mixer, Capture(LAYER, capture.hidden, off, None))
+@pytest.mark.parametrize("where", ["hidden", "output"])
+def test_reconstruction_error_of_no_number_is_infinite(
+    mixer: Any, capture: Capture, where: str
+) -> None:
+    broken = getattr(capture, where).clone()
+    broken[3, 5] = float("nan")
+    traced = MambaAdapter().trace(mixer, replace(capture, **{where: broken}))
     assert traced.reconstruction_error() == float("inf")
+
+
+def test_reconstruction_error_of_an_output_of_zeros(mixer: Any, capture: Capture) -> None:
+    silent = replace(capture, output=torch.zeros_like(capture.output))
+    assert MambaAdapter().trace(mixer, silent).reconstruction_error() == float("inf")
 
 
 def test_one_token(mixer: Any) -> None:
