@@ -15,8 +15,9 @@ from numba import njit
 
 from workers.kernels._simd import exp32, exp64, flush_denormals, restore_denormals
 
-# Channels that share a state array small enough for the first-level cache.
-WIDTH = 64
+# Channels worked on together: many, since each pass over them is a call; few enough that their
+# product states fit the second-level cache and that threads have blocks to share.
+WIDTH = 256
 # Tokens whose mutual exponentials ``apply`` evaluates directly.
 BLOCK = 8
 
@@ -138,8 +139,7 @@ def moments(
                 for m in range(n + 1):
                     b = np.float64(B[t, n]) * B[t, m]
                     c = np.float64(C[t, n]) * C[t, m] * (1.0 if m == n else 2.0)
-                    _advance_pair(products[pair], decay[n], decay[m], squares, b)
-                    _add_scaled(read[1], products[pair], c)
+                    _advance_pair(products[pair], decay[n], decay[m], squares, b, read[1], c)
                     pair += 1
             _add_product(out[0, d0:d1], read[0], p[t, d0:d1])
             _square(squares, p[t, d0:d1])
@@ -166,9 +166,14 @@ def _advance(state: Any, decay: Any, values: Any, weight: Any) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _advance_pair(state: Any, x: Any, y: Any, values: Any, weight: Any) -> None:
+def _advance_pair(
+    state: Any, x: Any, y: Any, values: Any, weight: Any, total: Any, read: Any
+) -> None:
+    """state = x y state + weight values; total += read state."""
     for k in range(state.size):
-        state[k] = x[k] * y[k] * state[k] + weight * values[k]
+        fresh = x[k] * y[k] * state[k] + weight * values[k]
+        state[k] = fresh
+        total[k] += read * fresh
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)

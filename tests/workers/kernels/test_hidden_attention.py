@@ -146,7 +146,7 @@ def test_plain_torch_agrees(length: int, d: int, n: int, scale: float) -> None:
 
 
 def test_identities_between_the_functions() -> None:
-    text = make(203, 37, 16, 0.05)
+    text = make(203, 300, 16, 0.05)
     matrix = hidden_attention.attention_matrix(*text.system, text.p, text.q)
     rows = (text.p * hidden_attention.apply_attention(*text.system, text.q)).mean(1)
     close(matrix.sum(1), rows.double())
