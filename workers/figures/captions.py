@@ -120,10 +120,10 @@ def _explains(result: TextResult, inches: float) -> str:
         return f"“{words.readable(token, inches, style.SUBTITLE)}”"
 
     what = f"logit of {quoted(target.token.token)}"
-    chance = f"p = {words.probability(target.token.probability)}"
+    chance = f"p {words.probability(target.token.probability)}"
     if target.contrast is not None:
         what += f" minus logit of {quoted(target.contrast.token)}"
-        chance += f" against {words.probability(target.contrast.probability)}"
+        chance += f" against p {words.probability(target.contrast.probability)}"
     after = quoted(result.tokens[target.position].text)
     count = len(result.tokens)
     where = f"{count} token{'s' * (count != 1)}, read at position {target.position}"

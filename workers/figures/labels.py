@@ -82,7 +82,7 @@ class TokenAxis:
         labels = []
         for i in chosen:
             position = target if i == strong else positions[i]
-            prefix = f"{position} " if numbered else ""
+            prefix = f"{position}: " if numbered else ""
             room = LABEL_ROOM[which] - words.width(prefix, style.SMALL, bold=True)
             labels.append(prefix + words.readable(tokens[position].text, room, style.SMALL, True))
         widest = max(words.width(label, style.SMALL, bold=True) for label in labels) * 72

@@ -142,7 +142,7 @@ def _label_layers(
         if shown.largest[i] > TINIEST:
             peak = int(np.abs(shown.values[i]).argmax())
             room = page.width - style.MARGIN - right
-            start = f"{size} at {peak} "
+            start = f"{size} at {peak}: "
             room -= words.width(start, style.SMALL)
             size = start + words.readable(result.tokens[peak].text, room, style.SMALL)
         page.text(right, middle, size, style.SMALL, color=style.SOFT_INK)

@@ -78,8 +78,11 @@ class Scale:
         unit = 1.0 if plain else 10.0**exponent
         largest = self.limit / unit
         scale = 10.0 ** math.floor(math.log10(largest))
-        steps = [factor * scale for factor in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)]
-        step = next(s for s in steps if largest / s < per_side + 1)
+        if per_side == 1:
+            step = math.floor(largest / scale) * scale
+        else:
+            steps = [factor * scale for factor in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)]
+            step = next(s for s in steps if largest / s < per_side + 1)
         count = int(largest / step * (1 + 1e-9))
         numbers = [i * step for i in range(-count if self.signed else 0, count + 1)]
         digits = max(0, -math.floor(math.log10(step)))

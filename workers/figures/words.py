@@ -107,7 +107,9 @@ def number(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A probability to two or three digits, never rounded up to 1 or down to 0."""
+    """`= 0.99`, `= 0.9973`, `> 0.9999`: never rounded up to 1 or down to 0."""
+    if 0.9999 <= value < 1:
+        return "> 0.9999"
     if 0.995 <= value < 1:
-        return f"{math.floor(value * 1e4) / 1e4:.4f}" if value < 0.9999 else "> 0.9999"
-    return f"{value:.2f}" if value >= 0.01 or value == 0 else number(value)
+        return f"= {math.floor(value * 1e4) / 1e4:.4f}"
+    return f"= {value:.2f}" if value >= 0.01 or value == 0 else f"= {number(value)}"

@@ -202,7 +202,7 @@ def test_an_overview_divides_each_layer_by_its_own_largest() -> None:
     assert len(np.unique(image[range(3), darkest], axis=0)) == 1
     strings = look(page).strings
     assert any("each layer divided by its own largest" in text for text in strings)
-    assert any(f" at {relevance[0].argmax()} " in text for text in strings)
+    assert any(f" at {relevance[0].argmax()}: " in text for text in strings)
 
 
 def test_an_overview_of_contribution_adds_the_signed_effect() -> None:
@@ -234,6 +234,6 @@ def test_token_labels_thin_out_and_keep_the_target() -> None:
     axis = TokenAxis.of("y", 3.0, tokens, range(64), target=61)
     assert axis.places == [*range(0, 60, 5), 61.0]
     assert axis.strong == len(axis.places) - 1
-    assert axis.labels[1] == "5 been"
+    assert axis.labels[1] == "5: been"
     short = TokenAxis.of("x", 3.0, tokens, range(3), target=2)
     assert len(short.labels) == 3

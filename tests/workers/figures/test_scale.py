@@ -51,9 +51,10 @@ def test_a_crowded_scale_becomes_logarithmic_and_says_decades() -> None:
 @pytest.mark.parametrize("limit", [1e-290, 3e-5, 0.02, 0.9999, 1.0, 7.3, 950.0, 1e5, 1e300])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bent", [False, True])
-def test_ticks_lie_on_the_scale(limit: float, signed: bool, bent: bool) -> None:
-    ticks = Scale(limit, signed, bent).ticks()
-    assert 2 <= len(ticks.labels) <= 7
+@pytest.mark.parametrize("per_side", [1, 2, 3])
+def test_ticks_lie_on_the_scale(limit: float, signed: bool, bent: bool, per_side: int) -> None:
+    ticks = Scale(limit, signed, bent).ticks(per_side)
+    assert 2 + signed <= len(ticks.labels) <= 7
     assert len(set(ticks.labels)) == len(ticks.labels)
     assert ticks.places == sorted(ticks.places)
     assert all(-1 - 1e-9 <= place <= 1 + 1e-9 for place in ticks.places)

@@ -81,12 +81,12 @@ def test_numbers(value: float, printed: str) -> None:
 @pytest.mark.parametrize(
     ("value", "printed"),
     [
-        (1.0, "1.00"),
+        (1.0, "= 1.00"),
         (0.99999, "> 0.9999"),
-        (0.9973, "0.9973"),
-        (0.99, "0.99"),
-        (0.0, "0.00"),
-        (0.00012, "1.20×10⁻⁴"),
+        (0.9973, "= 0.9973"),
+        (0.99, "= 0.99"),
+        (0.0, "= 0.00"),
+        (0.00012, "= 1.20×10⁻⁴"),
     ],
 )
 def test_probabilities_are_never_rounded_to_certainty(value: float, printed: str) -> None:
