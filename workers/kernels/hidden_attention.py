@@ -60,7 +60,8 @@ def attention_row(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, query: int) ->
         raise IndexError(f"query {query} is outside the text: 0..{length - 1}")
     query %= length
     keys = slice(0, query + 1)
-    out = torch.zeros_like(delta)
+    out = torch.empty_like(delta)
+    out[query + 1 :] = 0.0
     if delta.is_cpu:
         _over_channels(
             scans.row,
