@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,12 +27,32 @@ def threads_for(tasks: int, work: int) -> int:
     return 1 if work < _SMALL else max(1, min(torch.get_num_threads(), tasks))
 
 
-def run(kernel: Callable[..., None], tasks: int, work: int, *args: Any) -> None:
-    """Call ``kernel(first, last, *args)``, which releases the GIL, on ranges that cover tasks."""
-    threads = threads_for(tasks, work)
-    edges = [tasks * i // threads for i in range(threads + 1)]
-    ranges = list(pairwise(edges))
-    futures = [_pool(threads - 1).submit(kernel, *ends, *args) for ends in ranges[1:]]
-    kernel(*ranges[0], *args)
+def run(
+    kernel: Callable[..., None],
+    tasks: int,
+    work: int,
+    *args: Any,
+    own: tuple[Any, ...] = (),
+    grain: int | None = None,
+) -> None:
+    """Call ``kernel(first, last, *args, *own)``, which releases the GIL, until tasks are covered.
+
+    Threads take ranges of ``grain`` tasks as they get to them, so a thread that the system holds
+    up leaves its share to the others. ``own`` are arrays whose first axis is the thread: each
+    thread passes its own part, and there are no more threads than parts.
+    """
+    threads = min([threads_for(tasks, work), *(len(array) for array in own)])
+    grain = grain or -(-tasks // (threads * 4 if threads > 1 else 1))
+    starts = iter(range(0, tasks, grain))
+
+    def take(thread: int) -> None:
+        parts = [array[thread] for array in own]
+        for first in starts:
+            kernel(first, min(first + grain, tasks), *args, *parts)
+
+    futures = [_pool(threads - 1).submit(take, thread) for thread in range(1, threads)]
+    take(0)
     for future in futures:
-        future.result()
+        # One that has not begun by now has nothing left to do.
+        if not future.cancel():
+            future.result()

@@ -26,7 +26,7 @@ _LN2_LOW = np.float32(-2.12194440054690583e-4)
 # Adding 1.5 * 2^23 rounds a small float to the nearest integer and leaves it in the low bits.
 _ROUND = np.float32(12582912.0)
 # Below these arguments the result would be denormal.
-_EXP_FLOOR = np.float32(-87.33654)
+EXP_FLOOR = np.float32(-87.33654)
 _EXP2_FLOOR = np.float32(-126.0)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -76,7 +76,7 @@ def exp32(x: Any) -> Any:
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
     poly = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
     value = (_ONE + (r + r * r * poly)) * _power_of_two(rounded)
-    return value if x > _EXP_FLOOR else _ZERO
+    return value if x > EXP_FLOOR else _ZERO
 
 
 @njit(forceinline=True, fastmath={"contract"})

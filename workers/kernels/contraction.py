@@ -73,16 +73,15 @@ def contract(
     partial = np.zeros((threads, rows, rows + _LANES), np.float32)
     _parallel.run(
         _contract,
-        threads,
+        chunks,
         work,
         arranged,
         np.ascontiguousarray(A.numpy().T[:, order]),
         _extended(B.numpy(), rows),
         _extended(C.numpy(), rows),
         (width, per_chunk),
-        factors,
-        exponents,
-        partial,
+        own=(factors, exponents, partial),
+        grain=1,
     )
     matrix = np.zeros((length, length), np.float32)
     _parallel.run(_collect, length, length * length, partial, np.float32(1.0 / d), matrix)
@@ -145,31 +144,19 @@ def _contract(
     exponents: Any,
     partial: Any,
 ) -> None:
-    """Sum the products of every chunk of threads ``first`` to ``last`` into ``partial[thread]``."""
+    """Add the products of chunks ``first`` to ``last`` to one thread's ``partial`` sums."""
+    mode = flush_denormals()
     width, per_chunk = shape
-    n = A.shape[0]
-    parts = (n + per_chunk - 1) // per_chunk
-    chunks = (A.shape[1] // width) * parts
-    threads = partial.shape[0]
-    for thread in range(first, last):
-        mode = flush_denormals()
-        reach = np.empty((2, exponents.shape[2]), np.float32)
-        scratch = np.empty((3 * LEAF, width), np.float32)
-        for chunk in range(thread, chunks, threads):
-            state = (chunk % parts) * per_chunk
-            states = min(per_chunk, n - state)
-            d0 = (chunk // parts) * width
-            _chunk(
-                (arranged[0], A, B, C, arranged[1], arranged[2]),
-                (d0, width, state, states),
-                scratch,
-                factors[thread, 0],
-                factors[thread, 1],
-                exponents[thread],
-                reach,
-                partial[thread],
-            )
-        restore_denormals(mode)
+    inputs = (arranged[0], A, B, C, arranged[1], arranged[2])
+    parts = (A.shape[0] + per_chunk - 1) // per_chunk
+    reach = np.empty((2, exponents.shape[1]), np.float32)
+    scratch = np.empty((3 * LEAF, width), np.float32)
+    for chunk in range(first, last):
+        state = (chunk % parts) * per_chunk
+        states = min(per_chunk, A.shape[0] - state)
+        window = ((chunk // parts) * width, width, state, states)
+        _chunk(inputs, window, scratch, factors[0], factors[1], exponents, reach, partial)
+    restore_denormals(mode)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)

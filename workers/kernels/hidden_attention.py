@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,8 +61,8 @@ def attention_row(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, query: int) ->
         raise IndexError(f"query {query} is outside the text: 0..{length - 1}")
     query %= length
     keys = slice(0, query + 1)
-    out = torch.empty_like(delta)
-    out[query + 1 :] = 0.0
+    # numpy's zeros are pages that stay untouched where nothing is left to write.
+    out = torch.from_numpy(np.zeros(delta.shape, np.float32)).to(delta.device)
     if delta.is_cpu:
         _over_channels(
             scans.row,
@@ -186,7 +187,7 @@ def apply_attention(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor) -
 def _over_channels(kernel: Callable[..., None], delta: Any, A: Any, *args: Any) -> None:
     """Share ``kernel``'s blocks of channels among threads."""
     blocks = -(-delta.shape[1] // scans.WIDTH)
-    _parallel.run(kernel, blocks, delta.size * A.shape[0], delta, A, *args)
+    _parallel.run(kernel, blocks, delta.size * A.shape[0], delta, A, *args, grain=1)
 
 
 def _system(

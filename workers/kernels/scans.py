@@ -13,20 +13,25 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import exp32, exp64, flush_denormals, restore_denormals
+from workers.kernels._simd import EXP_FLOOR, exp32, exp64, flush_denormals, restore_denormals
 
 # Channels worked on together: many, since each pass over them is a call; few enough that their
 # product states fit the second-level cache and that threads have blocks to share.
 WIDTH = 256
 # Tokens whose mutual exponentials ``apply`` evaluates directly.
 BLOCK = 8
+# Tokens between two looks whether anything is left to read.
+_CHECK = 32
 
 _FAST = {"reassoc", "contract", "nsz"}
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, out: Any) -> None:
-    """out[s, d] = alpha[d, t, s] with t the last token of delta; A is (n, d), c = C[t]."""
+    """out[s, d] = alpha[d, t, s] with t the last token of delta; A is (n, d), c = C[t].
+
+    ``out`` comes in as zeros; once no decay is left, what is further back stays so.
+    """
     length, d = delta.shape
     for block in range(first, last):
         mode = flush_denormals()
@@ -36,7 +41,8 @@ def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, out: Any) -> 
         rounded = np.zeros(d1 - d0, np.float32)
         for s in range(length - 1, -1, -1):
             target = out[s, d0:d1]
-            target[:] = np.float32(0.0)
+            if s % _CHECK == 0 and _forgotten(A[:, d0:d1], rounded):
+                break
             for n in range(A.shape[0]):
                 _add_decayed(target, A[n, d0:d1], rounded, B[s, n] * c[n])
             step = delta[s, d0:d1]
@@ -47,6 +53,16 @@ def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, out: Any) -> 
             for k in range(gap.size):
                 rounded[k] = np.float32(gap[k])
         restore_denormals(mode)
+
+
+@njit(nogil=True, cache=True)
+def _forgotten(A: Any, gap: Any) -> bool:
+    """Whether ``exp32`` is zero at every A gap."""
+    for n in range(A.shape[0]):
+        for k in range(gap.size):
+            if A[n, k] * gap[k] > EXP_FLOOR:
+                return False
+    return True
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
