@@ -9,7 +9,9 @@ Run: `python -m benchmarks.known_answer`.
 """
 
 import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -61,7 +63,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=PROMPTS)
-    prompts = recall_prompts(HELD_OUT_SEED, parser.parse_args().prompts, PAIRS)
+    parser.add_argument("--json", type=Path, help="also write the shares here")
+    arguments = parser.parse_args()
+    prompts = recall_prompts(HELD_OUT_SEED, arguments.prompts, PAIRS)
     settings = Settings()
     found = peaks(load(locate(DEFAULT_MODEL, settings), settings), prompts)
     exact, later = shares(found, prompts), shares(found, prompts, offsets=(1, 2, 3))
@@ -71,6 +75,8 @@ def main() -> None:
     for method in Method:
         table.add_row(method, f"{exact[method]:.1%}", f"{later[method]:.1%}")
     Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"on_answer": exact, "1_to_3_later": later}, indent=2))
 
 
 if __name__ == "__main__":
