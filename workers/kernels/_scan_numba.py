@@ -1,8 +1,9 @@
 """Numba loops of the selective scan, forward and backward, over a range of channel blocks.
 
-Layout: tokens outside, channels inside, so every inner loop runs over contiguous channels of one
-block and LLVM turns it into vector code; the state of a block stays in the L1 cache. A task is one
-(text, channel block) pair; the caller hands disjoint task ranges to threads (``nogil``).
+Layout: each loop has tokens outside and channels inside, so every inner loop runs over
+contiguous channels of one block and LLVM turns it into vector code; the state of a block stays in
+the L1 cache. A task is one (text, channel block) pair; the caller hands disjoint task ranges to
+threads (``nogil``).
 
 ``A2`` is ``A * log2(e)`` transposed to (n, d): the decay is then a bare power of two.
 """
@@ -65,6 +66,19 @@ def _sigmoid(v: Any) -> Any:
 
 
 @_kernel
+def _load(source: Any, place: Any, tile: Any) -> None:
+    """Transpose one block of one chunk of a (b,d,l) array into ``tile`` (token, channel).
+
+    A model's arrays come in this layout; a copy of the whole array would cost more than the scan.
+    """
+    b, start, width, t0, size = place
+    rows = source[b, start : start + width, t0 : t0 + size]
+    for c in range(width):
+        for i in range(size):
+            tile[i, c] = rows[c, i]
+
+
+@_kernel
 def forward(
     first: int,
     last: int,
@@ -74,8 +88,8 @@ def forward(
     B: Any,
     C: Any,
     D: Any,
-    z: Any,
     bias: Any,
+    gate: Any,
     softplus: bool,
     out: Any,
     borders: Any,
@@ -83,11 +97,13 @@ def forward(
 ) -> None:
     """Scan tasks ``first..last``: out (b,l,d), the state before each chunk, and the last state.
 
-    x, dt (b,l,d); A2 (n,d); B, C (b,l,n); D, bias (d,); z (b,l,d) or empty for no gate;
-    borders (b,chunks,n,d) or empty when no backward pass follows; last_state (b,n,d).
+    x, dt (b,d,l); A2 (n,d); B, C (b,l,n); D, bias (d,); gate is z as (memory, text stride, token
+    stride), its channels side by side, or empty memory for no gate; borders (b,chunks,n,d) or empty
+    when no backward pass follows; last_state (b,n,d).
     """
     mode = flush_denormals()
-    length, channels = x.shape[1], x.shape[2]
+    z, text_stride, token_stride = gate
+    channels, length = x.shape[1], x.shape[2]
     states = A2.shape[0]
     blocks = (channels + BLOCK - 1) // BLOCK
     h = np.empty((states, BLOCK), np.float32)
@@ -95,6 +111,7 @@ def forward(
     delta = np.empty(BLOCK, np.float32)
     u = np.empty(BLOCK, np.float32)
     y = np.empty(BLOCK, np.float32)
+    x_tile, dt_tile = np.empty((CHUNK, BLOCK), np.float32), np.empty((CHUNK, BLOCK), np.float32)
     gated, keep = z.shape[0] > 0, borders.shape[0] > 0
     for task in range(first, last):
         b, start = task // blocks, (task % blocks) * BLOCK
@@ -105,9 +122,13 @@ def forward(
         h[:] = _ZERO
         rate[:, :width] = rates
         for t in range(length):
-            if keep and t % CHUNK == 0:
-                borders[b, t // CHUNK, :, start:stop] = h[:, :width]
-            x_t, dt_t, out_t = x[b, t, start:stop], dt[b, t, start:stop], out[b, t, start:stop]
+            if t % CHUNK == 0:
+                place = (b, start, width, t, min(CHUNK, length - t))
+                _load(x, place, x_tile)
+                _load(dt, place, dt_tile)
+                if keep:
+                    borders[b, t // CHUNK, :, start:stop] = h[:, :width]
+            x_t, dt_t, out_t = x_tile[t % CHUNK], dt_tile[t % CHUNK], out[b, t, start:stop]
             if softplus:
                 for c in range(width):
                     delta[c] = _softplus(dt_t[c] + bias_c[c])
@@ -124,7 +145,8 @@ def forward(
                     h[n, c] = state
                     y[c] += c_n * state
             if gated:
-                z_t = z[b, t, start:stop]
+                row = b * text_stride + t * token_stride
+                z_t = z[row + start : row + stop]
                 for c in range(width):
                     out_t[c] = y[c] * (z_t[c] * _sigmoid(z_t[c]))
             else:
@@ -140,7 +162,7 @@ def _recompute(
     inputs: Any,
     rate: Any,
     chunk: Any,
-    z: Any,
+    gate: Any,
     grad_out: Any,
     grad_z: Any,
     softplus: bool,
@@ -148,12 +170,15 @@ def _recompute(
     """Rebuild one chunk's states, decays and steps; undo the gate; write the gate's gradient."""
     b, start, width, t0, size = place
     x, dt, _, B, C, D, bias = inputs
-    h, decay, delta, slope, u, grad_y, y = chunk
+    z, text_stride, token_stride = gate
+    h, decay, delta, slope, u, grad_y, y, x_tile, dt_tile = chunk
+    _load(x, place, x_tile)
+    _load(dt, place, dt_tile)
     stop = start + width
     D_c, bias_c = D[start:stop], bias[start:stop]
     for i in range(size):
         t = t0 + i
-        x_t, dt_t, grad_t = x[b, t, start:stop], dt[b, t, start:stop], grad_out[b, t, start:stop]
+        x_t, dt_t, grad_t = x_tile[i], dt_tile[i], grad_out[b, t, start:stop]
         if softplus:
             for c in range(width):
                 raw = dt_t[c] + bias_c[c]
@@ -175,7 +200,8 @@ def _recompute(
                 h[i + 1, n, c] = state
                 y[c] += c_n * state
         if z.shape[0] > 0:
-            z_t, grad_z_t = z[b, t, start:stop], grad_z[b, t, start:stop]
+            row = b * text_stride + t * token_stride
+            z_t, grad_z_t = z[row + start : row + stop], grad_z[b, t, start:stop]
             for c in range(width):
                 sigma = _sigmoid(z_t[c])
                 grad_y[i, c] = grad_t[c] * (z_t[c] * sigma)
@@ -201,8 +227,8 @@ def _reverse(
     With g_t the gradient of state h_t: g_t = C_t grad_y_t + decay_{t+1} g_{t+1}.
     """
     b, start, width, t0, size = place
-    x, _, _, B, C, D, _ = inputs
-    h, decay, delta, slope, u, grad_y, _ = chunk
+    _, _, _, B, C, D, _ = inputs
+    h, decay, delta, slope, u, grad_y, _, x_tile, _ = chunk
     through, along, pull = scratch
     grad_x, grad_dt, grad_B, grad_C, grad_A, grad_D = grads
     block, stop = start // BLOCK, start + width
@@ -210,7 +236,7 @@ def _reverse(
     for back in range(size):
         i = size - 1 - back
         t = t0 + i
-        x_t = x[b, t, start:stop]
+        x_t = x_tile[i]
         grad_x_t, grad_dt_t = grad_x[b, t, start:stop], grad_dt[b, t, start:stop]
         for c in range(width):
             through[c] = _ZERO
@@ -247,7 +273,7 @@ def backward(
     last: int,
     inputs: Any,
     A: Any,
-    z: Any,
+    gate: Any,
     softplus: bool,
     borders: Any,
     grad_out: Any,
@@ -258,12 +284,12 @@ def backward(
 ) -> None:
     """Gradients for tasks ``first..last``; states are rebuilt chunk by chunk from ``borders``.
 
-    inputs (x, dt, A2, B, C, D, bias) as in ``forward``; A (n,d); grad_out (b,l,d); grad_last
-    (b,n,d). grads: x, dt (b,l,d), B, C (blocks,b,l,n), A (b,n,d), D (b,d), the last two zeroed by
-    the caller and written only if ``parameters``.
+    inputs (x, dt, A2, B, C, D, bias) and gate as in ``forward``; A (n,d); grad_out (b,l,d);
+    grad_last (b,n,d). grads: x, dt (b,l,d), B, C (blocks,b,l,n), A (b,n,d), D (b,d), the last two
+    zeroed by the caller and written only if ``parameters``.
     """
-    # A target at one position leaves only decaying terms before it: as denormals they would be far
-    # slower on some processors.
+    # A target at one position leaves only decaying terms before it, and some processors are far
+    # slower on denormals.
     mode = flush_denormals()
     length, channels = grad_out.shape[1], grad_out.shape[2]
     A2, states = inputs[2], A.shape[0]
@@ -275,7 +301,8 @@ def backward(
     u = np.empty((CHUNK, BLOCK), np.float32)
     grad_y = np.empty((CHUNK, BLOCK), np.float32)
     y = np.empty(BLOCK, np.float32)
-    chunk = (h, decay, delta, slope, u, grad_y, y)
+    x_tile, dt_tile = np.empty((CHUNK, BLOCK), np.float32), np.empty((CHUNK, BLOCK), np.float32)
+    chunk = (h, decay, delta, slope, u, grad_y, y, x_tile, dt_tile)
     adjoint = np.empty((states, BLOCK), np.float32)
     scratch = (
         np.empty(BLOCK, np.float32),
@@ -294,6 +321,6 @@ def backward(
             size = min(CHUNK, length - t0)
             h[0, :, :width] = borders[b, k, :, start : start + width]
             place = (b, start, width, t0, size)
-            _recompute(place, inputs, rate2, chunk, z, grad_out, grad_z, softplus)
+            _recompute(place, inputs, rate2, chunk, gate, grad_out, grad_z, softplus)
             _reverse(place, inputs, rate, chunk, adjoint, scratch, grads, parameters)
     restore_denormals(mode)

@@ -44,22 +44,56 @@ def _run(kernel: Callable[..., None], tasks: int, work: int, *args: Any) -> None
         future.result()
 
 
-def _tokens_first(tensor: Tensor | None) -> Any:
-    """(b, d, l) of any layout -> (b, l, d) contiguous float32 array; empty for None."""
-    if tensor is None:
-        return np.empty((0, 0, 0), np.float32)
-    return tensor.detach().to(torch.float32).transpose(1, 2).contiguous().numpy()
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(torch.float32)
+
+
+def _tokens_first(tensor: Tensor) -> Any:
+    """(b, n, l) of any layout -> (b, l, n) contiguous float32 array."""
+    return _as_float32(tensor).transpose(1, 2).contiguous().numpy()
+
+
+def _gate(z: Tensor | None) -> tuple[Any, int, int]:
+    """z (b, d, l) as flat memory with the strides of texts and tokens; no copy of a model's own."""
+    if z is None or not z.numel():
+        return np.empty(0, np.float32), 0, 0
+    rows = _as_float32(z).transpose(1, 2)
+    rows = rows if rows.stride(2) == 1 else rows.contiguous()
+    (b, length, d), (text, token, _) = rows.shape, rows.stride()
+    extent = (b - 1) * text + (length - 1) * token + d
+    return rows.as_strided((extent,), (1,)).numpy(), text, token
+
+
+def _inputs(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    bias: Tensor | None,
+) -> tuple[Any, ...]:
+    """The kernels' view of the operands: x, dt, A2, B, C, D, bias."""
+    return (
+        _as_float32(x).contiguous().numpy(),
+        _as_float32(dt).contiguous().numpy(),
+        _states_first(A) * np.float32(_LOG2_E),
+        _tokens_first(B),
+        _tokens_first(C),
+        _per_channel(D, x.shape[1]),
+        _per_channel(bias, x.shape[1]),
+    )
 
 
 def _per_channel(tensor: Tensor | None, channels: int) -> Any:
     if tensor is None:
         return np.zeros(channels, np.float32)
-    return tensor.detach().to(torch.float32).contiguous().numpy()
+    return _as_float32(tensor).contiguous().numpy()
 
 
 def _states_first(A: Tensor) -> Any:
     """(d, n) -> (n, d) contiguous float32 array."""
-    return A.detach().to(torch.float32).t().contiguous().numpy()
+    return _as_float32(A).t().contiguous().numpy()
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -81,26 +115,14 @@ class _SelectiveScan(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         b, d, length = x.shape
         n = A.shape[1]
-        A_rows = _states_first(A)
-        arrays = (
-            _tokens_first(x),
-            _tokens_first(dt),
-            A_rows * np.float32(_LOG2_E),
-            _tokens_first(B),
-            _tokens_first(C),
-            _per_channel(D, d),
-            _per_channel(bias, d),
-        )
-        gate = _tokens_first(z)
         out = np.empty((b, length, d), np.float32)
         borders = np.empty((b if keep else 0, -(-length // CHUNK), n, d), np.float32)
         last_state = np.empty((b, n, d), np.float32)
-        work = (*arrays[:6], gate, arrays[6], softplus, out, borders, last_state)
+        work = (*_inputs(x, dt, A, B, C, D, bias), _gate(z), softplus, out, borders, last_state)
         _run(_scan_numba.forward, b * -(-d // BLOCK), b * length * d * n, *work)
         if keep:
-            ctx.arrays, ctx.A_rows, ctx.gate, ctx.borders = arrays, A_rows, gate, borders
-            ctx.softplus = softplus
-            ctx.dtypes = [None if v is None else v.dtype for v in (x, dt, A, B, C, D, z, bias)]
+            ctx.save_for_backward(x, dt, A, B, C, D, z, bias)
+            ctx.softplus, ctx.borders = softplus, borders
         return (
             torch.from_numpy(out).transpose(1, 2).to(x.dtype),
             torch.from_numpy(last_state).transpose(1, 2),
@@ -109,9 +131,9 @@ class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_last: Tensor) -> tuple[Any, ...]:
-        x, A_rows = ctx.arrays[0], ctx.A_rows
-        b, length, d = x.shape
-        n, blocks = A_rows.shape[0], -(-d // BLOCK)
+        x, dt, A, B, C, D, z, bias = ctx.saved_tensors
+        (b, d, length), n = x.shape, A.shape[1]
+        blocks = -(-d // BLOCK)
         wanted = ctx.needs_input_grad
         parameters = wanted[2] or wanted[5]
         grads = (
@@ -122,10 +144,10 @@ class _SelectiveScan(torch.autograd.Function):
             np.zeros((b, n, d), np.float32),
             np.zeros((b, d), np.float32),
         )
-        grad_z = np.empty(ctx.gate.shape, np.float32)
-        work = (ctx.arrays, A_rows, ctx.gate, ctx.softplus, ctx.borders)
+        grad_z = np.empty((b, length, d), np.float32)
+        work = (_inputs(x, dt, A, B, C, D, bias), _states_first(A), _gate(z), ctx.softplus)
         outer = (_tokens_first(grad_out), _tokens_first(grad_last), grads, grad_z, parameters)
-        _run(_scan_numba.backward, b * blocks, b * length * d * n, *work, *outer)
+        _run(_scan_numba.backward, b * blocks, b * length * d * n, *work, ctx.borders, *outer)
         grad_x, grad_dt, grad_B, grad_C, grad_A, grad_D = map(torch.from_numpy, grads)
         found = (
             grad_x.transpose(1, 2),
@@ -137,9 +159,9 @@ class _SelectiveScan(torch.autograd.Function):
             torch.from_numpy(grad_z).transpose(1, 2) if wanted[6] else None,
             grad_dt.sum((0, 1)) if wanted[7] else None,
         )
-        typed = zip(found, ctx.dtypes, wanted, strict=False)
+        typed = zip(found, (x, dt, A, B, C, D, z, bias), wanted, strict=False)
         return (
-            *(g.to(kind) if g is not None and want else None for g, kind, want in typed),
+            *(g.to(v.dtype) if g is not None and want else None for g, v, want in typed),
             None,
             None,
         )

@@ -199,6 +199,15 @@ def test_gradient_of_a_gradient_is_refused() -> None:
         torch.autograd.backward(first.sum())
 
 
+def test_an_input_changed_before_the_backward_pass_is_noticed() -> None:
+    tensors = leaves(inputs(1, 2, 3, 2), torch.float32)
+    tensors["hidden_states"] = tensors["hidden_states"] * 1
+    y, _ = run_fast(tensors)
+    tensors["hidden_states"].detach().zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.backward(y.sum())
+
+
 def test_half_precision_accumulates_in_float32() -> None:
     tensors = {k: v.to(torch.bfloat16) for k, v in inputs(1, 8, 100, 4).items()}
     y, state = run_fast(tensors)
