@@ -14,11 +14,15 @@ COPY workers workers
 COPY mambascope mambascope
 RUN pip install --no-cache-dir --constraint constraints.txt ".${EXTRAS:+[$EXTRAS]}" \
     && useradd --create-home mambascope \
-    && install -d -o mambascope /data
+    && install -d -o mambascope /data /var/cache/mambascope
 
 USER mambascope
-ENV MAMBASCOPE_DATA_DIR=/data
+ENV MAMBASCOPE_DATA_DIR=/data \
+    NUMBA_CACHE_DIR=/var/cache/mambascope/numba \
+    MPLCONFIGDIR=/var/cache/mambascope/matplotlib
+# Compiled kernels and the font list, so that the first start is as quick as the next.
+RUN python -c "from workers.kernels.warm import warm_up; import workers.figures; warm_up()"
 VOLUME /data
 EXPOSE 8090
 ENTRYPOINT ["mambascope"]
-CMD ["up", "--host", "0.0.0.0", "--allow-remote"]
+CMD ["up", "--host", "0.0.0.0", "--allow-remote", "--verbose"]

@@ -17,6 +17,7 @@ from schemas.settings import Settings
 from workers.analyses.methods import ReadingPlan, read_layers
 from workers.document import TextWriter, figure_names, target_result
 from workers.figures import draw
+from workers.kernels.warm import warm_up
 from workers.models.loading import LoadedModel
 from workers.models.residency import Residency
 from workers.progress import Report
@@ -46,7 +47,8 @@ class Runtime:
 
 
 def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
-    """Open, once, all that jobs share."""
+    """Open, once, all that jobs share, with every kernel compiled."""
+    warm_up()
     return Runtime(settings, jobs, Residency(settings))
 
 

@@ -1,0 +1,41 @@
+"""After `warm_up` no job waits for the compiler."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import gc
+from numba.core.dispatcher import Dispatcher
+from workers.kernels.warm import warm_up
+
+def compiled():
+    return {
+        (kernel.py_func.__module__, kernel.py_func.__qualname__): len(kernel.signatures)
+        for kernel in gc.get_objects()
+        if isinstance(kernel, Dispatcher) and kernel.py_func.__module__.startswith("workers.")
+    }
+
+warm_up()
+before = compiled()
+
+from benchmarks.known_answer import peaks
+from catalogue.locate import locate
+from schemas.names import DEFAULT_MODEL
+from schemas.settings import Settings
+from training.recall_data import recall_prompts
+from workers.models.loading import load
+
+settings = Settings()
+peaks(load(locate(DEFAULT_MODEL, settings), settings), recall_prompts(0, 1, 8))
+after = compiled()
+late = {kernel for kernel, count in after.items() if before.get(kernel) != count}
+print(len(after), "kernels; compiled late:", late)
+assert after and not late, late
+"""
+
+
+def test_a_job_compiles_nothing_more() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

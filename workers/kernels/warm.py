@@ -1,0 +1,40 @@
+"""Compile every kernel before the first job needs it."""
+
+import torch
+
+from workers.kernels.hidden_attention import (
+    apply_attention,
+    attention_matrix,
+    attention_moments,
+    attention_row,
+    weighted_row,
+)
+from workers.kernels.selective_scan import scan, selective_scan
+
+# One more than a leaf of the matrix and not a multiple of it, so that merging and padding compile.
+_TOKENS, _CHANNELS, _STATES = 9, 3, 2
+
+
+def warm_up() -> None:
+    """Run each kernel once on a tiny system.
+
+    The compiler takes seconds for all of them after an installation; its results stay on disk, and
+    from then on loading them takes a fraction of a second.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x, gate, delta = torch.rand(3, _TOKENS, _CHANNELS, generator=draw)
+    B, C = torch.rand(2, _TOKENS, _STATES, generator=draw)
+    A, D = -torch.rand(_CHANNELS, _STATES, generator=draw), torch.rand(_CHANNELS, generator=draw)
+    system = (delta, A, B, C)
+
+    scan(x, *system)
+    apply_attention(*system, x)
+    attention_row(*system, _TOKENS - 1)
+    for weights in ((None, None), (gate, x)):
+        attention_matrix(*system, *weights)
+        weighted_row(*system, x[:, 0].contiguous(), *weights)
+        attention_moments(*system, *weights)
+    rows = [values.T[None].clone().requires_grad_() for values in (x, delta, B, C, gate)]
+    hidden, step, keys, queries, z = rows
+    out = selective_scan(hidden, step, A, keys, queries, D, z, D, delta_softplus=True)
+    out.sum().backward()
