@@ -1,7 +1,11 @@
 """After `warm_up` no job waits for the compiler."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+import workers
 
 SCRIPT = """
 import gc
@@ -39,3 +43,25 @@ def test_a_job_compiles_nothing_more() -> None:
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_edited_helper_makes_compiled_code_stale(tmp_path: Path) -> None:
+    package = tmp_path / "workers"
+    shutil.copytree(Path(workers.__file__).parent / "kernels", package / "kernels")
+    (package / "__init__.py").touch()
+    command = [
+        sys.executable,
+        "-c",
+        "import workers.kernels; from numba import config; print(config.CACHE_DIR)",
+    ]
+
+    def folder() -> str:
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, check=True
+        ).stdout.decode()
+
+    before = folder()
+    assert folder() == before
+    with (package / "kernels" / "_simd.py").open("a") as source:
+        source.write("# edited\n")
+    assert folder() != before
