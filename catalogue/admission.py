@@ -71,9 +71,24 @@ def _model_errors(subject: _Subject, location: Location) -> Iterator[FieldError]
         tokens = tokeniser(location.path)
     except ProblemError:
         return
-    lengths = [tokens.count(text) for text in subject.request.texts]
+    lengths, refused = _lengths(subject, tokens)
+    if refused:
+        yield from refused
+        return
     yield from _length_errors(subject, lengths, limit)
     yield from _target_errors(subject, lengths, tokens)
+
+
+def _lengths(subject: _Subject, tokens: Tokeniser) -> tuple[list[int], list[FieldError]]:
+    """How many tokens each text has, and those that the tokenizer cannot read."""
+    lengths, refused = [], []
+    for index, text in enumerate(subject.request.texts):
+        try:
+            lengths.append(tokens.count(text))
+        except ValueError as error:
+            detail = f"{subject.whom} cannot read the text: {error}. Change the text or the model."
+            refused.append(FieldError(pointer=f"/texts/{index}", detail=detail))
+    return lengths, refused
 
 
 def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:
@@ -136,11 +151,20 @@ def _target_errors(
                 f"{subject.whom}, name one of {-length} to {length - 1}."
             )
             yield FieldError(pointer="/target/position", detail=detail)
+    named = set()
     for field, string in (("token", target.token), ("contrast", target.contrast)):
         if string is None:
             continue
         try:
-            tokens.single_token(string)
+            token = tokens.single_token(string)
         except ValueError as error:
             detail = f"Name exactly one token of {subject.whom}: {error}."
             yield FieldError(pointer=f"/target/{field}", detail=detail)
+            continue
+        if token in named:
+            detail = (
+                f"This is the token itself to {subject.whom}, and the difference of a logit from "
+                "itself is always 0: name another token."
+            )
+            yield FieldError(pointer=f"/target/{field}", detail=detail)
+        named.add(token)

@@ -87,10 +87,12 @@ def _allowed_id(name: str, settings: Settings) -> bool:
 
 def _inside(root: Path, name: str) -> Path | None:
     """The directory `name` of `root`, unless it is missing or a link leads it out of `root`."""
-    path = (root / name).resolve()
-    if path.is_dir() and path.is_relative_to(root.resolve()):
-        return path
-    return None
+    try:
+        path = (root / name).resolve()
+        is_there = path.is_dir() and path.is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # longer than a file's name may be, closed, or links in a ring
+        return None
+    return path if is_there else None
 
 
 def _names(root: Path, depth: int) -> Iterator[str]:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from schemas.problem import ProblemError, ProblemType
 from schemas.result import Token
@@ -45,24 +45,24 @@ class Tokeniser:
 
         `start` and `end` count characters. A token's text is what it covers of the source; one
         that covers nothing is shown as its own string. Tokens that share a character (the bytes
-        of an emoji) show that same character.
+        of an emoji) show that same character. Raises ValueError when the tokenizer refuses it.
         """
-        encoding = self.tokenizer.encode(text)
+        encoding = self._encoding(text)
         return [
             Token(id=token, text=text[start:end] or self.string(token), start=start, end=end)
             for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
         ]
 
     def count(self, text: str) -> int:
-        """How many tokens `encode` would give, without building them."""
-        return len(self.tokenizer.encode(text).ids)
+        """How many tokens `encode` would give, without building them; raises what it raises."""
+        return len(self._encoding(text).ids)
 
     def single_token(self, string: str) -> int:
         """The id of the one token that `string` is, exactly as written.
 
         Raises ValueError, saying how many tokens it is or that the vocabulary lacks it.
         """
-        ids = self.tokenizer.encode(string, add_special_tokens=False).ids
+        ids = self._encoding(string, add_special_tokens=False).ids
         if len(ids) != 1:
             parts = ", ".join(repr(self.string(token)) for token in ids[:8])
             shown = f": {parts}{', ...' if len(ids) > 8 else ''}" if ids else ""
@@ -81,6 +81,12 @@ class Tokeniser:
         decoded = str(self.tokenizer.decode([token], skip_special_tokens=False))
         # A part of a character's bytes decodes to nothing a person can read: show its raw string.
         return raw if not decoded or _REPLACEMENT in decoded else decoded
+
+    def _encoding(self, text: str, add_special_tokens: bool = True) -> Encoding:
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        except Exception as error:  # a bare one, as for a word that has no token, not even <unk>
+            raise ValueError(f"its {TOKENIZER_FILE} refuses it ({error})") from None
 
 
 def _unknown_id(tokenizer: Tokenizer, source: str) -> int | None:

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import normalizers
+from tokenizers import models, normalizers
 
 from catalogue.admission import admit
 from schemas.problem import ProblemError, ProblemType
@@ -54,6 +54,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"target": {"token": "apple 7"}}, "/target/token", "2 tokens"),
     ({"target": {"token": "strange"}}, "/target/token", "vocabulary"),
     ({"target": {"contrast": "river river"}}, "/target/contrast", "2 tokens"),
+    ({"target": {"token": "7", "contrast": "7"}}, "/target/contrast", "always 0"),
     (
         {
             "texts": ["7 " * 5],
@@ -118,3 +119,13 @@ def test_what_can_be_read_of_a_broken_model_is_still_judged(tmp_path: Path) -> N
     settings = Settings(model_dir=tmp_path)
     [(pointer, _)] = faults(settings, models=["half"], layers=[99], target={"position": 50})
     assert pointer == "/layers/0"
+
+
+def test_texts_that_the_tokenizer_refuses_are_named(settings: Settings, tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    vocabulary = {"apple": 0, "7": 1}
+    tokenizer.model = models.WordLevel(vocabulary, unk_token="<unk>")
+    save_model(tmp_path / "tiny", tokenizer=tokenizer)
+    [(pointer, detail)] = faults(settings, texts=["apple", "apple strange"])
+    assert pointer == "/texts/1"
+    assert "`tiny` cannot read the text" in detail

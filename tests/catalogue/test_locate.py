@@ -30,7 +30,10 @@ def test_installed_lists_directories_that_have_a_config(settings: Settings, tmp_
 
 @pytest.mark.parametrize(
     "name",
-    ["../outside", "owner/../../outside", "/etc", "..", "", "plain/../plain", "pocket", "a/b/c"],
+    [
+        *("../outside", "owner/../../outside", "/etc", "..", "", "plain/../plain", "pocket"),
+        *("a/b/c", "x" * 300, "pocket/" + "x" * 300, "owner/" + "x" * 5000),
+    ],
 )
 def test_names_that_are_paths_are_unknown(settings: Settings, name: str) -> None:
     with pytest.raises(UnknownModel):
@@ -46,6 +49,12 @@ def test_a_link_out_of_the_model_directory_is_not_followed(
         locate("link", settings)
     assert "link" not in [place.name for place in installed(settings)]
     assert locate("inner", settings).path == tmp_path / "models" / "plain"
+
+
+def test_a_ring_of_links_is_no_model(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "models" / "ring").symlink_to(tmp_path / "models" / "ring")
+    with pytest.raises(UnknownModel):
+        locate("ring", settings)
 
 
 def test_pocket_names_never_lead_to_the_model_directory(settings: Settings, tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_an_unknown_word_of_a_unigram_tokenizer_is_seen(tmp_path: Path) -> None:
         loaded.single_token("q")
 
 
+def test_a_word_without_a_token_or_an_unknown_one_is_a_value_error(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"apple": 0}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    loaded = Tokeniser.load(save_model(tmp_path, tokenizer=tokenizer))
+    assert loaded.count("apple apple") == 2
+    for read in (loaded.count, loaded.encode, loaded.single_token):
+        with pytest.raises(ValueError, match=r"tokenizer\.json refuses it"):
+            read("strange")
+
+
 def test_strings_are_readable_and_never_replacement_characters(bytes_level: Tokeniser) -> None:
     emoji = bytes_level.encode("\N{SNAKE}")
     assert len(emoji) > 1
