@@ -94,7 +94,7 @@ def knowledge(matrix: Array, queries: list[int]) -> dict[str, float]:
         keys = row[: t + 1]
         entries.extend(keys)
         total = np.abs(keys).sum()
-        if total == 0:
+        if total == 0 or np.abs(keys).max() < 2.0**-23 * np.abs(matrix).max():
             continue
         w = np.abs(keys) / total
         entropy = -sum(v * np.log(v) for v in w if v > 0)

@@ -7,6 +7,9 @@ from torch import Tensor
 
 # Numbers widened to float64 at once: few enough to stay in the cache and on one thread.
 _BLOCK = 1 << 14
+# A row whose largest entry is below this share of the matrix's own adds nothing to it in float32.
+# Its proportions are rounding and underflow, and would count as much as any other row's.
+_RESOLUTION = torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,16 @@ def extract(matrix: Tensor, query_positions: list[int]) -> Knowledge:
     W is |matrix| with every row divided by its sum; a row t has the keys 0..t. Means over rows of:
     entropy H = -sum_s W log W in nats; H / log(t + 1), which is 0 for a row of one key; std of W
     along the row's keys; exp(H); W[t,0]; sum_s W[t,s] (t - s). Mean, largest and smallest entry
-    are those of the signed matrix over its causal pairs. A row that is all zero has no W and is
-    left out of the means; where every row is, they are 0.
+    are those of the signed matrix over its causal pairs. A row without an entry of at least 2^-23
+    of the matrix's largest has no W and is left out of the means; where every row is, they are 0.
 
     Cost O(rows l), in float64, a block of rows at a time.
     """
     queries = torch.tensor(query_positions, device=matrix.device)
     height = max(1, _BLOCK // matrix.shape[1])
     blocks = zip(torch.split(matrix, height), torch.split(queries, height), strict=True)
-    parts = [_block(rows.to(torch.float64), at) for rows, at in blocks]
+    least = _RESOLUTION * max(float(matrix.amax()), -float(matrix.amin()))
+    parts = [_block(rows.to(torch.float64), at, least) for rows, at in blocks]
     read_rows = sum(part.rows for part in parts)
     pairs = sum(part.pairs for part in parts)
     means = torch.stack([part.row_totals for part in parts]).sum(0) / max(read_rows, 1)
@@ -67,10 +71,10 @@ _RAW_MEASURES = ("mean_attention", "max_attention", "min_attention")
 _ROW_MEASURES = [field.name for field in fields(Knowledge) if field.name not in _RAW_MEASURES]
 
 
-def _block(rows: Tensor, queries: Tensor) -> _Block:
+def _block(rows: Tensor, queries: Tensor, least: float) -> _Block:
     keys = torch.arange(rows.shape[1], device=rows.device)
     causal = keys <= queries[:, None]
-    measures = _row_measures(rows, queries, keys)
+    measures = _row_measures(rows, queries, keys, least)
     return _Block(
         rows=measures.shape[1],
         row_totals=measures.sum(1),
@@ -81,11 +85,11 @@ def _block(rows: Tensor, queries: Tensor) -> _Block:
     )
 
 
-def _row_measures(rows: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """(6, rows with weights), in the order of `_ROW_MEASURES`."""
+def _row_measures(rows: Tensor, queries: Tensor, keys: Tensor, least: float) -> Tensor:
+    """(6, rows whose largest entry is `least` or more), in the order of `_ROW_MEASURES`."""
     size = rows.abs()
     largest = size.amax(1)
-    alive = largest > 0
+    alive = (largest > 0) & (largest >= least)
     # Divided by the largest first, so that rows of denormals keep their proportions.
     size = size / torch.where(alive, largest, 1.0)[:, None]
     weight = size / torch.where(alive, size.sum(1), 1.0)[:, None]

@@ -60,6 +60,14 @@ def test_a_matrix_of_zeros_has_no_weights_to_measure() -> None:
     assert set(asdict(extract(torch.zeros(3, 3), [0, 1, 2])).values()) == {0.0}
 
 
+def test_rows_that_the_matrix_would_not_miss_do_not_count() -> None:
+    rows = [[1.0, 0.0, 0.0], [3.0, -1.0, 0.0]]
+    faint = extract(torch.tensor([*rows, [3e-7, 0.0, 0.0]]), [0, 1, 2])
+    assert faint.first_token_mass == pytest.approx((1 + 0.75) / 2)
+    faint_but_there = extract(torch.tensor([*rows, [4e-7, 0.0, 0.0]]), [0, 1, 2])
+    assert faint_but_there.first_token_mass == pytest.approx((1 + 0.75 + 1) / 3)
+
+
 def test_rows_of_denormals_keep_their_proportions() -> None:
     tiny = torch.tensor([[3e-320, 1e-320]], dtype=torch.float64)
     assert extract(tiny, [1]).first_token_mass == pytest.approx(0.75, rel=1e-3)
