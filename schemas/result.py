@@ -120,7 +120,10 @@ class LayerAttention(Contract):
 
 
 class KnowledgeMetrics(Contract):
-    """`attention_knowledge_extraction` of one layer and method, from row-normalised |matrix|."""
+    """`attention_knowledge_extraction` of one layer and method, from row-normalised |matrix|.
+
+    Rows without an entry of at least 2^-23 of the matrix's largest are left out of the means.
+    """
 
     attention_entropy: float = Field(description="Nats, mean over rows")
     attention_entropy_normalised: float = Field(description="Entropy / log(keys), mean over rows")
@@ -165,7 +168,7 @@ class ModelProvenance(Contract):
 
 
 class Provenance(Contract):
-    """All that is needed to run it again and get the same numbers."""
+    """All that is needed to run it again and get the same numbers, to float32 rounding."""
 
     models: list[ModelProvenance]
     versions: dict[str, str]
