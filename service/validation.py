@@ -98,7 +98,9 @@ def _sentence(path: Path, complaint: ErrorDetails) -> str:
     if kind in _EXPECTED:
         return f"Give {_EXPECTED[kind]}, not {_kind(given)}."
     if kind in _LIMITS:
-        return _LIMITS[kind].format(**limits)
+        # Of objects, pydantic does not tell the length.
+        actual = {"actual_length": len(given)} if isinstance(given, list | dict) else {}
+        return _LIMITS[kind].format(**{**limits, **actual})
     if kind in ("enum", "literal_error"):
         known = str(limits["expected"]).replace("'", "").replace(" or ", ", ")
         shown = _kind(given)

@@ -2,8 +2,8 @@
 
 from typing import NoReturn
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from catalogue.admission import admit
 from schemas.job import Job
@@ -21,6 +21,10 @@ JOBS = f"/{API_VERSION}/jobs"
 _FINAL = {"Cache-Control": "no-store"}
 _POLL = _FINAL | {"Retry-After": str(POLL_AFTER)}
 
+# Reading a text takes up to two hundred times its bytes of memory until its tokens are counted, so
+# bodies from this size on are read one at a time.
+_LARGE_BODY = 1 << 18
+
 _SUBMIT_PROBLEMS = (
     ProblemType.MALFORMED_JSON,
     ProblemType.BODY_TOO_LARGE,
@@ -33,6 +37,7 @@ _SUBMIT_PROBLEMS = (
 def add_routes(app: FastAPI, context: Context) -> None:
     """Add the routes of jobs to the application."""
     limit = context.settings.max_body_bytes
+    one_at_a_time = CapacityLimiter(1)
 
     def accept(body: bytearray) -> Job:
         request = validate_request(parse_object(body))
@@ -56,7 +61,8 @@ def add_routes(app: FastAPI, context: Context) -> None:
         A request that cannot be run as it stands is refused here, with every field that is wrong.
         """
         body = await read_body(request, limit)
-        job = await run_in_threadpool(accept, body)
+        limiter = one_at_a_time if len(body) >= _LARGE_BODY else None
+        job = await to_thread.run_sync(accept, body, limiter=limiter)
         headers = _POLL | {"Location": job.links.self}
         return Response(job.model_dump_json(), 202, headers, JSON)
 

@@ -1,4 +1,7 @@
 import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -91,6 +94,26 @@ def test_a_word_without_a_token_or_an_unknown_one_is_a_value_error(tmp_path: Pat
     for read in (loaded.count, loaded.encode, loaded.single_token):
         with pytest.raises(ValueError, match=r"tokenizer\.json refuses it"):
             read("strange")
+
+
+@pytest.mark.parametrize("read", [Tokeniser.count, Tokeniser.single_token])
+def test_other_threads_run_while_a_long_text_is_read(
+    bytes_level: Tokeniser, read: Callable[[Tokeniser, str], object]
+) -> None:
+    ticks, is_read = 0, threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not is_read.wait(0.001):
+            ticks += 1
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    with suppress(ValueError):
+        read(bytes_level, "q" * 200_000)
+    is_read.set()
+    ticker.join()
+    assert ticks > 5
 
 
 def test_strings_are_readable_and_never_replacement_characters(bytes_level: Tokeniser) -> None:

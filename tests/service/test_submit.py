@@ -1,7 +1,11 @@
 """POST /v1/jobs: what is taken, and every way in which something is not."""
 
 import json
+import sys
+import time
+import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import Any
 
@@ -10,7 +14,9 @@ import pytest
 
 from jobs import Jobs
 from schemas.job import Job
-from tests.service.conftest import BODY_LIMIT, SUBMIT, problem_of
+from schemas.settings import Settings
+from service.app import create_app
+from tests.service.conftest import BODY_LIMIT, SUBMIT, problem_of, serving
 
 JSON = {"Content-Type": "application/json"}
 
@@ -188,3 +194,19 @@ def test_a_length_over_the_limit_is_refused_before_any_byte_is_read(client: http
     assert response.status == 413
     assert response.getheader("connection") == "close"
     connection.close()
+
+
+def test_large_bodies_are_read_one_at_a_time(settings: Settings) -> None:
+    roomy = settings.model_copy(update={"max_body_bytes": 2**20})
+    body = {**SUBMIT, "texts": ["7 " * 250_000]}
+    most = 0
+    with serving(create_app(roomy), roomy) as client, ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(client.post, "/v1/jobs", json=body) for _ in range(3)]
+        while not all(answer.done() for answer in answers):
+            stacks = [traceback.walk_stack(frame) for frame in sys._current_frames().values()]
+            names = [{frame.f_code.co_qualname for frame, _ in stack} for stack in stacks]
+            most = max(most, sum("add_routes.<locals>.accept" in found for found in names))
+            time.sleep(0.001)
+    assert most == 1
+    for answer in answers:
+        assert problem_of(answer.result(), "invalid-request")

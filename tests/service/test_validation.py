@@ -38,6 +38,11 @@ def test_members_without_number_are_not_looked_at_one_by_one(
     assert "at most 10000" in error.detail
 
 
+def test_too_many_members_are_counted() -> None:
+    [error] = errors_of({"texts": ["a"], "metadata": {str(i): "" for i in range(33)}})
+    assert error.detail == "Give at most 32; there are 33."
+
+
 def test_a_union_is_one_fault_at_its_deepest_place() -> None:
     found = errors_of({"texts": ["a"], "layers": [0, -1, "x"]})
     assert [error.pointer for error in found] == ["/layers/1", "/layers/2"]
