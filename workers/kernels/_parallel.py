@@ -42,7 +42,7 @@ def run(
     thread passes its own part, and there are no more threads than parts.
     """
     threads = min([threads_for(tasks, work), *(len(array) for array in own)])
-    grain = grain or -(-tasks // (threads * 4 if threads > 1 else 1))
+    grain = grain or max(1, -(-tasks // (threads * 4 if threads > 1 else 1)))
     starts = iter(range(0, tasks, grain))
 
     def take(thread: int) -> None:

@@ -7,10 +7,7 @@ others, as section 3.3.2 there does on the GPU. Slow twin: tests/reference/selec
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,29 +16,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.models.mamba import modeling_mamba
 
-from workers.kernels import _scan_numba
+from workers.kernels import _parallel, _scan_numba
 from workers.kernels._scan_numba import BLOCK, CHUNK
 
 _LOG2_E = 1.4426950408889634
-# Below this many state updates, handing work to threads costs more than it saves.
-_SMALL = 1 << 18
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="selective-scan")
-
-
-def _run(kernel: Callable[..., None], tasks: int, work: int, *args: Any) -> None:
-    """Call ``kernel(first, last, *args)`` on ranges that cover ``tasks``, one per torch thread."""
-    threads = 1 if work < _SMALL else max(1, min(torch.get_num_threads(), tasks))
-    edges = [tasks * i // threads for i in range(threads + 1)]
-    ranges = list(pairwise(edges))
-    futures = [_pool(threads - 1).submit(kernel, first, last, *args) for first, last in ranges[1:]]
-    kernel(*ranges[0], *args)
-    for future in futures:
-        future.result()
 
 
 def _as_float32(tensor: Tensor) -> Tensor:
@@ -119,7 +98,7 @@ class _SelectiveScan(torch.autograd.Function):
         borders = np.empty((b if keep else 0, -(-length // CHUNK), n, d), np.float32)
         last_state = np.empty((b, n, d), np.float32)
         work = (*_inputs(x, dt, A, B, C, D, bias), _gate(z), softplus, out, borders, last_state)
-        _run(_scan_numba.forward, b * -(-d // BLOCK), b * length * d * n, *work)
+        _parallel.run(_scan_numba.forward, b * -(-d // BLOCK), b * length * d * n, *work)
         if keep:
             ctx.save_for_backward(x, dt, A, B, C, D, z, bias)
             ctx.softplus, ctx.borders = softplus, borders
@@ -147,7 +126,9 @@ class _SelectiveScan(torch.autograd.Function):
         grad_z = np.empty((b, length, d), np.float32)
         work = (_inputs(x, dt, A, B, C, D, bias), _states_first(A), _gate(z), ctx.softplus)
         outer = (_tokens_first(grad_out), _tokens_first(grad_last), grads, grad_z, parameters)
-        _run(_scan_numba.backward, b * blocks, b * length * d * n, *work, ctx.borders, *outer)
+        _parallel.run(
+            _scan_numba.backward, b * blocks, b * length * d * n, *work, ctx.borders, *outer
+        )
         grad_x, grad_dt, grad_B, grad_C, grad_A, grad_D = map(torch.from_numpy, grads)
         found = (
             grad_x.transpose(1, 2),
