@@ -96,11 +96,15 @@ class MethodAttention(Contract):
     parameters: Parameters
     token_relevance: list[float]
     signed_relevance: list[float] | None = None
-    row_sum_error: float | None = Field(
+    bias_relevance: float | None = Field(
         default=None,
+        description="`contribution`: what the biases, which belong to no token, add to the target",
+    )
+    row_sum_error: float = Field(
         description=(
             "Self-check: max|row sums - linear-time scan|, relative to the largest row's sum of "
-            "magnitudes; for `rollout` the worst of the matrices it multiplies"
+            "magnitudes; for `rollout` the worst of the matrices it multiplies; for "
+            "`contribution` max|sum of all parts - the model's output| / max|output|"
         ),
     )
     neurons: NeuronSummary

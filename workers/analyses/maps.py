@@ -22,9 +22,10 @@ class MethodMaps:
     """One layer of one text under one method; every tensor signed unless the method says not.
 
     matrix (rows, l): row i belongs to query_positions[i] and is zero for s after it.
-    token_relevance (l,). signed_relevance (l,) or None where the method has none.
+    token_relevance (l,). signed_relevance (l,) and bias_relevance, what belongs to no token, or
+    None where the method has none.
     neuron_activation (d,), neuron_importance (d,).
-    row_sum_error: self-check of the matrix, None where it has no linear-time counterpart.
+    row_sum_error: self-check of the matrix against what its rows must add up to.
     """
 
     parameters: Parameters
@@ -34,7 +35,8 @@ class MethodMaps:
     signed_relevance: Tensor | None
     neuron_activation: Tensor
     neuron_importance: Tensor
-    row_sum_error: float | None
+    row_sum_error: float
+    bias_relevance: float | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """What the method defines, by the names that `tensors.safetensors` uses."""

@@ -73,8 +73,7 @@ def _maps(view: LayerView, rolled: Rollout | None, plan: ReadingPlan) -> dict[Me
         else:
             maps = ANALYSES[method](view)
         require_finite(f"`{method}`", layer, maps.tensors())
-        if maps.row_sum_error is not None:
-            what = f"row-sum error of `{method}`"
-            require_agreement(what, layer, maps.row_sum_error, plan.tolerance)
+        what = f"row-sum error of `{method}`"
+        require_agreement(what, layer, maps.row_sum_error, plan.tolerance)
         found[method] = maps
     return found

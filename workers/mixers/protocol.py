@@ -18,12 +18,14 @@ class Contribution:
 
     norm (l,): Euclidean norm of T_t(u_s), zero for s > t.
     signed (l,): <T_t(u_s), d target / d o_t>; None where the layer's gradient was not traced.
-    bias_norm: norm of the part of o_t that belongs to no position (the biases).
+    bias_signed: the same product for the part of o_t that belongs to no position, the biases.
+    error: how far all parts together are from the model's own o_t, relative to max|o|.
     """
 
     norm: Tensor
     signed: Tensor | None
-    bias_norm: float
+    bias_signed: float | None
+    error: float
 
 
 class MixerTrace(Protocol):

@@ -129,11 +129,14 @@ class S6Trace:
         for start in range(0, query + 1, _NORM_ROWS):
             rows = reads[start : start + _NORM_ROWS]
             norm[start : start + len(rows)] = (rows @ self.out_weight.T).norm(dim=1)
-        signed = None
-        if self.output_gradient is not None:
-            signed = torch.zeros_like(norm)
-            signed[: query + 1] = reads @ (self.output_gradient[query] @ self.out_weight)
-        return Contribution(norm, signed, float(self._bias(through.sum(0) * gate).norm()))
+        bias = self._bias(through.sum(0) * gate)
+        total = reads.sum(0) @ self.out_weight.T + bias
+        error = self._relative(float((total - self.output[query]).abs().max()))
+        if self.output_gradient is None:
+            return Contribution(norm, None, None, error)
+        signed = torch.zeros_like(norm)
+        signed[: query + 1] = reads @ (self.output_gradient[query] @ self.out_weight)
+        return Contribution(norm, signed, float(bias @ self.output_gradient[query]), error)
 
     def rebuild(self) -> Tensor:
         """(l, m): the output from alpha itself: D, gate and output projection around alpha x."""
@@ -142,7 +145,9 @@ class S6Trace:
 
     def reconstruction_error(self) -> float:
         """max|rebuilt - output| / max|output|; infinity where that is not a number."""
-        difference = float((self.rebuild() - self.output).abs().max())
+        return self._relative(float((self.rebuild() - self.output).abs().max()))
+
+    def _relative(self, difference: float) -> float:
         scale = float(self.output.abs().max())
         if difference == 0.0:
             return 0.0

@@ -78,7 +78,8 @@ class ExplicitTrace:
     def contribution(self, query: int) -> Contribution:
         vectors, gradient = self.vectors(query), self.output_gradient
         signed = None if gradient is None else vectors @ gradient[query]
-        return Contribution(vectors.norm(dim=1), signed, 0.0)
+        bias = None if gradient is None else 0.0
+        return Contribution(vectors.norm(dim=1), signed, bias, self.error)
 
     def rebuild(self) -> Tensor:
         return self.gated() @ self.out_weight.T

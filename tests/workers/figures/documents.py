@@ -187,6 +187,7 @@ def _method(
         ),
         token_relevance=relevance.tolist(),
         signed_relevance=None if signed is None else signed.tolist(),
+        row_sum_error=3.1e-7,
         neurons=_neurons(shape, method, rng),
         strongest_pairs=[Pair(query=length - 1, key=0, weight=0.5)],
         heatmap=_heatmap(weights, only_target),

@@ -144,8 +144,15 @@ def test_contribution_equals_the_reference(trace: S6Trace, twin: MixerRun, query
     assert not found.norm[query + 1 :].any()
     assert found.signed is not None
     _close(found.signed, vectors @ trace.output_gradient[query].double().numpy())
-    bias = float(np.linalg.norm(twin.bias_part(query)))
-    assert found.bias_norm == pytest.approx(bias, rel=1e-5, abs=1e-12)
+    bias = float(twin.bias_part(query) @ trace.output_gradient[query].double().numpy())
+    assert found.bias_signed == pytest.approx(bias, rel=1e-4, abs=1e-9)
+    assert found.error < 1e-5
+
+
+@pytest.mark.parametrize("name", ["D", "conv_weight", "gate", "out_weight"])
+def test_a_part_that_is_left_out_shows_as_an_error(trace: S6Trace, name: str) -> None:
+    wrong = replace(trace, **{name: torch.zeros_like(getattr(trace, name))})
+    assert wrong.contribution(LENGTH - 1).error > 1e-3
 
 
 def test_contributions_add_up_to_the_models_own_output(
