@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schemas.problem import ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
 from workers.models.loading import LoadedModel
@@ -93,7 +93,8 @@ def trace(
 
     Raises:
         ValueError: an empty text, a position outside its text, or a gradient layer not in `layers`.
-        ProblemError: not-finite, when the model computes infinities or NaN.
+        ProblemError: not-finite, when the model computes infinities or NaN; invalid-request, when
+            the top token of a text that names no token is its contrast.
     """
     found = dict(trace_each(loaded, batch, layers, gradient_layers))
     return [found[index] for index in range(len(batch))]
@@ -183,6 +184,7 @@ class _Tracer:
                 [_value(target, row) for target, row in zip(targets, logits, strict=True)]
             )
             _require_finite(logits, "vector of logits", indices)
+            _require_contrast(targets, indices)
             gradients = self._gradients(values.sum(), captured)
         for layer, output in captured.output.items():
             _require_finite(self._real(output, requests), f"mixer output of layer {layer}", indices)
@@ -267,6 +269,20 @@ def _hook(
 def _target(request: TraceRequest, logits: Tensor) -> TargetIds:
     token = int(logits.argmax()) if request.token is None else request.token
     return TargetIds(request.position, token, request.contrast)
+
+
+def _require_contrast(targets: list[TargetIds], indices: list[int]) -> None:
+    for index, target in zip(indices, targets, strict=True):
+        if target.token == target.contrast:
+            detail = (
+                f"The model's own top token for text {index} is the contrast itself, so there is "
+                "nothing to explain. Name `target.token`, or another contrast."
+            )
+            raise ProblemError(
+                ProblemType.INVALID_REQUEST,
+                detail,
+                [FieldError(pointer="/target/contrast", detail=detail)],
+            )
 
 
 def _value(target: TargetIds, logits: Tensor) -> Tensor:

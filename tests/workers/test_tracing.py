@@ -97,6 +97,15 @@ def test_contrast_is_subtracted_and_negative_positions_count_from_the_end(
     assert traces[4].value == pytest.approx(float(own[11] - own[2]), rel=1e-5, abs=1e-5)
 
 
+def test_a_top_token_that_is_the_contrast_leaves_nothing_to_explain(loaded: LoadedModel) -> None:
+    ids = TEXTS[0].ids
+    top = int(_full_logits(loaded, ids)[-1].argmax())
+    with pytest.raises(ProblemError) as caught:
+        trace(loaded, [TraceRequest(ids, contrast=top)], {0}, set())
+    (error,) = caught.value.problem.errors
+    assert error.pointer == "/target/contrast"
+
+
 def test_every_layer_is_rebuilt(traces: list[TextTrace]) -> None:
     for text in traces:
         assert list(text.mixers) == [0, 1, 2]
