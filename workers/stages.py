@@ -1,0 +1,214 @@
+"""The stages of a job, each of them one method; `workers.run` calls them in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from catalogue.admission import admit
+from jobs import Attempt
+from schemas.artifact_names import Subject
+from schemas.job import Artifact, Shows
+from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
+from schemas.request import AttentionSection
+from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
+from workers.analyses.methods import ReadingPlan, read_layers
+from workers.document import TextWriter, figure_names, target_result
+from workers.figures import draw
+from workers.models.loading import LoadedModel
+from workers.progress import Report
+from workers.provenance import versions
+from workers.runtime import Runtime
+from workers.selection import Selection, select
+from workers.tensors import TensorFile, TensorSizes
+from workers.tracing import TextTrace, TraceRequest, trace_each
+
+_MEDIA_TYPES = {
+    ArtifactKind.RESULT: "application/json",
+    ArtifactKind.FIGURE: "image/png",
+    ArtifactKind.TENSORS: "application/octet-stream",
+}
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """One of the job's models, ready to run on the job's texts."""
+
+    index: int
+    loaded: LoadedModel
+    selection: Selection
+    tokens: list[list[Token]]
+
+    def share(self, text: int) -> float:
+        """The text's share of the model's tokens, which is about its share of the work."""
+        return len(self.tokens[text]) / sum(len(tokens) for tokens in self.tokens)
+
+
+class Stages:
+    """One attempt's stages, in the order in which they must be called, and what they have found."""
+
+    def __init__(self, runtime: Runtime, attempt: Attempt) -> None:
+        self._runtime = runtime
+        self._attempt = attempt
+        self._request = attempt.request
+        self._report = Report(runtime.jobs.store, attempt)
+        self._writer = runtime.jobs.artifacts.writer(attempt)
+        self._tensors = TensorFile(runtime.settings.max_tensor_bytes)
+        self._artifacts: list[Artifact] = []
+        self._results: dict[tuple[int, int], TextResult] = {}
+        self._layers: dict[str, list[int]] = {}
+        self._models: list[ModelProvenance] = []
+        self._models_loaded = 0
+        self._traced = 0.0
+        self._analysed = 0.0
+
+    def check(self) -> None:
+        """Judge the request as the service did, by what lies on this disk now."""
+        self._report.tell(Stage.LOADING, 0.0, "checking the request")
+        admit(self._request, self._runtime.settings)
+
+    def load(self, index: int) -> ModelRun:
+        """Get a model into memory, and the texts into its tokens."""
+        name = self._request.models[index]
+        with self._report.timed(Stage.LOADING):
+            self._report.tell(Stage.LOADING, index / len(self._request.models), name)
+            loaded, fresh = self._runtime.models.get(name)
+            if fresh:
+                # Its files may have been fetched only now.
+                alone = self._request.model_copy(update={"models": [name]})
+                admit(alone, self._runtime.settings)
+            tokens = [loaded.tokeniser.encode(text) for text in self._request.texts]
+            model = ModelRun(index, loaded, select(self._request, loaded.description), tokens)
+            self._announce_tensors(model)
+        self._models_loaded += fresh
+        self._layers[name] = model.selection.layers
+        self._models.append(loaded.provenance)
+        self._report.tell(Stage.LOADING, (index + 1) / len(self._request.models), name)
+        return model
+
+    def traces(self, model: ModelRun) -> Iterator[tuple[int, TextTrace]]:
+        """Run the model on every text, a batch at a time, shortest texts first."""
+        target, tokeniser = self._request.target, model.loaded.tokeniser
+        token, contrast = (
+            None if string is None else tokeniser.single_token(string)
+            for string in (target.token, target.contrast)
+        )
+        requests = [
+            TraceRequest([token.id for token in tokens], target.position, token, contrast)
+            for tokens in model.tokens
+        ]
+        chosen = model.selection
+        found = trace_each(model.loaded, requests, chosen.traced, chosen.gradient)
+        while True:
+            self._report.tell(Stage.TRACING, self._traced, f"running {model.loaded.name}")
+            with self._report.timed(Stage.TRACING):
+                pair = next(found, None)
+            if pair is None:
+                return
+            self._traced += model.share(pair[0]) / len(self._request.models)
+            yield pair
+
+    def analyse(self, model: ModelRun, text: int, trace: TextTrace) -> None:
+        """Read one text's layers and write its part of the document."""
+        chosen, name = model.selection, model.loaded.name
+        writer, plan = self._text_writer(model, text), self._reading_plan(model, trace)
+        share = model.share(text) / len(self._request.models)
+        parts = []
+        with self._report.timed(Stage.ANALYSING):
+            for done, reading in enumerate(read_layers(trace.mixers, plan), start=1):
+                if reading.maps:
+                    parts.append(writer.layer(reading))
+                if self._request.tensors:
+                    self._tensors.add(model.index, text, reading.layer, reading.maps)
+                so_far = self._analysed + share * done / len(chosen.traced)
+                detail = f"{name}: text {text}, layer {reading.layer}"
+                self._report.tell(Stage.ANALYSING, so_far, detail)
+            target = target_result(trace, model.loaded.tokeniser)
+            result = writer.result(target, parts, chosen.unavailable)
+        self._analysed += share
+        self._results[model.index, text] = result
+
+    def document(self) -> ResultDocument:
+        """The result as it stands."""
+        return ResultDocument(
+            job_id=self._attempt.job_id,
+            layers=self._layers,
+            provenance=self._provenance(),
+            results=[self._results[at] for at in sorted(self._results)],
+        )
+
+    def draw(self, document: ResultDocument) -> None:
+        """Draw and store every figure that the document names."""
+        expected = set(figure_names(document.results))
+        if not expected:
+            return
+        drawings, drawn = draw(document), set[str]()
+        while True:
+            detail = f"figure {len(drawn) + 1} of {len(expected)}"
+            self._report.tell(Stage.DRAWING, len(drawn) / len(expected), detail)
+            with self._report.timed(Stage.DRAWING):
+                drawing = next(drawings, None)
+            if drawing is None:
+                break
+            drawn.add(drawing.name)
+            self._store(drawing.name, drawing.png, ArtifactKind.FIGURE, drawing.shows)
+        if drawn != expected:
+            raise RuntimeError(f"figures named and figures drawn differ: {drawn ^ expected}")
+
+    def write_tensors(self) -> None:
+        """Store the tensors, when asked for and there are any."""
+        self._report.tell(Stage.STORING, 0.0, "writing the result")
+        if self._tensors.held:
+            self._store(TENSORS_FILE, self._tensors.render(), ArtifactKind.TENSORS, Shows())
+
+    def succeed(self, document: ResultDocument) -> None:
+        """Store the document with the seconds spent so far, and end the job."""
+        final = document.model_copy(update={"provenance": self._provenance()})
+        result = final.model_dump_json().encode()
+        self._store(RESULT_FILE, result, ArtifactKind.RESULT, Shows())
+        self._runtime.jobs.store.succeed(self._attempt, self._artifacts[-1:] + self._artifacts[:-1])
+
+    def _text_writer(self, model: ModelRun, text: int) -> TextWriter:
+        models, texts = self._request.models, self._request.texts
+        return TextWriter(
+            subject=Subject(model.loaded.name, text, len(models) > 1, len(texts) > 1),
+            text=texts[text],
+            tokens=model.tokens[text],
+            top_k=self._request.neurons.top_k,
+            figures=self._request.figures,
+        )
+
+    def _reading_plan(self, model: ModelRun, trace: TextTrace) -> ReadingPlan:
+        section = self._request.attention or AttentionSection()
+        return ReadingPlan(
+            layers=frozenset(model.selection.layers),
+            methods=model.selection.methods,
+            position=trace.target.position,
+            tolerance=self._runtime.settings.reconstruction_tolerance,
+            contribution_rows=section.contribution_rows,
+            rollout_clamp=section.rollout_clamp,
+        )
+
+    def _provenance(self) -> Provenance:
+        return Provenance(
+            models=self._models,
+            versions=versions(),
+            seed=self._request.seed,
+            seconds={stage: round(spent, 4) for stage, spent in self._report.seconds.items()},
+            models_loaded=self._models_loaded,
+        )
+
+    def _store(self, name: str, data: bytes, kind: ArtifactKind, shows: Shows) -> None:
+        with self._report.timed(Stage.STORING):
+            self._artifacts.append(self._writer.put(name, data, kind, _MEDIA_TYPES[kind], shows))
+
+    def _announce_tensors(self, model: ModelRun) -> None:
+        section, channels = self._request.attention, model.loaded.description.channels
+        if not self._request.tensors or section is None or channels is None:
+            return
+        sizes = TensorSizes(
+            lengths=[len(tokens) for tokens in model.tokens],
+            channels=channels,
+            layers=len(model.selection.layers),
+            methods=section.methods,
+            contribution_rows=section.contribution_rows,
+        )
+        self._tensors.expect(sizes)
