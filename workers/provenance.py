@@ -4,6 +4,8 @@ import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+import torch
+
 _LIBRARIES = (
     "mambascope",
     "matplotlib",
@@ -11,7 +13,6 @@ _LIBRARIES = (
     "numpy",
     "safetensors",
     "tokenizers",
-    "torch",
     "transformers",
 )
 
@@ -19,7 +20,8 @@ _LIBRARIES = (
 @cache
 def versions() -> dict[str, str]:
     """Python's and each library's version; a checkout that is not installed has `0+source`."""
-    found = {"python": platform.python_version()}
+    # torch's own word also names its build, `2.13.0+cpu` say, which its package's version may not.
+    found = {"python": platform.python_version(), "torch": torch.__version__}
     for library in _LIBRARIES:
         try:
             found[library] = version(library)

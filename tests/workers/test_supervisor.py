@@ -66,6 +66,7 @@ def test_runner_that_dies_between_jobs_costs_no_attempt(site: Site) -> None:
     worker = site.ready_worker()
     (runner,) = children(worker.pid)
     os.kill(runner, signal.SIGKILL)
+    until(lambda: gone(runner), "the end of the runner")
     job = site.ended(site.submit())
     assert (job.status, job.attempts) == ("succeeded", 1)
 

@@ -131,20 +131,19 @@ def _panel(page: Page, box: Box, shown: Series, along: TokenAxis) -> None:
 def _label_layers(
     page: Page, box: Box, shown: Series, layers: Sequence[int], result: TextResult
 ) -> None:
-    """The layers at the left; at the right each one's largest relevance and its token."""
+    """The layers at the left; at the right each one's strongest relevance and its token."""
     row = box.height / len(layers)
     step = next(s for s in NICE_STEPS if s * row * 72 >= style.SMALL * CLEARANCE)
     right = box.left + box.width + 0.1
     for i in range(0, len(layers), step):
         middle = box.top + (i + 0.5) * row + 0.037
         page.text(box.left - 0.1, middle, str(layers[i]), style.SMALL, ha="right")
-        size = words.number(float(shown.largest[i]))
+        peak = int(np.abs(shown.values[i]).argmax())
+        aside = words.number(float(shown.values[i, peak]))
         if shown.largest[i] > TINIEST:
-            peak = int(np.abs(shown.values[i]).argmax())
-            room = page.width - style.MARGIN - right
-            start = f"{size} at {peak}: "
-            room -= words.width(start, style.SMALL)
-            size = start + words.readable(result.tokens[peak].text, room, style.SMALL)
-        page.text(right, middle, size, style.SMALL, color=style.SOFT_INK)
+            aside += f" at {peak}: "
+            room = page.width - style.MARGIN - right - words.width(aside, style.SMALL)
+            aside += words.readable(result.tokens[peak].text, room, style.SMALL)
+        page.text(right, middle, aside, style.SMALL, color=style.SOFT_INK)
     page.text(right, box.top - 0.1, "largest", style.SMALL, color=style.SOFT_INK)
     page.aside(box.left - 0.1, box.top - 0.1, "layer")
