@@ -14,13 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore
 
 from jobs.identity import is_job_id, is_token
 from jobs.store import Attempt
 from schemas.job import Artifact, Shows
 from schemas.names import ArtifactKind
+from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
 
 # A first character that is no dot keeps "." and ".." and hidden files out.
@@ -78,7 +79,8 @@ class ArtifactWriter:
     ) -> Artifact:
         """Store one file durably and describe it; nobody can read it before `JobStore.succeed`.
 
-        Raises ValueError when `name` is not a plain file name or was written before.
+        Raises ValueError when `name` is not a plain file name or was written before, and
+        ProblemError (storage-failed) when the store does not take it.
         """
         if not is_artifact_name(name):
             raise ValueError(
@@ -86,9 +88,16 @@ class ArtifactWriter:
             )
         try:
             obstore.put(self._store, f"{self._path}/{name}", data, mode="create")
+            self._make_durable(name)
         except AlreadyExistsError as taken:
             raise ValueError(f"this attempt has already written {name!r}") from taken
-        self._make_durable(name)
+        except (BaseError, OSError) as error:
+            raise ProblemError(
+                ProblemType.STORAGE_FAILED,
+                f"`{name}` could not be written to the artifact store: it is full, or closed to "
+                "the worker. The operator's log has the cause; once it is mended, send the job "
+                "again.",
+            ) from error
         return Artifact(
             name=name,
             kind=kind,

@@ -28,6 +28,7 @@ class ProblemType(Enum):
     TRACE_MISMATCH = ("trace-mismatch", "The trace does not rebuild the model's own output", 422)
     NOT_FINITE = ("not-finite", "The model computed numbers that are not finite", 422)
     OUT_OF_MEMORY = ("out-of-memory", "The job needs more memory than there is", 507)
+    STORAGE_FAILED = ("storage-failed", "What the job made could not be stored", 507)
     TIME_LIMIT = ("time-limit", "The job ran past its time limit", 504)
     WORKER_LOST = ("worker-lost", "The job's worker died too often", 500)
 

@@ -3,7 +3,8 @@
 import json
 import logging
 import sys
-from typing import TextIO
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 from structlog.types import Processor
@@ -24,13 +25,29 @@ def _encode(event: object, **_: object) -> str:
     return _ENCODER.encode(event)
 
 
+class _Steadfast:
+    """A stream whose lines may be lost, on a full disk for example, but which never raises."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logs(level: str, stream: TextIO = sys.stderr) -> None:
     """Send everything from `level` on to `stream`, one JSON object a line."""
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*_SHARED, structlog.processors.JSONRenderer(_encode)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        # A request is worth more than its log line.
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Steadfast(stream))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)

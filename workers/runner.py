@@ -126,7 +126,8 @@ class Runner:
 
     def _problem_of(self, error: BaseException) -> Problem:
         if isinstance(error, ProblemError):
-            log.info("job failed", problem=error.kind.slug, detail=str(error))
+            cause = None if error.__cause__ is None else str(error.__cause__)
+            log.info("job failed", problem=error.kind.slug, detail=str(error), cause=cause)
             return error.problem
         if isinstance(error, TimeLimitReached):
             log.warning("job stopped at its time limit")

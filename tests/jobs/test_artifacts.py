@@ -9,6 +9,7 @@ from jobs.artifacts import ArtifactNotFound, is_artifact_name
 from jobs.identity import JobIds, new_token
 from schemas.job import Shows
 from schemas.names import ArtifactKind, Method
+from schemas.problem import ProblemError, ProblemType
 from tests.jobs.support import REQUEST
 
 HOSTILE = [
@@ -51,6 +52,14 @@ def test_bytes_come_back(jobs, attempt):
     assert (artifact.kind, artifact.media_type) == (ArtifactKind.FIGURE, "image/png")
     assert jobs.artifacts.read(attempt.job_id, attempt.token, artifact.name) == data
     assert b"".join(jobs.artifacts.stream(attempt.job_id, attempt.token, artifact.name)) == data
+
+
+def test_a_store_that_takes_nothing_is_a_typed_problem(jobs, attempt, settings):
+    (settings.data_dir / "artifacts" / attempt.job_id).write_bytes(b"in the way")
+    with pytest.raises(ProblemError, match=r"`result\.json` could not be written") as caught:
+        put(jobs, attempt, "result.json")
+    assert caught.value.kind is ProblemType.STORAGE_FAILED
+    assert caught.value.__cause__ is not None
 
 
 def test_large_and_empty_files(jobs, attempt):
