@@ -4,6 +4,7 @@ ARG BASE=python:3.11-slim
 FROM ${BASE}
 
 ARG EXTRAS=
+ARG PIP_EXTRA_INDEX_URL=
 WORKDIR /opt/mambascope
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY schemas schemas
