@@ -1,6 +1,6 @@
 """Seconds a figure takes: sheets of 1,536 neurons at 512 tokens, the token strip, the overview.
 
-``python -m benchmarks.figures [--json PATH]``: the promise is less than 0.3 s a figure. Beside it
+`python -m benchmarks.figures [--json PATH]`: the promise is less than 0.3 s a figure. Beside it
 the same 1,536 bars of one neuron panel drawn one by one, and as one path. The runs are interleaved
 and the medians reported.
 """

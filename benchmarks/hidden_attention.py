@@ -1,9 +1,9 @@
 """The hidden-attention kernels against a matrix product and against other ways to the same matrix.
 
-``python -m benchmarks.hidden_attention [--json PATH] [--long]``: one layer of the 130m shape
+`python -m benchmarks.hidden_attention [--json PATH] [--long]`: one layer of the 130m shape
 (d_inner 1536, d_state 16), two threads. Every round runs each contender once, in turn, and the
 ratio is the median over rounds, so that a busy machine slows all of them alike. Contenders too slow
-to run whole are timed on a share of the channels and scaled; the table says so. ``--long`` adds
+to run whole are timed on a share of the channels and scaled; the table says so. `--long` adds
 4,096 tokens to the comparison with the row-by-row script.
 """
 

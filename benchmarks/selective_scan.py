@@ -1,8 +1,8 @@
 """The compiled selective scan inside a whole Mamba against transformers' own scans, on the CPU.
 
-``python -m benchmarks.selective_scan [--json PATH]``: the shape of mamba-130m with random weights.
+`python -m benchmarks.selective_scan [--json PATH]`: the shape of mamba-130m with random weights.
 Forward at 1,024 tokens and forward with the gradient of one logit at 256 tokens, each with the
-compiled scan, with transformers' fallback, and with ``use_mambapy=True`` if mambapy is installed.
+compiled scan, with transformers' fallback, and with `use_mambapy=True` if mambapy is installed.
 The runs are interleaved, and the medians compared, so that a busy machine slows all of them.
 """
 

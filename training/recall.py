@@ -1,6 +1,6 @@
-"""Train ``pocket/recall-mamba``: a two-layer Mamba that answers ``apple 3 river 7 river`` with 7.
+"""Train `pocket/recall-mamba`: a two-layer Mamba that answers `apple 3 river 7 river` with 7.
 
-``python -m training.recall --output DIR --seed 0`` writes a Hugging Face directory and its model
+`python -m training.recall --output DIR --seed 0` writes a Hugging Face directory and its model
 card. The number of pairs grows from 2 while the model learns: shown 8 pairs from the start, it
 stalls at guessing.
 """
@@ -70,7 +70,7 @@ def new_model(seed: int) -> MambaForCausalLM:
 
 
 def training_batch(generator: torch.Generator, count: int, pairs: int, queries: int) -> Tensor:
-    """``count`` rows of 2 (pairs + queries) tokens: the pairs, then nouns with answers again."""
+    """`count` rows of 2 (pairs + queries) tokens: the pairs, then nouns with answers again."""
     nouns = torch.rand(count, len(NOUNS), generator=generator).argsort(1)[:, :pairs]
     digits = torch.randint(len(DIGITS), (count, pairs), generator=generator)
     asked = torch.randint(pairs, (count, queries), generator=generator)

@@ -56,7 +56,7 @@ def contribution_peaks(
 
 
 def contribution_norms(model: MambaForCausalLM, ids: Tensor) -> NDArray[np.float64]:
-    """Norm of T_tau(u_s) for the last position of ``ids`` (1, l) at the last layer: (l,)."""
+    """Norm of T_tau(u_s) for the last position of `ids` (1, l) at the last layer: (l,)."""
     mixer = model.backbone.layers[-1].mixer
     seen: list[Tensor] = []
     hook = mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -72,7 +72,7 @@ def contribution_norms(model: MambaForCausalLM, ids: Tensor) -> NDArray[np.float
 
 
 def mixer_arrays(mixer: nn.Module, hidden: Tensor) -> dict[str, NDArray[np.float64]]:
-    """The arrays of ``contribution_vectors`` from a Mamba mixer and its input (l, m), float64."""
+    """The arrays of `contribution_vectors` from a Mamba mixer and its input (l, m), float64."""
     weights = {name: value.detach().double() for name, value in mixer.named_parameters()}
 
     def linear(values: Tensor, name: str) -> Tensor:

@@ -34,7 +34,7 @@ class RecallPrompt:
 
 
 def recall_prompts(seed: int, count: int, pairs: int | Sequence[int]) -> list[RecallPrompt]:
-    """``count`` prompts drawn from ``seed``; the same arguments give the same prompts.
+    """`count` prompts drawn from `seed`; the same arguments give the same prompts.
 
     Args:
         seed: seeds a generator of this call's own.
@@ -66,7 +66,7 @@ def _draw(generator: random.Random, pairs: int) -> RecallPrompt:
 
 
 def recall_tokenizer() -> Tokenizer:
-    """One token per word, in lower case, split at white space and punctuation; others ``<unk>``."""
+    """One token per word, in lower case, split at white space and punctuation; others `<unk>`."""
     tokenizer = Tokenizer(
         WordLevel({word: index for index, word in enumerate(VOCABULARY)}, unk_token=UNKNOWN)
     )

@@ -1,4 +1,4 @@
-"""Slow float64 twin of the ``contribution`` method: the exact decomposition of a Mamba-1 mixer."""
+"""Slow float64 twin of the `contribution` method: the exact decomposition of a Mamba-1 mixer."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -4,8 +4,6 @@ alpha[d, t, s] = delta[s, d] * sum_n C[t, n] B[s, n] exp(A[d, n] (S[t, d] - S[s,
 S the cumulative sum of delta over tokens (Ali, Zimerman and Wolf, arXiv 2403.01590).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

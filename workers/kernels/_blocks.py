@@ -4,22 +4,19 @@ Loops write one array each and index from zero: LLVM vectorises a loop only wher
 cheaply that what is written overlaps nothing that is read and that no index is negative.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import exp32
+from workers.kernels._simd import FAST_MATH, exp32
 
 LEAF = 4
 
-_FAST = {"reassoc", "contract", "nsz"}
 _ZERO = np.float32(0.0)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def build_leaf(
     inputs: Any,
     window: Any,
@@ -60,7 +57,7 @@ def build_leaf(
     _right_rows(scratch, right[t, k], right[t + 1, k], right[t + 2, k], right[t + 3, k])
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _step(a: Any, delta: Any, query: Any, key: Any, decay: Any, left: Any, right: Any) -> None:
     """One token's decay, query and key, before any decay is applied."""
     c, p = query
@@ -73,13 +70,13 @@ def _step(a: Any, delta: Any, query: Any, key: Any, decay: Any, left: Any, right
         right[k] = b * w[k]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _total(a: Any, x0: Any, x1: Any, x2: Any, x3: Any, exponent: Any) -> None:
     for k in range(exponent.size):
         exponent[k] = a[k] * ((x0[k] + x1[k]) + (x2[k] + x3[k]))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _left_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
     """Queries, decayed from the leaf's start."""
     for k in range(x0.size):
@@ -92,7 +89,7 @@ def _left_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
         x3[k] = scratch[7, k] * (scratch[0, k] * scratch[1, k] * (scratch[2, k] * scratch[3, k]))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _right_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
     """Keys, decayed to the leaf's end."""
     for k in range(x0.size):
@@ -105,7 +102,7 @@ def _right_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
         x3[k] = scratch[11, k]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _diagonal(scratch: Any, width: int, t: int, out: Any) -> None:
     """The lower triangle of a leaf's own 4 x 4 block, by running products of the decays."""
     x00 = x10 = x11 = x20 = x21 = x22 = x30 = x31 = x32 = x33 = _ZERO
@@ -138,7 +135,7 @@ def _diagonal(scratch: Any, width: int, t: int, out: Any) -> None:
     out[t + 3, t + 3] += x33
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def multiply_tile(left: Any, right: Any, out: Any, i: int, j: int, columns: int) -> None:
     """Four queries times four keys: sixteen sums held in vector registers along the joint index."""
     x00 = x01 = x02 = x03 = x10 = x11 = x12 = x13 = _ZERO

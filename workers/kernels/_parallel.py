@@ -4,8 +4,6 @@ numba's own parallel loops would keep OpenMP threads spinning beside torch's, ta
 compile, and pay for waking every thread however small the work is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -23,7 +21,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def threads_for(tasks: int, work: int) -> int:
-    """How many of torch's threads to use for ``tasks`` that make ``work`` updates together."""
+    """How many of torch's threads to use for `tasks` that make `work` updates together."""
     return 1 if work < _SMALL else max(1, min(torch.get_num_threads(), tasks))
 
 
@@ -35,10 +33,10 @@ def run(
     own: tuple[Any, ...] = (),
     grain: int | None = None,
 ) -> None:
-    """Call ``kernel(first, last, *args, *own)``, which releases the GIL, until tasks are covered.
+    """Call `kernel(first, last, *args, *own)`, which releases the GIL, until tasks are covered.
 
-    Threads take ranges of ``grain`` tasks as they get to them, so a thread that the system holds
-    up leaves its share to the others. ``own`` are arrays whose first axis is the thread: each
+    Threads take ranges of `grain` tasks as they get to them, so a thread that the system holds
+    up leaves its share to the others. `own` are arrays whose first axis is the thread: each
     thread passes its own part, and there are no more threads than parts.
     """
     threads = min([threads_for(tasks, work), *(len(array) for array in own)])

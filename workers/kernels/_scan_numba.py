@@ -3,9 +3,9 @@
 Layout: each loop has tokens outside and channels inside, so every inner loop runs over
 contiguous channels of one block and LLVM turns it into vector code; the state of a block stays in
 the L1 cache. A task is one (text, channel block) pair; the caller hands disjoint task ranges to
-threads (``nogil``).
+threads (`nogil`).
 
-``A2`` is ``A * log2(e)`` transposed to (n, d): the decay is then a bare power of two.
+`A2` is `A * log2(e)` transposed to (n, d): the decay is then a bare power of two.
 """
 
 from typing import Any
@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import exp2_32, exp32, flush_denormals, restore_denormals
+from workers.kernels._simd import (
+    FAST_MATH,
+    exp2_32,
+    exp32,
+    flush_denormals,
+    restore_denormals,
+)
 
 # Channels per task, and tokens between two saved states. Measured: wider blocks do not make the
 # inner loops faster, and the recomputed states of a chunk must stay in the L2 cache.
@@ -38,7 +44,7 @@ _helper = njit(inline="always", fastmath={"contract"})
 # No "reassoc" here: it would cancel the rounding constant inside exp32.
 _kernel = njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
 # "reassoc" lets the sums over channels vectorise; these loops hold no exponential.
-_reducing = njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+_reducing = njit(nogil=True, cache=True, fastmath=FAST_MATH)
 
 
 @_helper
@@ -67,7 +73,7 @@ def _sigmoid(v: Any) -> Any:
 
 @_kernel
 def _load(source: Any, place: Any, tile: Any) -> None:
-    """Transpose one block of one chunk of a (b,d,l) array into ``tile`` (token, channel).
+    """Transpose one block of one chunk of a (b,d,l) array into `tile` (token, channel).
 
     A model's arrays come in this layout; a copy of the whole array would cost more than the scan.
     """
@@ -95,7 +101,7 @@ def forward(
     borders: Any,
     last_state: Any,
 ) -> None:
-    """Scan tasks ``first..last``: out (b,l,d), the state before each chunk, and the last state.
+    """Scan tasks `first..last`: out (b,l,d), the state before each chunk, and the last state.
 
     x, dt (b,d,l); A2 (n,d); B, C (b,l,n); D, bias (d,); gate is z as (memory, text stride, token
     stride), its channels side by side, or empty memory for no gate; borders (b,chunks,n,d) or empty
@@ -282,11 +288,11 @@ def backward(
     grad_z: Any,
     parameters: bool,
 ) -> None:
-    """Gradients for tasks ``first..last``; states are rebuilt chunk by chunk from ``borders``.
+    """Gradients for tasks `first..last`; states are rebuilt chunk by chunk from `borders`.
 
-    inputs (x, dt, A2, B, C, D, bias) and gate as in ``forward``; A (n,d); grad_out (b,l,d);
+    inputs (x, dt, A2, B, C, D, bias) and gate as in `forward`; A (n,d); grad_out (b,l,d);
     grad_last (b,n,d). grads: x, dt (b,l,d), B, C (blocks,b,l,n), A (b,n,d), D (b,d), the last two
-    zeroed by the caller and written only if ``parameters``.
+    zeroed by the caller and written only if `parameters`.
     """
     # A target at one position leaves only decaying terms before it, and some processors are far
     # slower on denormals.

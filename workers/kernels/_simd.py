@@ -1,6 +1,6 @@
 """Float32 building blocks that LLVM vectorises inside numba loops.
 
-``exp32(x)`` and ``exp2_32(x)`` are for x <= 0 only, which is all that a decay needs. They round to
+`exp32(x)` and `exp2_32(x)` are for x <= 0 only, which is all that a decay needs. They round to
 about one unit in the last place, return exactly 1 at 0 and exactly 0 where the result would be
 denormal. Calls to the C library inside a loop would keep LLVM from using vector registers.
 They are inlined by LLVM, not by numba, so that a caller's licence to reassociate does not reach
@@ -18,6 +18,11 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
+
+# What LLVM may do with a loop's arithmetic: add in another order, without which sums do not
+# vectorise, fuse a product with a sum, and ignore the sign of zero. NaN and infinity keep their
+# meaning.
+FAST_MATH = {"reassoc", "contract", "nsz"}
 
 _LOG2_E = np.float32(1.4426950408889634)
 # ln 2 in two parts; the first has few bits, so k * _LN2_HIGH is exact for |k| <= 127.
@@ -47,7 +52,7 @@ _P6 = np.float32(0.00015353334310930222)
 
 @intrinsic
 def _power_of_two(typingctx: Any, rounded: Any) -> Any:
-    """2^k from the float32 ``_ROUND + k``, by moving k into the exponent field."""
+    """2^k from the float32 `_ROUND + k`, by moving k into the exponent field."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         i32 = ir.IntType(32)
@@ -81,7 +86,7 @@ def exp32(x: Any) -> Any:
 
 @njit(forceinline=True, fastmath={"contract"})
 def exp2_32(x: Any) -> Any:
-    """2**x for a float32 x <= 0; zero below -126. Fewer operations than ``exp32``."""
+    """2**x for a float32 x <= 0; zero below -126. Fewer operations than `exp32`."""
     rounded = x + _ROUND
     f = x - (rounded - _ROUND)
     poly = _P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * (_P5 + f * _P6))))
@@ -96,7 +101,7 @@ _FLUSH_TO_ZERO = 0x8040
 
 @intrinsic
 def _exchange_mode(typingctx: Any, mode: Any) -> Any:
-    """Set the thread's MXCSR register to ``mode`` (negative: or in the flush bits); return the old.
+    """Set the thread's MXCSR register to `mode` (negative: or in the flush bits); return the old.
 
     Elsewhere than on x86, where denormals are not slow, it does nothing.
     """
@@ -124,13 +129,13 @@ def _exchange_mode(typingctx: Any, mode: Any) -> Any:
 
 @njit
 def flush_denormals() -> Any:
-    """Treat denormals as zero in this thread from here on; returns what ``restore`` needs."""
+    """Treat denormals as zero in this thread from here on; returns what `restore` needs."""
     return _exchange_mode(np.int32(-1))
 
 
 @njit
 def restore_denormals(mode: Any) -> None:
-    """Undo ``flush_denormals``."""
+    """Undo `flush_denormals`."""
     _exchange_mode(mode)
 
 
@@ -143,7 +148,7 @@ _EXP_FLOOR64 = -708.0
 
 @intrinsic
 def _power_of_two64(typingctx: Any, rounded: Any) -> Any:
-    """2^k from the float64 ``_ROUND64 + k``."""
+    """2^k from the float64 `_ROUND64 + k`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         i64 = ir.IntType(64)

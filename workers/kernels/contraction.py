@@ -11,12 +11,10 @@ exponent is <= 0, so nothing overflows and an underflow is a true zero. A chunk 
 runs through all merges before the next one starts, so its factors stay in the cache, and each
 thread sums its own chunks without waiting for the others.
 
-A pair of leaves is left out for a chunk once every (d, n) in it has decayed by ``exp(REACH)``
+A pair of leaves is left out for a chunk once every (d, n) in it has decayed by `exp(REACH)`
 between them. That changes K[t, s] by at most exp(REACH) (1/d) sum |p_t C_t B_s q_s Delta_s|, six
 orders of magnitude below float32 rounding, and makes the cost follow the model's memory.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -27,7 +25,13 @@ from torch import Tensor
 
 from workers.kernels import _parallel
 from workers.kernels._blocks import LEAF, build_leaf, multiply_tile
-from workers.kernels._simd import exp32, float_from_bits, flush_denormals, restore_denormals
+from workers.kernels._simd import (
+    FAST_MATH,
+    exp32,
+    float_from_bits,
+    flush_denormals,
+    restore_denormals,
+)
 
 REACH = -30.0
 # Columns of the joint index in a chunk: long enough to amortise the sums across vector lanes,
@@ -43,14 +47,13 @@ _BOUNDED = 16
 # Partial sums of the threads may take this many bytes together.
 _PARTIAL_BYTES = 1 << 29
 
-_FAST = {"reassoc", "contract", "nsz"}
 _ZERO = np.float32(0.0)
 
 
 def contract(
     delta: Tensor, A: Tensor, B: Tensor, C: Tensor, p: Tensor | None, q: Tensor | None
 ) -> Tensor:
-    """K (l, l) from float32 CPU tensors; see ``hidden_attention.attention_matrix``."""
+    """K (l, l) from float32 CPU tensors; see `hidden_attention.attention_matrix`."""
     length, d = delta.shape
     n = A.shape[1]
     groups = -(-d // _CHUNK)
@@ -91,7 +94,7 @@ def contract(
 def _arranged(
     weights: tuple[Tensor, Tensor | None, Tensor | None], A: Tensor, shape: tuple[int, int]
 ) -> tuple[Any, Any]:
-    """(delta, p, q delta) padded to ``shape``, channels in the returned order: slowest first."""
+    """(delta, p, q delta) padded to `shape`, channels in the returned order: slowest first."""
     delta = weights[0].numpy()
     slowest_first = np.argsort(-A.numpy().mean(1) * delta.mean(0))
     spare = np.repeat(slowest_first[-1:], shape[1] - slowest_first.size)
@@ -104,7 +107,7 @@ def _arranged(
 
 
 def _extended(values: Any, rows: int) -> Any:
-    """``values`` with rows of zeros appended."""
+    """`values` with rows of zeros appended."""
     out = np.zeros((rows, values.shape[1]), np.float32)
     out[: len(values)] = values
     return out
@@ -112,7 +115,7 @@ def _extended(values: Any, rows: int) -> Any:
 
 @njit(nogil=True, cache=True)
 def _arrange(first: int, last: int, delta: Any, p: Any, q: Any, order: Any, out: Any) -> None:
-    """Rows ``first`` to ``last`` of out = (delta, p, q delta), channels in ``order``.
+    """Rows `first` to `last` of out = (delta, p, q delta), channels in `order`.
 
     Rows past the text are zero. Channels past the last repeat it, so that they decay no slower than
     a real one, with keys of zero.
@@ -131,7 +134,7 @@ def _arrange(first: int, last: int, delta: Any, p: Any, q: Any, order: Any, out:
         out[2, t, d:] = _ZERO
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _contract(
     first: int,
     last: int,
@@ -144,7 +147,7 @@ def _contract(
     exponents: Any,
     partial: Any,
 ) -> None:
-    """Add the products of chunks ``first`` to ``last`` to one thread's ``partial`` sums."""
+    """Add the products of chunks `first` to `last` to one thread's `partial` sums."""
     mode = flush_denormals()
     width, per_chunk = shape
     inputs = (arranged[0], A, B, C, arranged[1], arranged[2])
@@ -159,7 +162,7 @@ def _contract(
     restore_denormals(mode)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _chunk(
     inputs: Any,
     window: Any,
@@ -192,13 +195,13 @@ def _chunk(
             size *= 2
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _merge(factors: Any, exponents: Any, block: Any, columns: int, reach: Any, out: Any) -> None:
     """Multiply across the border of two blocks and make one block of them.
 
-    ``exponents[0]`` keeps every leaf's total exponent, ``exponents[1, j]`` that of the block which
-    starts at leaf j. ``reach[0, i]`` bounds the exponents from the border to query leaf i, and
-    ``reach[1, j]`` those from key leaf j to the border; -inf marks rows dropped for good.
+    `exponents[0]` keeps every leaf's total exponent, `exponents[1, j]` that of the block which
+    starts at leaf j. `reach[0, i]` bounds the exponents from the border to query leaf i, and
+    `reach[1, j]` those from key leaf j to the border; -inf marks rows dropped for good.
     """
     left, right = factors
     start, middle, end = block
@@ -254,7 +257,7 @@ def _decay(decay: Any, exponent: Any) -> None:
         decay[k] = exp32(exponent[k])
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _rebase(rows: Any, leaf: int, decay: Any, reach: Any, further: Any, columns: int) -> None:
     """Make a leaf's rows relative to the merged block's edge, or drop them.
 

@@ -11,10 +11,8 @@ All functions take delta (l, d) >= 0, A (d, n) < 0, B (l, n) and C (l, n); weigh
 (l, d), and None stands for ones. Tensors of any floating type are computed in float32 (float64
 where sums run long) and results are float32 without a graph. Tensors on the CPU go through
 compiled kernels; on any other device through plain torch, which is tested on the CPU only.
-Wrong shapes raise ``ValueError``.
+Wrong shapes raise `ValueError`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
@@ -37,8 +35,9 @@ def attention_matrix(
 ) -> Tensor:
     """K (l, l): K[t, s] = (1/d) sum_d p[t, d] q[s, d] alpha[d, t, s], zero above the diagonal.
 
-    At most l^2 d n multiply-add halves (the lower triangle of one matrix product), fewer where
-    the model forgets; memory O(l^2) per thread plus O(l) per chunk of the joint index.
+    At most l^2 d n floating-point operations, those of the lower triangle of one (l, d n) by
+    (d n, l) product, and fewer where the model forgets. Memory: O(l^2) and two factors (l, 512) a
+    thread, and O(l d).
     """
     delta, A, B, C = _system(delta, A, B, C)
     p = None if p is None else _like(p, delta, "p")
@@ -52,8 +51,8 @@ def attention_matrix(
 def attention_row(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, query: int) -> Tensor:
     """alpha[d, query, s] as (l, d), zero for s > query.
 
-    O(l d n) time, O(d n) memory beside the result. ``query`` may count from the end; outside the
-    text raises ``IndexError``.
+    O(l d n) time, O(d n) memory beside the result. `query` may count from the end; outside the
+    text raises `IndexError`.
     """
     delta, A, B, C = _system(delta, A, B, C)
     length = delta.shape[0]
@@ -94,7 +93,7 @@ def weighted_row(
     delta, A, B, C = _system(delta, A, B, C)
     if r.shape != delta.shape[:1]:
         raise ValueError(f"r must be ({delta.shape[0]},), is {tuple(r.shape)}")
-    r = _plain(r, delta.device)
+    r = _operand(r, delta.device)
     p = torch.ones_like(delta) if p is None else _like(p, delta, "p")
     q = torch.ones_like(delta) if q is None else _like(q, delta, "q")
     if not delta.is_cpu:
@@ -185,7 +184,7 @@ def apply_attention(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor) -
 
 
 def _over_channels(kernel: Callable[..., None], delta: Any, A: Any, *args: Any) -> None:
-    """Share ``kernel``'s blocks of channels among threads."""
+    """Share `kernel`'s blocks of channels among threads."""
     blocks = -(-delta.shape[1] // scans.WIDTH)
     _parallel.run(kernel, blocks, delta.size * A.shape[0], delta, A, *args, grain=1)
 
@@ -204,14 +203,15 @@ def _system(
             wanted = (length, A.shape[1])
             raise ValueError(f"{name} must be {wanted} to go with A, is {tuple(tensor.shape)}")
     device = delta.device
-    return _plain(delta, device), _plain(A, device), _plain(B, device), _plain(C, device)
+    return _operand(delta, device), _operand(A, device), _operand(B, device), _operand(C, device)
 
 
 def _like(values: Tensor, delta: Tensor, name: str) -> Tensor:
     if values.shape != delta.shape:
         raise ValueError(f"{name} must be {tuple(delta.shape)} like delta, is {values.shape}")
-    return _plain(values, delta.device)
+    return _operand(values, delta.device)
 
 
-def _plain(values: Tensor, device: torch.device) -> Tensor:
+def _operand(values: Tensor, device: torch.device) -> Tensor:
+    """What kernels read: contiguous float32 without a graph."""
     return values.detach().to(device=device, dtype=torch.float32).contiguous()

@@ -3,8 +3,6 @@
 Same formulas and accuracy as the compiled ones. Sequential ones launch a few kernels per token.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,36 +1,39 @@
 """Reads of the hidden attention that need no matrix: one row, weighted rows, moments, products.
 
-Each runs over the tokens once, with a state per (d, n), for blocks ``first`` to ``last`` of
-``WIDTH`` channels; threads share the blocks. The states are float64: a decay close to one rounds
+Each runs over the tokens once, with a state per (d, n), for blocks `first` to `last` of
+`WIDTH` channels; threads share the blocks. The states are float64: a decay close to one rounds
 in float32 by up to 3e-8, always the same way when delta is constant, and thousands of tokens would
 add that up.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import EXP_FLOOR, exp32, exp64, flush_denormals, restore_denormals
+from workers.kernels._simd import (
+    EXP_FLOOR,
+    FAST_MATH,
+    exp32,
+    exp64,
+    flush_denormals,
+    restore_denormals,
+)
 
 # Channels worked on together: many, since each pass over them is a call; few enough that their
 # product states fit the second-level cache and that threads have blocks to share.
 WIDTH = 256
-# Tokens whose mutual exponentials ``apply`` evaluates directly.
+# Tokens whose mutual exponentials `apply` evaluates directly.
 BLOCK = 8
 # Tokens between two looks whether anything is left to read.
 _CHECK = 32
 
-_FAST = {"reassoc", "contract", "nsz"}
 
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, out: Any) -> None:
     """out[s, d] = alpha[d, t, s] with t the last token of delta; A is (n, d), c = C[t].
 
-    ``out`` comes in as zeros; once no decay is left, what is further back stays so.
+    `out` comes in as zeros; once no decay is left, what is further back stays so.
     """
     length, d = delta.shape
     for block in range(first, last):
@@ -57,7 +60,7 @@ def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, out: Any) -> 
 
 @njit(nogil=True, cache=True)
 def _forgotten(A: Any, gap: Any) -> bool:
-    """Whether ``exp32`` is zero at every A gap."""
+    """Whether `exp32` is zero at every A gap."""
     for n in range(A.shape[0]):
         for k in range(gap.size):
             if A[n, k] * gap[k] > EXP_FLOOR:
@@ -65,13 +68,13 @@ def _forgotten(A: Any, gap: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _add_decayed(target: Any, a: Any, gap: Any, weight: Any) -> None:
     for k in range(target.size):
         target[k] += weight * exp32(a[k] * gap[k])
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def weighted(
     first: int, last: int, delta: Any, A: Any, B: Any, C: Any, r: Any, p: Any, w: Any, out: Any
 ) -> None:
@@ -102,7 +105,7 @@ def weighted(
         restore_denormals(mode)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _decay_and_add(state: Any, a: Any, delta: Any, values: Any, weight: Any) -> None:
     """state = exp(a delta) state + weight values."""
     for k in range(state.size):
@@ -110,13 +113,13 @@ def _decay_and_add(state: Any, a: Any, delta: Any, values: Any, weight: Any) -> 
         state[k] = decay * state[k] + weight * values[k]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _add_scaled(total: Any, values: Any, weight: Any) -> None:
     for k in range(total.size):
         total[k] += weight * values[k]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _dot(x: Any, y: Any) -> Any:
     total = 0.0
     for k in range(x.size):
@@ -124,7 +127,7 @@ def _dot(x: Any, y: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def moments(
     first: int, last: int, delta: Any, A: Any, B: Any, C: Any, p: Any, w: Any, out: Any
 ) -> None:
@@ -163,25 +166,25 @@ def moments(
         restore_denormals(mode)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _square(out: Any, values: Any) -> None:
     for k in range(out.size):
         out[k] = np.float64(values[k]) * np.float64(values[k])
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _decays(out: Any, a: Any, delta: Any) -> None:
     for k in range(out.size):
         out[k] = exp64(np.float64(a[k]) * np.float64(delta[k]))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _advance(state: Any, decay: Any, values: Any, weight: Any) -> None:
     for k in range(state.size):
         state[k] = decay[k] * state[k] + weight * values[k]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _advance_pair(
     state: Any, x: Any, y: Any, values: Any, weight: Any, total: Any, read: Any
 ) -> None:
@@ -192,13 +195,13 @@ def _advance_pair(
         total[k] += read * fresh
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _add_product(total: Any, x: Any, y: Any) -> None:
     for k in range(total.size):
         total[k] += x[k] * np.float64(y[k])
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def apply(first: int, last: int, delta: Any, A: Any, B: Any, C: Any, w: Any, out: Any) -> None:
     """out[t, d] = sum_s alpha[d, t, s] x[s, d], w = x delta; A is (n, d).
 
@@ -230,7 +233,7 @@ def apply(first: int, last: int, delta: Any, A: Any, B: Any, C: Any, w: Any, out
         restore_denormals(mode)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _carry(carried: Any, delta: Any, A: Any, B: Any, w: Any) -> None:
     """The state after a block: what was carried and the block's keys, decayed to its end."""
     tokens, width = delta.shape
@@ -245,15 +248,15 @@ def _carry(carried: Any, delta: Any, A: Any, B: Any, w: Any) -> None:
         _copy(carried[n], fresh[n])
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _add_pair(total: Any, a: Any, gap: Any, values: Any, weight: Any) -> None:
-    """Total += weight exp(a gap) values."""
+    """total += weight exp(a gap) values."""
     for k in range(total.size):
         decay = exp64(np.float64(a[k]) * gap[k])
         total[k] += weight * decay * np.float64(values[k])
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _copy(out: Any, values: Any) -> None:
     for k in range(out.size):
         out[k] = values[k]

@@ -2,7 +2,7 @@
 
 h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t x_t ;  y_t = C_t . h_t + D x_t, gated by silu(z_t).
 Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces"
-(2312.00752), algorithm 2. The backward pass keeps one state in ``CHUNK`` tokens and recomputes the
+(2312.00752), algorithm 2. The backward pass keeps one state in `CHUNK` tokens and recomputes the
 others, as section 3.3.2 there does on the GPU. Slow twin: tests/reference/selective_scan.py.
 """
 
@@ -76,7 +76,7 @@ def _states_first(A: Tensor) -> Any:
 
 
 class _SelectiveScan(torch.autograd.Function):
-    """The autograd node; ``keep`` says whether a backward pass may follow."""
+    """The autograd node; `keep` says whether a backward pass may follow."""
 
     @staticmethod
     def forward(
@@ -162,11 +162,11 @@ def selective_scan(
 ) -> Any:
     """The gated selective scan of a Mamba-1 mixer, differentiable in every tensor once.
 
-    The signature is that of transformers' ``mamba_selective_scan``, which it replaces.
+    The signature is that of transformers' `mamba_selective_scan`, which it replaces.
 
     Shapes: hidden_states, dt, z (b, d, l); A (d, n); B, C (b, n, l); D, delta_bias (d,).
-    Returns y (b, d, l) in the dtype of ``hidden_states`` (its memory is laid out (b, l, d), ready
-    for the output projection), and with ``return_last_state`` also h (b, d, n) in float32.
+    Returns y (b, d, l) in the dtype of `hidden_states` (its memory is laid out (b, l, d), ready
+    for the output projection), and with `return_last_state` also h (b, d, n) in float32.
     State and sums are float32 for any input dtype. A decay below 2^-126 is zero.
 
     Cost: O(b l d n) time. Memory O(b l d); with gradients also O(b d n l / 32) for saved states
@@ -187,7 +187,7 @@ def scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """y'[t,d] = sum_{s<=t} alpha[d,t,s] x[s,d] of one text: no D, no gate, no gradient.
 
     Shapes: x, delta (l, d) with delta already positive; A (d, n); B, C (l, n) -> (l, d) float32.
-    Cost: O(l d n) time, O(l d) memory. Raises as ``selective_scan`` does.
+    Cost: O(l d n) time, O(l d) memory. Raises as `selective_scan` does.
     """
     with torch.no_grad():
         y: Tensor = selective_scan(x.t()[None], delta.t()[None], A, B.t()[None], C.t()[None])
@@ -262,7 +262,7 @@ def uninstall() -> None:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """``install`` for the length of a with block; what was there before comes back."""
+    """`install` for the length of a with block; what was there before comes back."""
     before = modeling_mamba.mamba_selective_scan
     install()
     try:
