@@ -19,12 +19,11 @@ from rich.table import Table
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
 from schemas.settings import Settings
-from training.recall_data import RecallPrompt, recall_prompts
+from training.recall_data import HELD_OUT_SEED, RecallPrompt, recall_prompts
 from workers.analyses.methods import ReadingPlan, read_layers
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TraceRequest, trace
 
-HELD_OUT_SEED = 20240001
 PROMPTS = 200
 PAIRS = range(2, 9)
 

@@ -1,10 +1,10 @@
 """The main promise, end to end on a trained model: `contribution` finds the token that was read."""
 
-from benchmarks.known_answer import HELD_OUT_SEED, PAIRS, PROMPTS, peaks, shares
+from benchmarks.known_answer import PAIRS, PROMPTS, peaks, shares
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
 from schemas.settings import Settings
-from training.recall_data import recall_prompts
+from training.recall_data import HELD_OUT_SEED, recall_prompts
 from workers.models.loading import load
 
 

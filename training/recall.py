@@ -7,7 +7,6 @@ stalls at guessing.
 
 import argparse
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from training.recall_card import Measured, Run, model_card
 from training.recall_check import accuracy, answer_probability, contribution_peaks
 from training.recall_data import (
     DIGITS,
+    HELD_OUT_SEED,
     NOUNS,
     PADDING,
     UNKNOWN,
@@ -27,29 +27,11 @@ from training.recall_data import (
     recall_prompts,
     recall_tokenizer,
 )
+from training.recall_recipe import Recipe
 from workers.kernels import selective_scan
 
-HELD_OUT_SEED = 20_240_001
 _FIRST_DIGIT = VOCABULARY.index(DIGITS[0])
 _FIRST_NOUN = VOCABULARY.index(NOUNS[0])
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the outcome besides the seed."""
-
-    learning_rate: float = 2e-3
-    batch: int = 64
-    first_pairs: int = 2
-    last_pairs: int = 8
-    queries: int = 4
-    """Nouns asked for one after another in a training sequence; the loss is on every answer."""
-    stage_accuracy: float = 0.95
-    """Moving average over answers at which one more pair is added."""
-    stage_steps: int = 1500
-    """Steps after which a stage ends in any case."""
-    final_steps: int = 2500
-    """Steps on all lengths, with the learning rate falling to zero."""
 
 
 def new_model(seed: int) -> MambaForCausalLM:

@@ -1,12 +1,8 @@
 """The model card of the recall model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.recall import Recipe
+from training.recall_recipe import Recipe
 
 _CARD = """\
 ---

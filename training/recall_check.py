@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from transformers import MambaForCausalLM
 
-from tests.reference.contribution import contribution_vectors
+from tests.reference.s6_mixer import run_mixer
 from training.recall_data import DIGITS, RecallPrompt
 
 
@@ -65,39 +64,7 @@ def contribution_norms(model: MambaForCausalLM, ids: Tensor) -> NDArray[np.float
             model(ids, use_cache=False)
     finally:
         hook.remove()
-    arrays = mixer_arrays(mixer, seen[0][0])
-    vectors = contribution_vectors(**arrays, query=ids.shape[1] - 1)
-    norms: NDArray[np.float64] = np.linalg.norm(vectors, axis=1)
+    weights = {name: value.detach().double().numpy() for name, value in mixer.named_parameters()}
+    run = run_mixer(weights, seen[0][0].double().numpy())
+    norms: NDArray[np.float64] = np.linalg.norm(run.contributions(ids.shape[1] - 1), axis=1)
     return norms
-
-
-def mixer_arrays(mixer: nn.Module, hidden: Tensor) -> dict[str, NDArray[np.float64]]:
-    """The arrays of `contribution_vectors` from a Mamba mixer and its input (l, m), float64."""
-    weights = {name: value.detach().double() for name, value in mixer.named_parameters()}
-
-    def linear(values: Tensor, name: str) -> Tensor:
-        return functional.linear(values, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
-
-    with torch.no_grad():
-        conv_input, gate = linear(hidden.double(), "in_proj").chunk(2, dim=-1)
-        kernel, channels = weights["conv1d.weight"], conv_input.shape[1]
-        padded = functional.pad(conv_input.t(), (kernel.shape[-1] - 1, 0))[None]
-        conv_output = functional.conv1d(
-            padded, kernel, weights.get("conv1d.bias"), groups=channels
-        )[0].t()
-        x = functional.silu(conv_output)
-        rank, states = weights["dt_proj.weight"].shape[1], weights["A_log"].shape[1]
-        step, B, C = torch.split(linear(x, "x_proj"), [rank, states, states], dim=-1)
-        found = {
-            "delta": functional.softplus(linear(step, "dt_proj")),
-            "A": -weights["A_log"].exp(),
-            "B": B,
-            "C": C,
-            "D": weights["D"],
-            "gate": gate,
-            "conv_input": conv_input,
-            "conv_output": conv_output,
-            "conv_weight": kernel[:, 0],
-            "out_weight": weights["out_proj.weight"],
-        }
-    return {name: value.numpy() for name, value in found.items()}

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,24 +13,23 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM
 
-from tests.reference.contribution import contribution_vectors, sigmoid
 from training.recall import (
-    HELD_OUT_SEED,
-    Recipe,
     new_model,
     save,
     train,
     training_batch,
     training_step,
 )
-from training.recall_check import accuracy, answer_probability, contribution_peaks, mixer_arrays
+from training.recall_check import accuracy, answer_probability, contribution_peaks
 from training.recall_data import (
     DIGITS,
+    HELD_OUT_SEED,
     NOUNS,
     VOCABULARY,
     recall_prompts,
     recall_tokenizer,
 )
+from training.recall_recipe import Recipe
 from workers.kernels import selective_scan
 
 ROOT = Path(__file__).parents[2]
@@ -181,22 +179,3 @@ def test_the_card_states_the_accuracy(
     assert stated is not None
     # Another processor may round a few close calls the other way.
     assert float(stated[1]) == pytest.approx(100 * right, abs=0.3)
-
-
-def test_contributions_and_biases_add_up_to_the_mixers_output(bundled: MambaForCausalLM) -> None:
-    mixer = bundled.backbone.layers[1].mixer
-    hidden = torch.randn(12, 64, generator=torch.Generator().manual_seed(0))
-    arrays = mixer_arrays(mixer, hidden)
-    bias = mixer.conv1d.bias.detach().double().numpy()
-    for query in (0, 2, 11):
-        vectors = contribution_vectors(**arrays, query=query)
-        # The convolution's bias is one more input that every token reads with weight one.
-        ones = {**arrays, "conv_input": np.ones_like(arrays["conv_input"])}
-        ones["conv_weight"] = bias[:, None]
-        from_bias = contribution_vectors(**ones, query=query).sum(0)
-        with torch.no_grad():
-            expected = mixer(hidden[None])[0, query].double().numpy()
-        error = np.abs(vectors.sum(0) + from_bias - expected).max()
-        # The mixer itself computes in float32.
-        assert error < 1e-5 * np.abs(expected).max()
-    assert sigmoid(np.zeros(1)) == 0.5
