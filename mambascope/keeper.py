@@ -41,18 +41,31 @@ class Child:
         """Start it when it is due; what to tell the user when it was found dead."""
         now = time.monotonic()
         if self.process is None:
-            if now >= self._start_at:
-                self._start()
-            return None
+            return self._start_if_due(now)
         code = self.process.poll()
         if code is None:
             return None
         self.process = None
+        self._postpone(now, _end(code))
+        return f"The {self.name} ended ({self.last_end}); starting it again."
+
+    def _postpone(self, now: float, end: str) -> None:
+        """Count a death and set the time of the next start."""
+        self.last_end = end
         self.deaths = 1 if now - self._started_at > _STEADY else self.deaths + 1
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (self.deaths - 1))
         self._start_at = now + (0 if self.deaths == 1 else pause)
-        self.last_end = _end(code)
-        return f"The {self.name} ended ({self.last_end}); starting it again."
+
+    def _start_if_due(self, now: float) -> str | None:
+        if now < self._start_at:
+            return None
+        try:
+            self._start()
+        except OSError as error:
+            # Left to rise, it would end the keeper's thread, and with that every child.
+            self._postpone(now, f"{error.strerror}: {error.filename or 'no process'}")
+            return f"The {self.name} cannot be started ({self.last_end}); trying again."
+        return None
 
     def _start(self) -> None:
         self._started_at = time.monotonic()
