@@ -4,20 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 from pydantic import TypeAdapter, ValidationError
 
+from schemas.catalogue import Source
 from schemas.request import ModelName
 from schemas.settings import Settings
 
-Source = Literal["pocket", "directory", "hugging-face"]
-
 CONFIG_FILE = "config.json"
 POCKET = "pocket"
+# An error names at most this many models; `GET /v1/models` lists all.
 _NAMES_TOLD = 20
 _POCKET_DIR = Path(__file__).parent / POCKET
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)

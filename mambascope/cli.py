@@ -11,9 +11,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
-from mambascope import package_version
-from mambascope.stack import Stack, StackError, is_loopback
-from schemas.settings import Settings
+from mambascope.stack import Stack, StackError
+from schemas.settings import Settings, is_loopback
+from schemas.version import package_version
 
 USAGE = 2
 

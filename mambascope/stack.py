@@ -21,6 +21,7 @@ import httpx
 
 from mambascope.embedded import EmbeddedUnavailable, EmbeddedValkey, embed, reachable
 from mambascope.keeper import Child, Keeper
+from schemas.settings import is_loopback
 
 _START_LIMIT = 300.0
 _DEATHS_BEFORE_READY = 3
@@ -208,14 +209,6 @@ class Stack:
     @property
     def _port_file(self) -> Path:
         return self.data_dir / "api.port"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _lock(data_dir: Path) -> int:

@@ -1,21 +1,26 @@
 """What the service says about models."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.base import Contract
 from schemas.names import Method, Mixer
+
+# Bundled, a directory of `model_dir`, or fetched by its Hugging Face id.
+Source = Literal["pocket", "directory", "hugging-face"]
 
 
 class ModelSummary(Contract):
     """One line of `GET /v1/models`."""
 
     id: str
-    source: str = Field(description="pocket | directory | hugging-face")
-    default: bool
-    href: str = ""
+    source: Source
+    default: bool = Field(description="Whether a request that names no model means this one")
+    href: str = Field(description="Path of its description on this service")
 
 
-class ModelPatterns(Contract):
+class ModelList(Contract):
     """`GET /v1/models`: what can be named in a request."""
 
     models: list[ModelSummary] = Field(description="Models that lie on this service's disk")
@@ -34,12 +39,12 @@ class ModelDescription(Contract):
     """`GET /v1/models/{id}`, read from the model's config, without loading weights."""
 
     id: str
-    source: str
+    source: Source
     architecture: str = Field(description="`model_type` of the config")
     layers: list[LayerDescription]
-    hidden_size: int
+    hidden_size: int = Field(description="d_model")
     channels: int | None = Field(description="d_inner of the S6 mixers; null without them")
-    d_state: int | None
+    d_state: int | None = Field(description="States per channel; null without S6 mixers")
     vocab_size: int
     max_tokens: int = Field(description="Longest text accepted, in tokens")
     default_layers: list[int] = Field(description="What `layers: null` means for this model")
@@ -49,13 +54,13 @@ class ModelDescription(Contract):
 class Health(Contract):
     """`GET /healthz`."""
 
-    status: str = "alive"
+    status: Literal["alive"] = "alive"
     version: str
 
 
 class Readiness(Contract):
     """`GET /readyz`."""
 
-    status: str = "ready"
-    store: str
+    status: Literal["ready"] = "ready"
+    store: Literal["answers"] = "answers"
     workers: int = Field(description="Workers that are alive and ready")

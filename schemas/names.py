@@ -9,7 +9,7 @@ DEFAULT_MODEL = "pocket/recall-mamba"
 
 
 class Status(StrEnum):
-    """Where a job stands. `running -> queued` happens when its worker died."""
+    """Where a job stands. `running -> queued` happens when its worker died or was stopped."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -4,6 +4,8 @@ Numbers are finite or null, never NaN. Lists over tokens follow `tokens`; lists 
 follow the channel index of the layer's mixer.
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.base import Contract
@@ -83,11 +85,13 @@ class Heatmap(Contract):
 class Parameters(Contract):
     """The named choices between the signed matrix and the reported numbers."""
 
-    clamp: str = Field(description="none | negative-to-zero")
-    normalisation: str = Field(description="none | rows")
-    channel_reduction: str = Field(description="mean | norm")
-    token_reduction: str = Field(description="target-row | column-sum")
-    rows: str = Field(default="all", description="all | target: the query rows that were computed")
+    clamp: Literal["none", "negative-to-zero"]
+    normalisation: Literal["none", "rows"]
+    channel_reduction: Literal["mean", "norm"]
+    token_reduction: Literal["target-row", "column-sum"]
+    rows: Literal["all", "target"] = Field(
+        default="all", description="The query rows that were computed"
+    )
 
 
 class MethodAttention(Contract):

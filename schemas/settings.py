@@ -1,5 +1,6 @@
 """Settings, read from the environment, MAMBASCOPE_<FIELD>, once at a process's start."""
 
+import ipaddress
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -50,3 +51,11 @@ class Settings(BaseSettings):
     resident_models: int = Field(default=4, gt=0, description="Models one worker keeps in memory")
     reconstruction_tolerance: float = Field(default=1e-4, gt=0)
     log_level: str = "INFO"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; a name but `localhost` counts as remote."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

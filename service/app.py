@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from jobs import open_jobs
 from schemas.settings import Settings
+from schemas.version import package_version
 from service.boundary import Boundary
 from service.context import Context
 from service.lookup import JobLookup
@@ -32,7 +34,7 @@ _TAGS = [
 def create_app(settings: Settings) -> FastAPI:
     """The service for one installation. Connects to the store when the first request needs it."""
     jobs = open_jobs(settings)
-    context = Context(settings, jobs, JobLookup(jobs))
+    context = Context(settings, jobs, JobLookup(jobs), large_bodies=CapacityLimiter(1))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -42,8 +44,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Mambascope",
-        version=health.package_version(),
+        version=package_version(),
         description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
         generate_unique_id_function=_operation_id,
         # A trailing slash is another path: some clients lose a POST's body on a redirect.
@@ -55,9 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Boundary)
     install_handlers(app)
     install_openapi(app)
-    for module in (job_routes, artifacts, models, health):
-        module.add_routes(app, context)
-    pages.add_routes(app)
+    context.attach(app)
+    for module in (job_routes, artifacts, models, health, pages):
+        app.include_router(module.router)
     return app
 
 

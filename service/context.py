@@ -1,6 +1,9 @@
-"""What every route needs, opened once and passed down."""
+"""What every route needs, opened once and found by each request."""
 
 from dataclasses import dataclass
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI, Request
 
 from jobs import Jobs
 from schemas.settings import Settings
@@ -9,8 +12,20 @@ from service.lookup import JobLookup
 
 @dataclass(frozen=True)
 class Context:
-    """The settings of this process and its open jobs."""
+    """The settings of this process, its open jobs, and what requests share."""
 
     settings: Settings
     jobs: Jobs
     lookup: JobLookup
+    large_bodies: CapacityLimiter
+    """Lets large bodies be read one at a time."""
+
+    def attach(self, app: FastAPI) -> None:
+        """Make this the context of every request to the application."""
+        app.state.context = self
+
+
+def context_of(request: Request) -> Context:
+    """The context of the application that a request was sent to."""
+    context: Context = request.app.state.context
+    return context

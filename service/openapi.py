@@ -12,7 +12,7 @@ from schemas.catalogue import (
     Health,
     LayerDescription,
     ModelDescription,
-    ModelPatterns,
+    ModelList,
     ModelSummary,
     Readiness,
 )
@@ -25,12 +25,11 @@ from schemas.result import ResultDocument
 Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{model}"
-_MODELS: tuple[type[BaseModel], ...] = (
-    JobRequest,
+_ANSWERS: tuple[type[BaseModel], ...] = (
     Job,
     ArtifactList,
     ResultDocument,
-    ModelPatterns,
+    ModelList,
     ModelDescription,
     Health,
     Readiness,
@@ -66,7 +65,7 @@ _EXAMPLES: dict[str, BaseModel] = {
             )
         ],
     ),
-    "models": ModelPatterns(
+    "models": ModelList(
         models=[
             ModelSummary(
                 id=DEFAULT_MODEL, source="pocket", default=True, href=f"/v1/models/{DEFAULT_MODEL}"
@@ -88,7 +87,7 @@ _EXAMPLES: dict[str, BaseModel] = {
         resident_on=[],
     ),
     "health": Health(version="0.1.0"),
-    "readiness": Readiness(store="answers", workers=1),
+    "readiness": Readiness(workers=1),
 }
 
 JOB_BODY: Json = {
@@ -119,6 +118,7 @@ def _header(description: str) -> Json:
 POLL_HEADERS: Json = {
     "Retry-After": _header("Seconds until asking again makes sense; absent once the job has ended")
 }
+SUBMIT_HEADERS: Json = {"Location": _header("Path of the job on this service"), **POLL_HEADERS}
 FILE_HEADERS: Json = {
     "ETag": _header("SHA-256 of the bytes, a strong validator"),
     "Cache-Control": _header("The bytes never change"),
@@ -192,13 +192,21 @@ def _problem(description: str) -> Json:
 
 
 def _components() -> Json:
-    """Schemas and examples. Put in last, because FastAPI drops every null from what it is given."""
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in _MODELS], ref_template=_REFERENCE
+    """Schemas and examples. Put in last, because FastAPI drops every null from what it is given.
+
+    An answer holds every field, and a later version may add some, which a client must not refuse;
+    a request may leave out what has a default, and is refused for a field that is not known.
+    """
+    _, answers = models_json_schema(
+        [(model, "serialization") for model in _ANSWERS], ref_template=_REFERENCE
     )
+    for schema in answers["$defs"].values():
+        schema.pop("additionalProperties", None)
+    _, request = models_json_schema([(JobRequest, "validation")], ref_template=_REFERENCE)
+    schemas = answers["$defs"] | request["$defs"]
     examples = _EXAMPLES | {kind.slug: _problem_example(kind) for kind in _DETAILS}
     values = {name: {"value": shown.model_dump(mode="json")} for name, shown in examples.items()}
-    return {"schemas": definitions["$defs"], "examples": values}
+    return {"schemas": schemas, "examples": values}
 
 
 def install_openapi(app: FastAPI) -> None:
@@ -213,6 +221,7 @@ def install_openapi(app: FastAPI) -> None:
                 description=app.description,
                 routes=app.routes,
                 tags=app.openapi_tags,
+                license_info=app.license_info,
             )
             document["components"] = _components()
             app.openapi_schema = document

@@ -1,7 +1,6 @@
 """The process that serves the application."""
 
 import asyncio
-import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -12,9 +11,10 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from schemas.problem import Problem
-from schemas.settings import Settings
+from schemas.settings import Settings, is_loopback
 from service.problems import MEDIA_TYPE
 
+# Seconds that responses under way have to end after SIGTERM.
 _GRACE = 10
 
 _log = structlog.get_logger("service.server")
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
 
 def server_for(app: FastAPI, settings: Settings, port_file: Path | None = None) -> Server:
     """A server for the application. Raises RemoteNotAllowed."""
-    if not settings.allow_remote and not _is_loopback(settings.host):
+    if not settings.allow_remote and not is_loopback(settings.host):
         raise RemoteNotAllowed(
             f"{settings.host} can be reached from other machines. Listen on 127.0.0.1, "
             "or set MAMBASCOPE_ALLOW_REMOTE=true if whoever reaches it may use it."
@@ -79,13 +79,6 @@ def server_for(app: FastAPI, settings: Settings, port_file: Path | None = None) 
         timeout_graceful_shutdown=_GRACE,
     )
     return Server(config, port_file)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,1 +1,1 @@
-"""The routes, one module per subject. Each adds its own to the application."""
+"""The routes: one module per subject, each with a `router` that `service.app` includes."""

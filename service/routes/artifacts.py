@@ -1,17 +1,17 @@
 """What a finished job left: its result document and its files, as they were stored."""
 
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
 from jobs import StoredArtifacts
 from jobs.artifacts import ArtifactNotFound, is_artifact_name
 from schemas.job import Artifact, ArtifactList
-from schemas.names import RESULT_FILE, Status
+from schemas.names import RESULT_FILE
 from schemas.problem import Problem, ProblemError, ProblemType
 from service.boundary import IS_HEAD
-from service.context import Context
+from service.context import Context, context_of
 from service.openapi import (
     FILE_HEADERS,
     NOT_MODIFIED,
@@ -19,9 +19,12 @@ from service.openapi import (
     problems,
     success,
 )
-from service.routes.jobs import JOBS, JSON, raise_unknown
+from service.responses import json_response
+from service.routes.jobs import JOBS, JobId, raise_unknown
 
-IMMUTABLE = "private, max-age=31536000, immutable"
+router = APIRouter(prefix=JOBS, tags=["results"], default_response_class=Response)
+
+_IMMUTABLE = "private, max-age=31536000, immutable"
 
 _PROBLEMS = problems(
     ProblemType.NOT_FOUND,
@@ -31,64 +34,57 @@ _PROBLEMS = problems(
 )
 
 
-def add_routes(app: FastAPI, context: Context) -> None:
-    """Add the routes of results and artifacts to the application."""
-
-    @app.get(
-        JOBS + "/{job_id}/result",
-        response_class=Response,
-        tags=["results"],
-        responses={
-            200: success("The result document", "ResultDocument", None, FILE_HEADERS),
-            304: NOT_MODIFIED,
-            **_PROBLEMS,
-        },
-    )
-    def get_result(job_id: str, request: Request) -> Response:
-        """The result document: the stored bytes of `result.json`."""
-        stored = stored_of(context, job_id)
-        return _file(context, stored, RESULT_FILE, request)
-
-    @app.get(
-        JOBS + "/{job_id}/artifacts",
-        response_class=Response,
-        tags=["results"],
-        responses={
-            200: success("Every file of the job", "ArtifactList", "artifacts"),
-            **_PROBLEMS,
-        },
-    )
-    def list_artifacts(job_id: str) -> Response:
-        """Every file of a job: name, media type, size, SHA-256 and what it shows."""
-        listed = ArtifactList(job_id=job_id, artifacts=stored_of(context, job_id).artifacts)
-        return Response(listed.model_dump_json(), 200, {"Cache-Control": IMMUTABLE}, JSON)
-
-    @app.get(
-        JOBS + "/{job_id}/artifacts/{name:path}",
-        response_class=Response,
-        tags=["results"],
-        responses={
-            200: {
-                "description": "The bytes",
-                "content": file_content(),
-                "headers": FILE_HEADERS,
-            },
-            304: NOT_MODIFIED,
-            **_PROBLEMS,
-        },
-    )
-    def get_artifact(job_id: str, name: str, request: Request) -> Response:
-        """The bytes of one file. They never change, so the SHA-256 is a strong `ETag`."""
-        if not is_artifact_name(name):
-            raise ProblemError(
-                ProblemType.NOT_FOUND,
-                f"`{name[:100]}` is no artifact's name: those are plain file names. "
-                f"{JOBS}/{job_id[:60]}/artifacts lists them.",
-            )
-        return _file(context, stored_of(context, job_id), name, request)
+@router.get(
+    "/{job_id}/result",
+    responses={
+        200: success("The result document", "ResultDocument", None, FILE_HEADERS),
+        304: NOT_MODIFIED,
+        **_PROBLEMS,
+    },
+)
+def get_result(job_id: JobId, request: Request) -> Response:
+    """The result document: the stored bytes of `result.json`."""
+    return _file(job_id, RESULT_FILE, request)
 
 
-def stored_of(context: Context, job_id: str) -> StoredArtifacts:
+@router.get(
+    "/{job_id}/artifacts",
+    responses={
+        200: success("Every file of the job", "ArtifactList", "artifacts"),
+        **_PROBLEMS,
+    },
+)
+def list_artifacts(job_id: JobId, request: Request) -> Response:
+    """Every file of a job: name, media type, size, SHA-256 and what it shows."""
+    stored = _stored(context_of(request), job_id)
+    listed = ArtifactList(job_id=job_id, artifacts=stored.artifacts)
+    return json_response(listed, {"Cache-Control": _IMMUTABLE})
+
+
+@router.get(
+    "/{job_id}/artifacts/{name:path}",
+    responses={
+        200: {"description": "The bytes", "content": file_content(), "headers": FILE_HEADERS},
+        304: NOT_MODIFIED,
+        **_PROBLEMS,
+    },
+)
+def get_artifact(
+    job_id: JobId,
+    name: Annotated[str, Path(description="The artifact's `name`", examples=[RESULT_FILE])],
+    request: Request,
+) -> Response:
+    """The bytes of one file. They never change, so the SHA-256 is a strong `ETag`."""
+    if not is_artifact_name(name):
+        raise ProblemError(
+            ProblemType.NOT_FOUND,
+            f"`{name[:100]}` is no artifact's name: those are plain file names. "
+            f"{JOBS}/{job_id[:60]}/artifacts lists them.",
+        )
+    return _file(job_id, name, request)
+
+
+def _stored(context: Context, job_id: str) -> StoredArtifacts:
     """The artifacts of a succeeded job.
 
     Raises ProblemError: NOT_FOUND, NOT_FINISHED before the end, JOB_FAILED without a result.
@@ -105,13 +101,13 @@ def _raise_without_result(context: Context, job_id: str) -> NoReturn:
         cause: Problem = job.error
         detail = f"{cause.title}: {cause.detail}"
         raise ProblemError(ProblemType.JOB_FAILED, detail, cause.errors)
-    if job.status is Status.CANCELLED:
-        raise ProblemError(ProblemType.JOB_FAILED, "The job was cancelled.")
     detail = f"The job is {job.status}. Ask {job.links.self} until it has ended."
     raise ProblemError(ProblemType.NOT_FINISHED, detail)
 
 
-def _file(context: Context, stored: StoredArtifacts, name: str, request: Request) -> Response:
+def _file(job_id: str, name: str, request: Request) -> Response:
+    context = context_of(request)
+    stored = _stored(context, job_id)
     artifact = next((entry for entry in stored.artifacts if entry.name == name), None)
     if artifact is None:
         raise ProblemError(
@@ -120,7 +116,7 @@ def _file(context: Context, stored: StoredArtifacts, name: str, request: Request
             f"{JOBS}/{stored.job_id}/artifacts lists their names.",
         )
     tag = f'"{artifact.sha256}"'
-    headers = {"ETag": tag, "Cache-Control": IMMUTABLE}
+    headers = {"ETag": tag, "Cache-Control": _IMMUTABLE}
     if _holds(request.headers.get("if-none-match"), tag):
         return Response(None, 304, headers)
     headers["Content-Length"] = str(artifact.size)

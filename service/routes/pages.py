@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 DOCS = "/docs"
@@ -14,16 +14,18 @@ _POLICY = (
 )
 
 
-def add_routes(app: FastAPI) -> None:
-    """Add the pages to the application."""
-    page = files("service").joinpath("docs.html").read_text(encoding="utf-8")
+_PAGE = files("service").joinpath("docs.html").read_text(encoding="utf-8")
 
-    @app.get("/", include_in_schema=False)
-    async def root() -> Response:
-        """Lead a browser to the documentation."""
-        return RedirectResponse(DOCS)
+router = APIRouter(include_in_schema=False)
 
-    @app.get(DOCS, include_in_schema=False)
-    async def docs() -> Response:
-        """The OpenAPI document, readable; works offline."""
-        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+@router.get("/")
+async def root() -> Response:
+    """Lead a browser to the documentation."""
+    return RedirectResponse(DOCS)
+
+
+@router.get(DOCS)
+async def docs() -> Response:
+    """The OpenAPI document, readable; works offline."""
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from jobs import open_jobs
-from mambascope import package_version
 from schemas.settings import Settings
+from schemas.version import package_version
 from tests.workers.conftest import ROOT, environment, gone, until
 
 

@@ -38,6 +38,8 @@ def test_requests_are_answered_while_the_log_cannot_be_written(settings: Setting
     nowhere = settings.model_copy(update={"redis_url": type(settings.redis_url)("unix:///none")})
     with Path("/dev/full").open("wb", buffering=0) as full:
         configure_logs("INFO", io.TextIOWrapper(full, write_through=True))
+        # A logger that is kept would write to this closed file in the tests that follow.
+        structlog.configure(cache_logger_on_first_use=False)
         with serving(create_app(nowhere), nowhere) as client:
             assert client.get("/healthz").status_code == 200
             assert client.get("/readyz").status_code == 503

@@ -3,14 +3,14 @@ import shutil
 import httpx
 
 from jobs import Jobs
-from schemas.catalogue import ModelDescription, ModelPatterns
+from schemas.catalogue import ModelDescription, ModelList
 from schemas.settings import Settings
 from tests.catalogue.models import save_model
 from tests.service.conftest import problem_of
 
 
 def test_models_are_listed_with_links_that_lead_to_them(client: httpx.Client) -> None:
-    listed = ModelPatterns.model_validate(client.get("/v1/models").json())
+    listed = ModelList.model_validate(client.get("/v1/models").json())
     names = [model.id for model in listed.models if model.source == "directory"]
     assert names == ["owner/short", "tiny"]
     assert "gpt2" in listed.allowed_hugging_face_ids

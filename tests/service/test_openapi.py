@@ -5,9 +5,10 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.catalogue import Health, ModelDescription, ModelPatterns, Readiness
+from schemas.catalogue import Health, ModelDescription, ModelList, Readiness
 from schemas.job import ArtifactList, Job
 from schemas.problem import Problem, ProblemType
+from schemas.result import TextResult
 from schemas.settings import Settings
 from service.app import create_app
 
@@ -70,12 +71,32 @@ def test_every_route_documents_its_answers(document: dict[str, Any]) -> None:
     }
 
 
+def test_names_that_a_generated_client_takes_over(document: dict[str, Any]) -> None:
+    known = dict(operations(document))
+    assert sorted(described["operationId"] for described in known.values()) == [
+        *("get_artifact", "get_job", "get_model", "get_result", "healthz"),
+        *("list_artifacts", "list_models", "readyz", "submit_job"),
+    ]
+    for described in known.values():
+        assert all(parameter["description"] for parameter in described.get("parameters", []))
+
+
+def test_answers_hold_every_field_and_may_gain_more(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Job"]["required"]) == set(Job.model_fields)
+    assert set(schemas["TextResult"]["required"]) == set(TextResult.model_fields)
+    assert "additionalProperties" not in schemas["Job"]
+    assert schemas["JobRequest"]["required"] == ["texts"]
+    assert schemas["JobRequest"]["additionalProperties"] is False
+    assert "required" not in schemas["Target"]
+
+
 def test_examples_are_what_the_contract_says(document: dict[str, Any]) -> None:
     examples = document["components"]["examples"]
     models = {
         "job": Job,
         "artifacts": ArtifactList,
-        "models": ModelPatterns,
+        "models": ModelList,
         "model": ModelDescription,
         "health": Health,
         "readiness": Readiness,

@@ -1,0 +1,12 @@
+"""What routes answer with when all is well: contract models as JSON."""
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+JSON = "application/json"
+
+
+def json_response(model: BaseModel | str, headers: dict[str, str], status: int = 200) -> Response:
+    """A model of the contract, or its JSON where it was made before, as a response."""
+    body = model if isinstance(model, str) else model.model_dump_json()
+    return Response(body, status, headers, JSON)
