@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from schemas.problem import ProblemError, ProblemType
+from workers.relative_error import relative_error
 
 
 def row_sum_error(matrix: Tensor, expected: Tensor) -> float:
@@ -18,11 +19,7 @@ def row_sum_error(matrix: Tensor, expected: Tensor) -> float:
     wanted = expected.to(torch.float64)
     size = matrix.abs().sum(1, dtype=torch.float64)
     difference = float((sums - wanted).abs().max())
-    scale = float(torch.maximum(size, wanted.abs()).max())
-    if difference == 0.0:
-        return 0.0
-    error = difference / scale if scale > 0.0 else float("inf")
-    return error if error == error else float("inf")
+    return relative_error(difference, float(torch.maximum(size, wanted.abs()).max()))
 
 
 def require_agreement(what: str, layer: int, error: float, tolerance: float) -> None:

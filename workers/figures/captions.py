@@ -10,6 +10,7 @@ from schemas.names import Method
 from schemas.result import MethodAttention, ResultDocument, TextResult
 from workers.figures import style, words
 
+# Room for each quoted token, tried in turn until the line fits.
 QUOTED_TOKEN_INCHES = (1.6, 1.1, 0.8, 0.5)
 
 

@@ -12,10 +12,12 @@ from schemas.result import Token
 from workers.figures import style, words
 from workers.figures.colours import Floats
 
+# About a pixel of a panel each: more would only be drawn over one another.
 MOST_COLUMNS = 640
 NICE_STEPS = [step * 10**k for k in range(7) for step in (1, 2, 5)]
 # A line of type needs a fifth more than its size to stand clear of the next.
 CLEARANCE = 1.2
+# Inches that a token's label may take before it is elided.
 LABEL_ROOM = {"x": 0.82, "y": 0.68}
 
 

@@ -14,10 +14,12 @@ from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.panels import Box
 from workers.figures.scale import TINIEST, Scale
 
+# Lengths in inches.
 LEFT, MATRIX_WIDTH = 0.75, 5.9
 HEAD, GAP = 0.74, 0.2
 LOWEST_ROW, HIGHEST_ROW, MATRIX_HEIGHT = 0.09, 0.32, 3.4
 BAR_LENGTH = 1.1
+# Cells of fewer points have no room for the ring around their layer's largest.
 SMALLEST_RINGED = 5.0
 
 

@@ -66,8 +66,8 @@ def bars(
             )
 
 
-def aside(scale: Scale) -> str:
-    """What a reader must know to read a panel's ticks."""
+def scale_note(scale: Scale) -> str:
+    """What a reader must know to read a panel's ticks; empty where they say it all."""
     if scale.limit == 0.0:
         return "all zero"
     return "log scale" if scale.logarithmic else scale.ticks().factor
@@ -93,7 +93,7 @@ def value_axis(axes: Axes, scale: Scale, places: Floats) -> None:
 
 
 def neurons(page: Page, box: Box, values: Floats, top: Sequence[RankedNeuron]) -> str:
-    """One value per neuron, all of them; the first few of `top` are named. Returns the aside."""
+    """A bar for every neuron, the first few of `top` named. Returns the scale's note."""
     scale = Scale.of(values)
     places = scale.place(values)
     axes = page.axes(box.left, box.top, box.width, box.height)
@@ -104,7 +104,7 @@ def neurons(page: Page, box: Box, values: Floats, top: Sequence[RankedNeuron]) -
     at = list(range(0, len(values), step))
     label_axis(axes, "x", [float(i) for i in at], [str(i) for i in at])
     _name_neurons(axes, places, box.width, top[:NAMED_NEURONS])
-    return aside(scale)
+    return scale_note(scale)
 
 
 def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[RankedNeuron]) -> None:
@@ -138,7 +138,7 @@ def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[Ranke
 
 
 def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], target: int) -> str:
-    """The token-to-token matrix: rows read columns. Returns the aside."""
+    """The token-to-token matrix: rows read columns. Returns the scale's note."""
     columns = max(len(row) for row in heatmap.rows)
     grid = np.full((len(heatmap.rows), columns), np.nan)
     for index, row in enumerate(heatmap.rows):
@@ -162,7 +162,7 @@ def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], targ
     TokenAxis.of("x", box.width, tokens, keys, stride).draw(axes)
     if scale.limit:
         page.colour_bar(scale, box.left + box.width + 0.1, box.top, box.height)
-    return aside(scale) if scale.logarithmic or not scale.limit else ""
+    return scale_note(scale) if scale.logarithmic or not scale.limit else ""
 
 
 def over_tokens(

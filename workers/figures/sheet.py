@@ -12,14 +12,16 @@ from workers.figures.page import LETTER_WIDTH, Page
 from workers.figures.panels import Box
 from workers.figures.scale import Scale
 
+# Lengths in inches.
 LEFT, RIGHT = 1.05, 5.22
 NEURON_WIDTH, NEURON_HEIGHT = 2.9, 1.55
 UPPER, LOWER = 1.45, 3.92
 MATRIX_SIZE = 3.0
 HEIGHT = 8.4
-RANKED = 12
 NOTE_ROOM = 0.33
 ROW_GAP = 0.62
+# Neurons in the ranking.
+RANKED = 12
 
 
 def sheet(document: ResultDocument, result: TextResult, layer: int, method: Method) -> Page:
@@ -84,8 +86,8 @@ def _neurons(page: Page, attention: MethodAttention, name: captions.MethodWords)
         values = np.array(numbers, dtype=np.float64)
         box = Box(left, UPPER, NEURON_WIDTH, NEURON_HEIGHT)
         page.heading(left, UPPER - NOTE_ROOM, letter, title, unit)
-        aside = panels.neurons(page, box, values, top)
-        page.aside(left + NEURON_WIDTH, UPPER - NOTE_ROOM, aside)
+        note = panels.neurons(page, box, values, top)
+        page.aside(left + NEURON_WIDTH, UPPER - NOTE_ROOM, note)
         middle, below = left + NEURON_WIDTH / 2, UPPER + NEURON_HEIGHT + 0.36
         page.text(middle, below, "neuron", style.SMALL, color=style.SOFT_INK, ha="center")
 
@@ -96,10 +98,10 @@ def _matrix(
     heatmap = attention.heatmap
     page.heading(LEFT, LOWER - NOTE_ROOM, "c", "Token to token", name.matrix)
     box = Box(LEFT, LOWER, MATRIX_SIZE, MATRIX_SIZE)
-    aside = panels.matrix(page, box, heatmap, result.tokens, result.target.position)
+    note = panels.matrix(page, box, heatmap, result.tokens, result.target.position)
     stride = heatmap.stride
     pooled = f"max of {stride} × {stride}" if stride > 1 else ""
-    both = ", ".join(note for note in (pooled, aside) if note)
+    both = ", ".join(part for part in (pooled, note) if part)
     page.aside(LEFT + MATRIX_SIZE, LOWER - NOTE_ROOM, both)
 
 
@@ -130,5 +132,5 @@ def _row(
         letter = "" if index else "c"
         page.heading(LEFT + (LETTER_WIDTH if index else 0), top - NOTE_ROOM, letter, title, unit)
         pooled = f"max of {stride} tokens" if stride > 1 else ""
-        both = ", ".join(note for note in (pooled, panels.aside(scale)) if note)
+        both = ", ".join(note for note in (pooled, panels.scale_note(scale)) if note)
         page.aside(LEFT + NEURON_WIDTH, top - NOTE_ROOM, both)

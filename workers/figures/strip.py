@@ -17,8 +17,11 @@ from workers.figures.scale import Scale
 
 # Words are what a strip's time goes into: this many in all, shared out between the methods.
 MOST_WORDS = 264
+# Tokens shown on either side of a relevant one.
 NEIGHBOURS = 4
+# A note on left-out tokens takes as much room as this many of them.
 SMALL_GAP = 2
+# Lengths in inches.
 LINE, BOX_HEIGHT, DESCENT = 0.26, 0.215, 0.066
 PADDING, SPACE, JOIN, CORNER = 0.05, 0.055, 0.012, 0.03
 LONGEST_WORD = 2.2
@@ -51,8 +54,8 @@ def token_strip(document: ResultDocument, result: TextResult, layer: int) -> Pag
     """
     analysed = result.attention_analysis[layer]
     shown = _shown(list(analysed.methods.values()), result.target.position)
-    lines = _lay_out(result.tokens, shown)
-    depth = (max(word.line for word in lines) + 1) * LINE
+    laid_out = _lay_out(result.tokens, shown)
+    depth = (max(word.line for word in laid_out) + 1) * LINE
     group = GROUP_HEAD + depth + GROUP_GAP
     start = HEADER_HEIGHT + (0.35 if shown.all() else 0.55)
     page = Page(
@@ -73,7 +76,7 @@ def token_strip(document: ResultDocument, result: TextResult, layer: int) -> Pag
         )
         page.text(style.MARGIN, HEADER_HEIGHT + 0.2, note, style.SMALL, color=style.SOFT_INK)
     for index, (method, attention) in enumerate(analysed.methods.items()):
-        _group(page, start + index * group, lines, method, attention, result.target.position)
+        _group(page, start + index * group, laid_out, method, attention, result.target.position)
     return page
 
 
@@ -151,7 +154,7 @@ def _words(tokens: Sequence[Token], shown: Mask) -> Iterator[tuple[int | None, s
 def _group(
     page: Page,
     top: float,
-    lines: Sequence[Word],
+    laid_out: Sequence[Word],
     method: Method,
     attention: MethodAttention,
     target: int,
@@ -163,9 +166,9 @@ def _group(
     page.heading(style.MARGIN, top, "", title, unit)
     page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, top - 0.06, BAR_LENGTH)
     fills = scale.colours(values)
-    real = [word for word in lines if word.position is not None]
+    real = [word for word in laid_out if word.position is not None]
     colours = [fills[word.position] / 255 for word in real]
-    edges = ["#1f2328" if word.position == target else style.RULE for word in real]
+    edges = [style.INK if word.position == target else style.RULE for word in real]
     widths = [1.3 if word.position == target else 0.4 for word in real]
     first = top + GROUP_HEAD - LINE
     axes = page.overlay()
@@ -186,7 +189,7 @@ def _group(
                 word.text,
                 style.SOFT_INK if word.position is None else ink_on(fills[word.position]),
             )
-            for word in lines
+            for word in laid_out
         ]
     )
 

@@ -1,6 +1,15 @@
 """What every mixer family gives the analyses, and what an adapter gives the tracing pass.
 
 Axes: t query position, s key position, d channel, m hidden size, l tokens of one text.
+
+Words, and what they correspond to in softmax attention:
+
+- hidden attention alpha[d, t, s]: the weights of a head, but one matrix a channel, of either sign
+  and not normalised;
+- values x: the values, what alpha reads (the input of the scan);
+- mixed y' = sum_s alpha x: the output of a head;
+- gated, the neurons: y' with what bypasses the scan, times the gate; read by the output projection;
+- output o: the output of the block.
 """
 
 from collections.abc import Mapping
@@ -51,12 +60,12 @@ class MixerTrace(Protocol):
 
     @property
     def channels(self) -> int:
-        """d, the channels (neurons) of the mixer."""
+        """d, the channels of the mixer, each of which is one neuron."""
         ...
 
     @property
     def values(self) -> Tensor:
-        """(l, d): the vectors x that hidden attention reads."""
+        """(l, d): x, what hidden attention reads."""
         ...
 
     @property

@@ -11,7 +11,6 @@ Sources: Gu and Dao, "Mamba" (2312.00752); Ali, Zimerman and Wolf, "The Hidden A
 Models" (2403.01590). Slow twin: tests/reference/s6_mixer.py.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from workers.kernels.hidden_attention import (
 )
 from workers.kernels.selective_scan import scan
 from workers.mixers.protocol import Capture, Contribution
+from workers.relative_error import relative_error
 
 # Key positions whose vectors T_t(u_s) are held at once while their norms are taken.
 _NORM_ROWS = 1024
@@ -113,17 +113,19 @@ class S6Trace:
         return self._gate(self.mixed())
 
     def contribution(self, query: int) -> Contribution:
-        """Exact additive decomposition of o[query] over the positions of the mixer's conv input.
+        """Exact additive decomposition of o[query] over the tokens that the convolution reads.
 
         T_t(u_s) = W_out [silu(z_t) sum_k (alpha[:, t, k] + D 1[t=k]) sigma(c_k) w_{k-s} u_s],
-        because x = silu(c) = c sigma(c) and c is linear in u once sigma(c) is held. Summed over s
-        and with the conv and output biases it is o[query] to rounding.
+        with u the convolution's input, c its output, w_{k-s} its weight at lag k - s and sigma the
+        logistic function: x = silu(c) = c sigma(c), and c is linear in u. Summed over s, and with
+        what the biases of convolution and output projection add, it is o[query] to rounding.
 
         Source: the unified implicit attention of Zimerman, Ali and Wolf (2405.16504), made exact.
         Cost: O(l d n) for the row, O(l d m) for the norms; memory O(l d).
         """
         through = self._through(query)
         gate = functional.silu(self.gate[query])
+        # (query + 1, d): what each token adds to the neurons at the query.
         reads = self._conv_transpose(through) * self.conv_input[: query + 1] * gate
         norm = self.x.new_zeros(self.length)
         for start in range(0, query + 1, _NORM_ROWS):
@@ -131,7 +133,7 @@ class S6Trace:
             norm[start : start + len(rows)] = (rows @ self.out_weight.T).norm(dim=1)
         bias = self._bias(through.sum(0) * gate)
         total = reads.sum(0) @ self.out_weight.T + bias
-        error = self._relative(float((total - self.output[query]).abs().max()))
+        error = self._relative(total - self.output[query])
         if self.output_gradient is None:
             return Contribution(norm, None, None, error)
         signed = torch.zeros_like(norm)
@@ -145,14 +147,11 @@ class S6Trace:
 
     def reconstruction_error(self) -> float:
         """max|rebuilt - output| / max|output|; infinity where that is not a number."""
-        return self._relative(float((self.rebuild() - self.output).abs().max()))
+        return self._relative(self.rebuild() - self.output)
 
-    def _relative(self, difference: float) -> float:
-        scale = float(self.output.abs().max())
-        if difference == 0.0:
-            return 0.0
-        error = difference / scale if scale else math.inf
-        return math.inf if math.isnan(error) else error
+    def _relative(self, difference: Tensor) -> float:
+        """max|difference| / max|o|."""
+        return relative_error(float(difference.abs().max()), float(self.output.abs().max()))
 
     def _gate(self, mixed: Tensor) -> Tensor:
         return (mixed + self.D * self.x) * functional.silu(self.gate)
