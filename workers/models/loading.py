@@ -40,6 +40,7 @@ _REFUSED = {
     "fusion_config": "asks for fused modules; remove the key",
 }
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "experts_implementation")
+# What a config with values of the wrong type or size makes the library raise.
 _CONFIG_ERRORS = (
     StrictDataclassError,
     ValueError,
@@ -54,6 +55,7 @@ _CONFIG_ERRORS = (
 )
 # A config this far beyond its weights would only fill the memory before it is refused.
 _SPARE_PARAMETERS = 1 << 26
+# Tensors that a message names.
 _NAMED = 6
 
 
@@ -136,7 +138,7 @@ def _config(path: Path, name: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except _CONFIG_ERRORS as error:
-        raise invalid(name, f"its {CONFIG_FILE} is refused: {_first_line(error)}") from error
+        raise invalid(name, f"its {CONFIG_FILE} is refused: {_reason(error)}") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise _unsupported(name, f"{config.model_type} is no causal language model")
     return config
@@ -162,6 +164,14 @@ def _assemble(name: str, config: Any, tensors: dict[str, Tensor]) -> Any:
     for kind, keys in (("lacks", info["missing_keys"]), ("has too", info["unexpected_keys"])):
         if keys:
             raise invalid(name, f"as its {CONFIG_FILE} describes it, it {kind}: {_some(keys)}")
+    # Anything but real numbers would be cast: half of a complex one is lost without a word.
+    unreal = [
+        f"{key} ({str(tensors[key].dtype).removeprefix('torch.')})"
+        for key, _ in model.named_parameters()
+        if key in tensors and not tensors[key].is_floating_point()
+    ]
+    if unreal:
+        raise invalid(name, f"these weights are no real numbers: {_some(unreal)}")
     return model.eval()
 
 
@@ -177,7 +187,7 @@ def _check_size(name: str, config: Any, layers: int, tensors: dict[str, Tensor])
         with torch.device("meta"):
             empty = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     except _CONFIG_ERRORS as error:
-        raise invalid(name, f"its {CONFIG_FILE} is refused: {_first_line(error)}") from error
+        raise invalid(name, f"its {CONFIG_FILE} is refused: {_reason(error)}") from error
     described = sum(parameter.numel() for parameter in empty.parameters())
     if described > 2 * held + _SPARE_PARAMETERS:
         raise invalid(
@@ -250,6 +260,13 @@ def _unsupported(name: str, why: str) -> ProblemError:
     return ProblemError(
         ProblemType.UNSUPPORTED_ARCHITECTURE, f"The model `{name}` cannot be analysed: {why}."
     )
+
+
+def _reason(error: Exception) -> str:
+    """What a config's own check said: the whole of it, for its first line names only the field."""
+    if isinstance(error, StrictDataclassError):
+        return " ".join(str(error).split())[:300].rstrip(".")
+    return _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

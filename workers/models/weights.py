@@ -50,17 +50,27 @@ def _shards(path: Path, name: str) -> list[str]:
 
 
 def read(files: list[Path], name: str) -> dict[str, Tensor]:
-    """Every tensor by name. Raises ProblemError (model-invalid) for a damaged file."""
+    """Every tensor by name.
+
+    Raises ProblemError (model-invalid): a damaged file, or a tensor that lies in two of them.
+    """
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
             # Copies: the loaded ones are windows on the file, and a file that is later cut short
             # would kill the process at the next read.
-            tensors.update((key, tensor.clone()) for key, tensor in load_file(file).items())
+            found = {key: tensor.clone() for key, tensor in load_file(file).items()}
         except (SafetensorError, ValueError, KeyError) as error:
             raise invalid(
                 name, f"{file.name} is truncated or damaged ({error}); copy it again"
             ) from None
+        if twice := sorted(found.keys() & tensors.keys()):
+            raise invalid(
+                name,
+                f"{twice[0]} lies in {file.name} and in another shard too, so that nobody knows "
+                "which is meant; save the model again",
+            )
+        tensors.update(found)
     return tensors
 
 

@@ -121,6 +121,16 @@ def test_shards_are_read_together(directory: Path) -> None:
     assert _load(directory).provenance.weights_sha256 != before
 
 
+def test_a_tensor_in_two_shards_is_refused(directory: Path) -> None:
+    tensors = load_file(directory / WEIGHTS)
+    for file in ("model-1.safetensors", "model-2.safetensors"):
+        save_file(tensors, directory / file)
+    index = {key: f"model-{1 + at % 2}.safetensors" for at, key in enumerate(sorted(tensors))}
+    (directory / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": index}))
+    (directory / WEIGHTS).unlink()
+    assert "lies in model-2.safetensors and in another shard too" in _refused(directory)
+
+
 def _reshard(file: Path) -> None:
     save_file({key: tensor + 1 for key, tensor in load_file(file).items()}, file)
 
@@ -150,6 +160,19 @@ def test_left_over_tensors_are_named(directory: Path) -> None:
 def test_tensors_of_another_shape_are_named(directory: Path) -> None:
     _reweigh(directory, lambda tensors: tensors.update({"backbone.norm_f.weight": torch.zeros(47)}))
     assert "backbone.norm_f.weight ([47], not [48])" in _refused(directory)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_weights_that_are_no_real_numbers_are_named(directory: Path, dtype: torch.dtype) -> None:
+    _reweigh(directory, lambda t: t.update({"backbone.norm_f.weight": torch.ones(48).to(dtype)}))
+    kind = str(dtype).removeprefix("torch.")
+    assert f"no real numbers: backbone.norm_f.weight ({kind})" in _refused(directory)
+
+
+def test_a_refused_config_says_what_was_expected(directory: Path) -> None:
+    _configure(directory, conv_kernel="3")
+    assert "conv_kernel" in (said := _refused(directory))
+    assert "int" in said
 
 
 def test_a_config_of_another_size_is_refused(directory: Path) -> None:
