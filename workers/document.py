@@ -4,7 +4,6 @@ Every number is written with seven significant digits, which is what float32 hol
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from schemas.result import (
     TextResult,
     Token,
 )
-from workers.analyses.knowledge_extraction import extract
+from workers.analyses.knowledge_extraction import Knowledge, extract
 from workers.analyses.maps import MethodMaps
 from workers.analyses.methods import LayerReading
 from workers.analyses.neurons import summarise
@@ -37,6 +36,7 @@ from workers.tracing import TextTrace
 Floats = NDArray[np.float64]
 
 SIGNIFICANT_DIGITS = 7
+# At most this many rows and columns: a panel of three inches shows no more.
 HEATMAP_BLOCKS = 128
 STRONGEST_PAIRS = 10
 TOP_TOKENS = 5
@@ -204,7 +204,7 @@ def strongest_pairs(matrix: Tensor, query_positions: list[int]) -> list[Pair]:
 
 
 def heatmap(matrix: Tensor, query_positions: list[int]) -> Heatmap:
-    """A matrix (rows, l) for drawing: its causal part, exact or pooled to at most 128 blocks.
+    """A matrix (rows, l) for drawing: its causal part, exact or in `HEATMAP_BLOCKS` blocks a side.
 
     A single row is always exact. Pooling keeps of each square block the entry that is largest in
     magnitude, with its sign.
@@ -254,5 +254,5 @@ def _on_host(tensor: Tensor) -> Floats:
     return tensor.detach().to("cpu", torch.float64).numpy()
 
 
-def _rounded_fields(measures: Any) -> dict[str, float]:
+def _rounded_fields(measures: Knowledge) -> dict[str, float]:
     return {name: number(value) for name, value in asdict(measures).items()}

@@ -8,8 +8,8 @@ from types import FrameType
 from schemas.problem import Problem, ProblemType
 from schemas.settings import Settings
 
-# Raised again this often, in seconds, should the job's own code swallow the first.
-_INSISTENCE = 5.0
+# The time limit is raised again this often, should the job's own code swallow the first.
+_REPEAT_SECONDS = 5.0
 
 
 class JobInterrupt(BaseException):
@@ -36,7 +36,7 @@ class Interrupts:
     def limit(self, seconds: float) -> Iterator[None]:
         """Raise TimeLimitReached in the block after `seconds`, and Withdrawn when asked to."""
         self._armed = True
-        signal.setitimer(signal.ITIMER_REAL, seconds, _INSISTENCE)
+        signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_SECONDS)
         try:
             yield
         finally:

@@ -13,7 +13,7 @@ from typing import Self
 
 from workers.channel import Channel
 
-PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1
 _SEND_LIMIT = 30.0
 """Seconds a runner may take to read an attempt before it counts as dead."""
 
@@ -27,7 +27,7 @@ def die_with_parent(parent: int) -> None:
     """
     if sys.platform != "linux":
         return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -13,7 +13,7 @@ from schemas.names import Method
 from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.analyses.maps import ContributionRows, MethodMaps
 
-_BYTES = 4
+_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TensorSizes:
                 rows = 1 if one_row else length
                 relevances = 2 if contributes else 1
                 numbers += (rows + relevances) * length + 2 * self.channels
-        return numbers * self.layers * _BYTES
+        return numbers * self.layers * _FLOAT32_BYTES
 
 
 @dataclass

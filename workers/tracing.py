@@ -187,7 +187,8 @@ class _Tracer:
             _require_contrast(targets, indices)
             gradients = self._gradients(values.sum(), captured)
         for layer, output in captured.output.items():
-            _require_finite(self._real(output, requests), f"mixer output of layer {layer}", indices)
+            unpadded = [output[row, : len(request.ids)] for row, request in enumerate(requests)]
+            _require_finite(unpadded, f"mixer output of layer {layer}", indices)
         return [
             TextTrace(
                 ids=tuple(request.ids),
@@ -249,10 +250,6 @@ class _Tracer:
             for layer in self.modules
         }
         return LayerTraces(captures, self.modules)
-
-    @staticmethod
-    def _real(output: Tensor, requests: list[TraceRequest]) -> list[Tensor]:
-        return [output[row, : len(request.ids)] for row, request in enumerate(requests)]
 
 
 def _hook(

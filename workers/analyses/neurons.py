@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class NeuronFigures:
+class NeuronStatistics:
     """Summary of one layer's neuron activations; rankings hold neuron indices, largest first."""
 
     mean_activation: float
@@ -17,14 +17,14 @@ class NeuronFigures:
     by_importance: list[int]
 
 
-def summarise(activation: Tensor, importance: Tensor, top_k: int) -> NeuronFigures:
+def summarise(activation: Tensor, importance: Tensor, top_k: int) -> NeuronStatistics:
     """Mean and population std over neurons, neuron_diversity, and the `top_k` by magnitude.
 
     neuron_diversity is the entropy (nats) of softmax(activation). Shapes: (d,), (d,).
     """
     wide = activation.to(torch.float64)
     log_share = torch.log_softmax(wide, 0)
-    return NeuronFigures(
+    return NeuronStatistics(
         mean_activation=float(wide.mean()),
         activation_std=float(wide.std(correction=0)),
         neuron_diversity=float(-(log_share.exp() * log_share).sum()),

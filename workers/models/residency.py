@@ -32,6 +32,7 @@ class Residency:
         if held is not None and held[1] == _stamps(location):
             self._held.move_to_end(name)
             return held[0], False
+        # Both references go, or the old model would stay in memory beside the new one.
         del held
         self._held.pop(name, None)
         while len(self._held) >= self._settings.resident_models:

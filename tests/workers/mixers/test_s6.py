@@ -256,5 +256,4 @@ def test_mixers_are_found_by_layer(tmp_path: Path) -> None:
 
 
 def test_a_transformer_has_none(tmp_path: Path) -> None:
-
     assert mixers_of(GPT2LMHeadModel.from_pretrained(save_gpt2(tmp_path))) == {}
