@@ -6,6 +6,7 @@ from redis.retry import Retry
 
 from schemas.settings import Settings
 
+# Seconds.
 CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 10.0
 HEALTH_CHECK_INTERVAL = 30

@@ -16,7 +16,7 @@ from schemas.settings import Settings
 # The one function a worker will run. Its only argument is the job's id.
 FUNCTION: Final = "workers.runner.execute"
 
-# RQ's own traces of a job are for looking into a problem, no more.
+# Seconds. RQ's own traces of a job are for looking into a problem, no more.
 RESULT_TTL = 60
 FAILURE_TTL = 3600
 

@@ -1,10 +1,11 @@
 """The one script through which a job's record changes.
 
 A transition compares the record's status and fencing token, writes the record, its place in the
-indexes and an event in the job's stream, all or nothing. Time is the server's own, so the clocks
-of the machines around it do not matter. A client repeats a command whose answer was lost, so each
-operation, repeated with the same arguments, changes nothing more and answers as before; only a
-repeated give_up answers nil, for by then there is nothing left to give up.
+indexes and an event in the job's stream (which keeps about its last thousand), all or nothing. Time
+is the server's own, so the clocks of the machines around it do not matter. A client repeats a
+command whose answer was lost, so each operation, repeated with the same arguments, changes nothing
+more and answers as before; only a repeated give_up answers nil, for by then there is nothing left
+to give up.
 
 `stale` and nil refuse. KEYS: the record, its events, queued, running, garbage, sequence.
 ARGV: operation, job id, fencing token, then what the operation needs:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 # sun_path in sockaddr_un(7) holds 108 bytes, the final zero among them.
 _LONGEST_SOCKET_PATH = 107
+# A healthy server on this machine answers in milliseconds, one far away within a second.
 _SECONDS_TO_ANSWER = 3.0
 
 

@@ -23,10 +23,12 @@ from mambascope.embedded import EmbeddedUnavailable, EmbeddedValkey, embed, reac
 from mambascope.keeper import Child, Keeper
 from schemas.settings import is_loopback
 
+# Seconds, but for the deaths. A first start compiles the kernels, on a busy machine for minutes.
 _START_LIMIT = 300.0
 _DEATHS_BEFORE_READY = 3
 _LOCK_PATIENCE = 2.0
 _LOOK = 0.1
+# From SIGTERM to SIGKILL: the API and the workers first, then the store, within ten together.
 _STOP_PATIENCE = 6.0
 _STORE_PATIENCE = 3.0
 

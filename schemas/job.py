@@ -15,7 +15,7 @@ class Progress(Contract):
 
     fraction: float = Field(default=0.0, ge=0.0, le=1.0)
     stage: Stage | None = None
-    detail: str = ""
+    detail: str = Field(default="", description="More about the stage, for people")
 
 
 class Links(Contract):
@@ -32,16 +32,20 @@ class Job(Contract):
     id: str = Field(examples=["01KAQ3V9Q0Z7X3M5B8F2N6T4RC"], description="Time-ordered")
     status: Status
     created_at: datetime
-    started_at: datetime | None = None
+    started_at: datetime | None = Field(
+        default=None, description="Start of the latest attempt; null while the job is queued"
+    )
     finished_at: datetime | None = None
-    expires_at: datetime | None = None
+    expires_at: datetime | None = Field(
+        default=None, description="When the job and its files go; null: they are kept"
+    )
     progress: Progress = Progress()
     queue_position: int | None = Field(
         default=None, ge=0, description="Jobs ahead of this one; null unless it is queued"
     )
     attempts: int = Field(default=0, ge=0, description="How often a worker has started it")
-    request: JobRequest
-    error: Problem | None = None
+    request: JobRequest = Field(description="As it was accepted, with every default filled in")
+    error: Problem | None = Field(default=None, description="Why the job failed; else null")
     links: Links
 
 

@@ -24,16 +24,21 @@ MAX_METADATA_KEYS = 32
 
 
 class Target(Contract):
-    """The scalar being explained: a logit, or the difference of two.
+    """The scalar being explained: a logit, or the difference of two."""
 
-    `position` is the index of the token whose next-token logits are read; negative counts from
-    the end. `token` is the explained next token, as a string that is exactly one token; null means
-    the model's own top token. `contrast`, when set, is a second token whose logit is subtracted.
-    """
-
-    position: int = Field(default=-1, strict=True)
-    token: str | None = Field(default=None, min_length=1)
-    contrast: str | None = Field(default=None, min_length=1)
+    position: int = Field(
+        default=-1,
+        strict=True,
+        description="Token whose next-token logits are read; negative counts from the end",
+    )
+    token: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The explained next token, exactly one; null: the model's own top token",
+    )
+    contrast: str | None = Field(
+        default=None, min_length=1, description="A token whose logit is subtracted; null: none"
+    )
 
 
 class AttentionSection(Contract):
@@ -60,24 +65,47 @@ class AttentionSection(Contract):
 class NeuronSection(Contract):
     """How many neurons the rankings name."""
 
-    top_k: int = Field(default=10, ge=1, le=1000, strict=True)
+    top_k: int = Field(
+        default=10, ge=1, le=1000, strict=True, description="Length of each ranking, at most"
+    )
 
 
 class JobRequest(Contract):
     """What to analyse. `{"texts": ["..."]}` is a whole request."""
 
-    models: list[ModelName] = Field(default=[DEFAULT_MODEL], min_length=1, max_length=8)
-    texts: list[Text] = Field(min_length=1)
+    models: list[ModelName] = Field(
+        default=[DEFAULT_MODEL],
+        min_length=1,
+        max_length=8,
+        description="Each reads every text; `GET /v1/models` says which there are",
+    )
+    texts: list[Text] = Field(
+        min_length=1, description="Each is analysed by itself, and none is cut"
+    )
     layers: list[LayerIndex] | Literal["all"] | None = Field(
         default=None, description="Layer indices, `all`, or null for four evenly spaced layers"
     )
     target: Target = Target()
-    attention: AttentionSection | None = AttentionSection()
+    attention: AttentionSection | None = Field(
+        default=AttentionSection(), description="Null: no hidden attention, the target only"
+    )
     neurons: NeuronSection = NeuronSection()
-    figures: bool = Field(default=True, strict=True)
-    tensors: bool = Field(default=False, strict=True)
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=MAX_METADATA_KEYS)
-    seed: int = Field(default=0, ge=0, lt=2**32, strict=True)
+    figures: bool = Field(default=True, strict=True, description="Draw PNG figures")
+    tensors: bool = Field(
+        default=False, strict=True, description="Store matrices and vectors as safetensors"
+    )
+    metadata: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=MAX_METADATA_KEYS,
+        description="Yours: kept with the job and not looked at",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        strict=True,
+        description="Kept in the provenance; no method of this version draws at random",
+    )
 
     @field_validator("models")
     @classmethod

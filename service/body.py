@@ -12,6 +12,7 @@ from fastapi import Request
 
 from schemas.problem import FieldError, ProblemError, ProblemType
 
+# No field takes a number near this long, and int() of a longer one costs the square of its length.
 _MAX_DIGITS = 40
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 

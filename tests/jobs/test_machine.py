@@ -24,6 +24,7 @@ class Model:
 
     status: Status = Status.QUEUED
     attempts: int = 0
+    deaths: int = 0
     fraction: float = 0.0
     holder: Attempt | None = None
     zombies: list[Attempt] = field(default_factory=list)
@@ -71,15 +72,16 @@ class JobLife(RuleBasedStateMachine):
         self.store.fail(self.model.holder, PROBLEM)
         self.model.status = Status.FAILED
 
-    @rule(named=st.booleans())
-    def give_up(self, named):
+    @rule(named=st.booleans(), died=st.booleans())
+    def give_up(self, named, died):
         holder = self.model.holder
         token = holder.token if named and holder else None
-        status = self.store.give_up(self.job_id, token, "SIGSEGV")
+        status = self.store.give_up(self.job_id, token, "SIGSEGV", died=died)
         if self.model.status is not Status.RUNNING:
             assert status is None
             return
-        last = self.model.attempts >= self.settings.max_attempts
+        self.model.deaths += died
+        last = died and self.model.deaths >= self.settings.max_attempts
         self.model.status = Status.FAILED if last else Status.QUEUED
         assert status is self.model.status
         self.model.zombies.append(holder)
