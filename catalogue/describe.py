@@ -9,9 +9,6 @@ from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import Method, Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import select_layers
-from schemas.settings import Settings
-
-SERVICE_LIMIT: int = Settings.model_fields["max_tokens"].default
 
 # model_type -> the mixer that every layer of it carries. A type that is not listed has no
 # token mixer that this version can name.
@@ -28,12 +25,12 @@ _METHODS = {Mixer.S6: list(Method)}
 # Where configs keep the same fact under different keys.
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 # Far above any real model; a config that claims more would only fill the memory.
 _MOST_LAYERS = 10_000
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 
 
-def describe(location: Location, service_limit: int = SERVICE_LIMIT) -> ModelDescription:
+def describe(location: Location, service_limit: int) -> ModelDescription:
     """The description of a model on disk.
 
     `service_limit` is the service's own limit on the tokens of a text; the model's, where it has

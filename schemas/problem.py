@@ -53,11 +53,17 @@ class FieldError(Contract):
 class Problem(Contract):
     """An error as RFC 9457 problem details."""
 
-    type: str = Field(examples=[ProblemType.INVALID_REQUEST.uri])
-    title: str
-    status: int
+    type: str = Field(
+        examples=[ProblemType.INVALID_REQUEST.uri],
+        description=f"Stable, to branch on: `{PROBLEM_BASE}` and one of "
+        + ", ".join(f"`{kind.slug}`" for kind in ProblemType),
+    )
+    title: str = Field(description="The kind of problem, in words")
+    status: int = Field(description="The HTTP status that goes with the kind")
     detail: str = Field(description="What happened and what to do about it")
-    errors: list[FieldError] = Field(default_factory=list)
+    errors: list[FieldError] = Field(
+        default_factory=list, description="Every part that is wrong, where it can be pointed to"
+    )
 
     @classmethod
     def of(

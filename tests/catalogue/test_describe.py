@@ -12,6 +12,8 @@ from schemas.names import Method, Mixer
 from schemas.problem import ProblemError, ProblemType
 from tests.catalogue.models import GPT2, MAMBA, save_model
 
+LIMIT = 4096
+
 
 def place(directory: Path, config: dict[str, Any] = MAMBA) -> Location:
     return Location("m", "directory", save_model(directory, config))
@@ -28,7 +30,7 @@ def test_a_mamba_has_s6_on_every_layer_and_all_methods(tmp_path: Path) -> None:
 
 
 def test_channels_come_from_expand_not_from_a_stale_key(tmp_path: Path) -> None:
-    described = describe(place(tmp_path, MAMBA | {"expand": 1.5, "intermediate_size": 99}))
+    described = describe(place(tmp_path, MAMBA | {"expand": 1.5, "intermediate_size": 99}), LIMIT)
     assert described.channels == 12
 
 
@@ -41,7 +43,7 @@ def test_a_transformer_has_no_methods_and_its_own_limit(tmp_path: Path) -> None:
 
 
 def test_an_architecture_without_a_known_mixer_says_none(tmp_path: Path) -> None:
-    described = describe(place(tmp_path, MAMBA | {"model_type": "rwkv"}))
+    described = describe(place(tmp_path, MAMBA | {"model_type": "rwkv"}), LIMIT)
     assert {layer.mixer for layer in described.layers} == {Mixer.NONE}
 
 
@@ -62,7 +64,7 @@ def test_an_architecture_without_a_known_mixer_says_none(tmp_path: Path) -> None
 )
 def test_a_broken_config_is_named(tmp_path: Path, change: dict[str, Any], names: str) -> None:
     with pytest.raises(ProblemError, match=names) as caught:
-        describe(place(tmp_path, MAMBA | change))
+        describe(place(tmp_path, MAMBA | change), LIMIT)
     assert caught.value.kind is ProblemType.MODEL_INVALID
 
 
@@ -71,16 +73,16 @@ def test_a_config_that_is_no_json_object_is_a_typed_problem(tmp_path: Path, cont
     location = place(tmp_path)
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ProblemError) as caught:
-        describe(location)
+        describe(location, LIMIT)
     assert caught.value.kind is ProblemType.MODEL_INVALID
 
 
 def test_a_missing_config_and_a_missing_snapshot_are_typed_problems(tmp_path: Path) -> None:
     with pytest.raises(ProblemError) as missing:
-        describe(Location("m", "directory", tmp_path))
+        describe(Location("m", "directory", tmp_path), LIMIT)
     assert missing.value.kind is ProblemType.MODEL_INVALID
     with pytest.raises(ProblemError) as absent:
-        describe(Location("m", "hugging-face", None))
+        describe(Location("m", "hugging-face", None), LIMIT)
     assert absent.value.kind is ProblemType.MODEL_UNAVAILABLE
 
 
