@@ -24,14 +24,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
 Port = Annotated[
     int | None,
-    typer.Option(min=0, max=65535, help="Port, or 0 for any free one. [default: 8090]"),
+    typer.Option(min=0, max=65535, help="Port, or 0 for any free one.", show_default="8090"),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="How many workers to run.")]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Where jobs and results are kept. [default: .mambascope]")
+    Path | None, typer.Option(help="Where jobs and results are kept.", show_default=".mambascope")
 ]
 AllowRemote = Annotated[
     bool, typer.Option("--allow-remote", help="Allow an address that other machines reach.")

@@ -2,11 +2,23 @@
 
 import ipaddress
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 2**20
+
+
+def _separated(value: Any) -> Any:
+    """A comma-separated list as its parts."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -17,8 +29,11 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"))
     key_prefix: str = Field(default="mambascope", pattern=r"^[A-Za-z0-9_-]+$")
     data_dir: Path = Path(".mambascope")
-    model_dir: Path | None = None
-    hugging_face_ids: tuple[str, ...] = ("state-spaces/mamba-*-hf", "gpt2")
+    model_dir: DirectoryPath | None = None
+    hugging_face_ids: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = (
+        "state-spaces/mamba-*-hf",
+        "gpt2",
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
@@ -44,13 +59,19 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, gt=0)
     lease_seconds: int = Field(default=15, gt=2, description="A silent worker's job is taken back")
 
-    device: str = Field(default="auto", description="auto | cpu | cuda | cuda:N")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto | cpu | cuda | cuda:N",
+    )
     threads: int | None = Field(
         default=None, gt=0, description="CPU threads of one worker; null means every core"
     )
     resident_models: int = Field(default=4, gt=0, description="Models one worker keeps in memory")
     reconstruction_tolerance: float = Field(default=1e-4, gt=0)
-    log_level: str = "INFO"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+    ] = "INFO"
 
 
 def is_loopback(host: str) -> bool:

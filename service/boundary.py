@@ -14,6 +14,7 @@ from service.problems import internal_problem, problem_response
 HEADER = b"x-request-id"
 IS_HEAD = "mambascope.is_head"
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_HEALTH = ("/healthz", "/readyz")
 _PATH_SHOWN = 200
 
 _log = structlog.get_logger("service.access")
@@ -68,7 +69,9 @@ class Boundary:
         try:
             await self._answer(scope, receive, exchange)
         finally:
-            _log.info(
+            # Health checks come every few seconds, from several sides.
+            tell = _log.debug if scope["path"] in _HEALTH else _log.info
+            tell(
                 "request",
                 method=method,
                 path=scope["path"][:_PATH_SHOWN],

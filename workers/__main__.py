@@ -23,7 +23,10 @@ def serve(settings: Settings, entry: str = ENTRY) -> int:
     try:
         return 0 if Supervisor(settings, jobs, entry).serve() else 1
     except RedisError as error:
-        log.error("the store does not answer; the worker ends", error=str(error))
+        log.error(
+            "the store does not answer; the worker ends. Is MAMBASCOPE_REDIS_URL right?",
+            error=str(error),
+        )
         return 1
     finally:
         reaper.stop()

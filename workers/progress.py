@@ -56,7 +56,7 @@ class Report:
         self._told.add(stage)
         self._next = now + INTERVAL
         fraction = sum(share * self._done[known] for known, share in self._shares.items())
-        progress = Progress(fraction=min(fraction, 1.0), stage=stage, detail=detail)
+        progress = Progress(fraction=min(round(fraction, 4), 1.0), stage=stage, detail=detail)
         self._store.progress(self._attempt, progress)
 
 

@@ -215,7 +215,12 @@ def main() -> None:
     interrupts = Interrupts()
     jobs = open_jobs(settings)
     entry = cast(Entry, importlib.import_module(arguments.entry))
-    runner = Runner(settings, jobs, entry, entry.open_runtime(settings, jobs), interrupts)
+    try:
+        runtime = entry.open_runtime(settings, jobs)
+    except ValueError as error:
+        log.error("the runner cannot start", reason=str(error))
+        sys.exit(os.EX_CONFIG)
+    runner = Runner(settings, jobs, entry, runtime, interrupts)
     runner.serve(Channel(socket.socket(fileno=arguments.channel)))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jobs import Jobs
 from schemas.settings import Settings
 from workers.kernels.warm import warm_up
+from workers.models.loading import choose_device
 from workers.models.residency import Residency
 
 
@@ -18,6 +19,10 @@ class Runtime:
 
 
 def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
-    """Open what all jobs share, once, with every kernel compiled."""
+    """Open what all jobs share, once, with every kernel compiled.
+
+    Raises ValueError: the device of the settings is not there.
+    """
+    choose_device(settings.device)
     warm_up()
     return Runtime(settings, jobs, Residency(settings))
