@@ -38,7 +38,7 @@ def panel(one_by_one: bool) -> None:
     canvas.draw()
 
 
-def works() -> dict[str, Callable[[], object]]:
+def contenders() -> dict[str, Callable[[], object]]:
     made = document(Shape([prose(TOKENS)], layers=LAYERS, neurons=NEURONS))
     result = made.results[0]
     sheets: dict[str, Callable[[], object]] = {
@@ -57,7 +57,7 @@ def works() -> dict[str, Callable[[], object]]:
 def measure() -> dict[str, dict[str, float]]:
     wall: dict[str, list[float]] = {}
     processor: dict[str, list[float]] = {}
-    named = works()
+    named = contenders()
     for work in named.values():
         work()
     for _ in range(REPEATS):

@@ -67,19 +67,19 @@ def with_mambapy(model: MambaForCausalLM, work: Callable[[MambaForCausalLM], Non
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Median seconds per work and scan, over interleaved rounds after one warm-up of the kernel."""
+    """Median seconds per pass and scan, over interleaved rounds after one warm-up of the kernel."""
     scans = {"compiled": with_compiled, "fallback": with_fallback}
     if is_mambapy_available():
         scans["mambapy"] = with_mambapy
     else:
         print("mambapy is not installed: its comparison is skipped")
     model = model_130m()
-    works = {"forward": forward, "gradient": gradient}
-    for work in works.values():
+    passes = {"forward": forward, "gradient": gradient}
+    for work in passes.values():
         with_compiled(model, work)
-    seconds: dict[str, list[float]] = {f"{w}, {s}": [] for w in works for s in scans}
+    seconds: dict[str, list[float]] = {f"{w}, {s}": [] for w in passes for s in scans}
     for _ in range(rounds):
-        for work_name, work in works.items():
+        for work_name, work in passes.items():
             for scan_name, run in scans.items():
                 started = time.perf_counter()
                 run(model, work)

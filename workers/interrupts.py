@@ -43,7 +43,7 @@ class Interrupts:
             self.disarm()
 
     def disarm(self) -> None:
-        """Raise nothing more; for whoever caught an interrupt of the block's own last line."""
+        """Raise nothing more. An interrupt may cut off `limit` itself: its catcher calls this."""
         self._armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 

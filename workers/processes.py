@@ -21,9 +21,9 @@ _SEND_LIMIT = 30.0
 def die_with_parent(parent: int) -> None:
     """Have the kernel SIGKILL this process when the thread that started it ends.
 
-    prctl(2), PR_SET_PDEATHSIG. A parent that died before the call is noticed afterwards, by
-    another process standing in its place. Linux only; elsewhere the runner still ends with its
-    supervisor's socket, but not in the middle of a job.
+    prctl(2), PR_SET_PDEATHSIG. A parent that died before the call is noticed after it: the parent
+    is another process by then. Linux only; elsewhere the runner still ends when its supervisor's
+    socket closes, but not in the middle of a job.
     """
     if sys.platform != "linux":
         return
@@ -75,7 +75,7 @@ class RunnerProcess:
             return True
 
     def await_ready(self, limit: float, wake: int) -> bool:
-        """Whether it said so within `limit` seconds, and before `wake` became readable."""
+        """Whether it said `ready` within `limit` seconds and before `wake` became readable."""
         try:
             message = self.channel.receive(limit, wake)
         except EOFError:

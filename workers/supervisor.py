@@ -199,7 +199,7 @@ class Supervisor(Worker):
         self.set_state(WorkerStatus.IDLE)
 
     def fork_work_horse(self, job: Ticket, queue: Queue) -> None:
-        """Send the attempt to the runner; that one has died is noticed by the watch."""
+        """Send the attempt to the runner; a runner that has died is noticed by the watch."""
         runner, attempt = self._at_work()
         self._horse_pid = runner.pid
         try:

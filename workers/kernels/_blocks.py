@@ -28,7 +28,13 @@ def build_leaf(
     exponents: Any,
     out: Any,
 ) -> None:
-    """Factors, total exponent and diagonal block of one leaf, for one state of the chunk."""
+    """Factors, total exponent and diagonal block of one leaf, for one state of the chunk.
+
+    inputs: delta (l, d), A (n, d), B, C (l, n), p, w (l, d), with w = q delta. window: the chunk's
+    first channel, channels, first state and states; its columns are (state, channel). Written: left
+    and right (l, columns), exponents (leaves, columns); added to: out (l, l). scratch: the leaf's
+    decays, queries and keys, (12, channels).
+    """
     delta, A, B, C, p, w = inputs
     d0, width, first, _ = window
     n = first + state

@@ -1,4 +1,4 @@
-"""Compiled kernels over several threads, without a second thread pool of numba's.
+"""Compiled kernels over several threads, without numba's own thread pool.
 
 numba's own parallel loops would keep OpenMP threads spinning beside torch's, take seconds more to
 compile, and pay for waking every thread however small the work is.

@@ -147,7 +147,11 @@ def _contract(
     exponents: Any,
     partial: Any,
 ) -> None:
-    """Add the products of chunks `first` to `last` to one thread's `partial` sums."""
+    """Add the products of chunks `first` to `last` to one thread's `partial` sums (l, l).
+
+    arranged (3, l, d) as `_arrange` writes it; A (n, d); B, C (l, n); shape: channels and states of
+    a chunk. factors (2, l, columns) and exponents (2, leaves, columns) are the thread's to fill.
+    """
     mode = flush_denormals()
     width, per_chunk = shape
     inputs = (arranged[0], A, B, C, arranged[1], arranged[2])

@@ -1,9 +1,9 @@
 """Reads of the hidden attention that need no matrix: one row, weighted rows, moments, products.
 
-Each runs over the tokens once, with a state per (d, n), for blocks `first` to `last` of
-`WIDTH` channels; threads share the blocks. The states are float64: a decay close to one rounds
-in float32 by up to 3e-8, always the same way when delta is constant, and thousands of tokens would
-add that up.
+Shapes: delta, p, w (l, d); A (n, d); B, C (l, n); r (l,). Each runs over the tokens once, with a
+state per (d, n), for blocks `first` to `last` of `WIDTH` channels; threads share the blocks. The
+states are float64: a decay close to one rounds in float32 by up to 3e-8, always the same way when
+delta is constant, and thousands of tokens would add that up.
 """
 
 from typing import Any
