@@ -70,5 +70,11 @@ class TensorFile:
                 self.held[key] = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
 
     def render(self) -> bytes:
-        """The file."""
-        return save(self.held)
+        """The file, a copy of all that is held. Raises MemoryError where there is no room for it."""
+        try:
+            return save(self.held)
+        except BaseException as error:
+            # Without room safetensors panics, in an exception that has no public type.
+            if type(error).__name__ == "PanicException":
+                raise MemoryError("tensors.safetensors does not fit into memory") from error
+            raise

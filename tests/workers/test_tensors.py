@@ -1,5 +1,8 @@
 """The tensor file: its size told beforehand, its keys, its bytes."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.numpy import load
@@ -47,3 +50,27 @@ def test_over_the_limit_names_both_numbers_and_the_field() -> None:
         file.expect(sizes)
     assert failed.value.kind is ProblemType.INVALID_REQUEST
     assert [error.pointer for error in failed.value.problem.errors] == ["/tensors"]
+
+
+_WITHOUT_ROOM = """
+import resource
+from pathlib import Path
+import numpy as np
+from workers.tensors import TensorFile
+
+tensors = TensorFile(1 << 30, held={"m0/t0/l0/rollout/matrix": np.zeros(1 << 26, np.float32)})
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 27), resource.RLIM_INFINITY))
+try:
+    tensors.render()
+except MemoryError:
+    print("typed")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_file_that_does_not_fit_into_memory_is_a_memory_error() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_ROOM], capture_output=True, text=True, check=False
+    )
+    assert ended.stdout == "typed\n", ended.stderr
