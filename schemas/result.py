@@ -148,12 +148,14 @@ class TextResult(Contract):
     """Everything about one text under one model."""
 
     model: str
-    text_index: int
+    text_index: int = Field(description="Index into `texts` of the request")
     text: str
     tokens: list[Token]
     target: TargetResult
     has_attention_analysis: bool
-    attention_unavailable_reason: str | None = None
+    attention_unavailable_reason: str | None = Field(
+        default=None, description="Which of the layers asked for have none, and why; else null"
+    )
     attention_analysis: dict[int, LayerAttention] = Field(
         default_factory=dict, description="By layer"
     )
@@ -168,7 +170,7 @@ class ModelProvenance(Contract):
 
     model: str
     architecture: str
-    revision: str | None
+    revision: str | None = Field(description="Commit on Hugging Face; null for a directory")
     weights_sha256: str
     dtype: str
     device: str
@@ -192,4 +194,4 @@ class ResultDocument(Contract):
     job_id: str
     layers: dict[str, list[int]] = Field(description="Analysed layers by model")
     provenance: Provenance
-    results: list[TextResult]
+    results: list[TextResult] = Field(description="One per model and text")
