@@ -46,10 +46,11 @@ class Report:
     def tell(self, stage: Stage, done: float, detail: str = "") -> None:
         """Say that a stage is `done` (0 to 1) and what it does now.
 
-        Written at once when the stage is new, otherwise at most once per `INTERVAL`. Raises
-        StaleAttempt when the job is not this attempt's any more.
+        Written at once when the stage is new, otherwise at most once per `INTERVAL`; the store sees
+        to it that the record's fraction never falls. Raises StaleAttempt when the job is not this
+        attempt's any more.
         """
-        self._done[stage] = max(self._done[stage], min(done, 1.0))
+        self._done[stage] = min(done, 1.0)
         now = time.monotonic()
         if stage in self._told and now < self._next:
             return

@@ -42,16 +42,6 @@ def test_a_new_stage_is_told_at_once_and_its_details_now_and_then(jobs: Jobs) ->
     assert told(jobs, attempt).fraction == pytest.approx(0.15)
 
 
-def test_what_was_done_is_never_undone(jobs: Jobs) -> None:
-    attempt = started(jobs)
-    report = Report(jobs.store, attempt)
-    report.tell(Stage.ANALYSING, 0.8)
-    report.tell(Stage.ANALYSING, 0.2)
-    # Told at once, as a new stage is, and with what the others have reached.
-    report.tell(Stage.DRAWING, 0.0)
-    assert told(jobs, attempt).fraction == pytest.approx(0.8 * 0.35)
-
-
 def test_more_than_all_is_all(jobs: Jobs) -> None:
     attempt = started(jobs)
     Report(jobs.store, attempt).tell(Stage.ANALYSING, 1.5)
