@@ -60,7 +60,7 @@ class JobStore:
         self._keys = Keys(settings.key_prefix)
         self._ids = JobIds()
         self._lease_ms = settings.lease_seconds * 1000
-        self._max_attempts = settings.max_attempts
+        self._max_deaths = settings.max_deaths
         # A worker that lost its lease may still write until its supervisor kills it.
         self._zombie_ms = (settings.job_time_limit + settings.kill_grace) * 1000
 
@@ -164,7 +164,7 @@ class JobStore:
             return None
         problem = Problem.of(
             ProblemType.WORKER_LOST,
-            f"The worker died {self._max_attempts} times on this job, the last time: {cause}. "
+            f"The worker died {self._max_deaths} times on this job, the last time: {cause}. "
             "Try fewer or shorter texts or fewer layers; the operator's log has the details.",
         )
         status = self._run(
@@ -173,7 +173,7 @@ class JobStore:
             token or "",
             int(expired_only),
             int(died),
-            self._max_attempts,
+            self._max_deaths,
             problem.model_dump_json(),
             self._zombie_ms,
         )

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     kill_grace: int = Field(
         default=15, gt=0, description="Between the cooperative stop and SIGKILL"
     )
-    max_attempts: int = Field(default=3, gt=0)
+    max_deaths: int = Field(default=3, gt=0)
     lease_seconds: int = Field(default=15, gt=2, description="A silent worker's job is taken back")
 
     device: str = Field(

@@ -14,8 +14,8 @@ from schemas.problem import Problem
 from schemas.settings import Settings, is_loopback
 from service.problems import MEDIA_TYPE
 
-# Seconds that responses under way have to end after SIGTERM.
-_GRACE = 10
+# Seconds that responses under way have to end after SIGTERM; `mambascope up` waits one more.
+_GRACE = 5
 
 _log = structlog.get_logger("service.server")
 

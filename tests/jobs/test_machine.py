@@ -81,7 +81,7 @@ class JobLife(RuleBasedStateMachine):
             assert status is None
             return
         self.model.deaths += died
-        last = died and self.model.deaths >= self.settings.max_attempts
+        last = died and self.model.deaths >= self.settings.max_deaths
         self.model.status = Status.FAILED if last else Status.QUEUED
         assert status is self.model.status
         self.model.zombies.append(holder)

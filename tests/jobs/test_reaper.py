@@ -64,7 +64,7 @@ def test_a_silent_workers_job_runs_again_before_all_that_wait(jobs, impatient):
 
 def test_the_last_silent_worker_fails_the_job(jobs, impatient, settings):
     job = jobs.submit(REQUEST)
-    for _ in range(settings.max_attempts - 1):
+    for _ in range(settings.max_deaths - 1):
         run(impatient)
         assert reaper(impatient).sweep().requeued == (job.id,)
     run(impatient)

@@ -220,27 +220,27 @@ def test_only_the_holder_is_given_up(store, running):
 
 def test_a_stop_is_no_death(store, settings):
     job_id = store.create(REQUEST)
-    for number in range(1, settings.max_attempts + 2):
+    for number in range(1, settings.max_deaths + 2):
         attempt = store.start(job_id, f"worker-{number}")
         status = store.give_up(job_id, attempt.token, "the worker was stopped", died=False)
         assert status is Status.QUEUED
     attempt = store.start(job_id, "worker")
     assert store.give_up(job_id, attempt.token, "SIGKILL") is Status.QUEUED
-    assert store.get(job_id).attempts == settings.max_attempts + 2
+    assert store.get(job_id).attempts == settings.max_deaths + 2
 
 
 def test_the_last_death_fails_the_job(store, settings):
     job_id = store.create(REQUEST)
-    for number in range(1, settings.max_attempts + 1):
+    for number in range(1, settings.max_deaths + 1):
         attempt = store.start(job_id, f"worker-{number}")
         status = store.give_up(job_id, attempt.token, f"killed by signal {number}")
-        last = number == settings.max_attempts
+        last = number == settings.max_deaths
         assert status is (Status.FAILED if last else Status.QUEUED)
     job = store.get(job_id)
     assert job.status is Status.FAILED
-    assert job.attempts == settings.max_attempts
+    assert job.attempts == settings.max_deaths
     assert job.error.type == ProblemType.WORKER_LOST.uri
-    assert f"killed by signal {settings.max_attempts}" in job.error.detail
+    assert f"killed by signal {settings.max_deaths}" in job.error.detail
     assert job.finished_at is not None
     assert store.queued() == []
     write_everything(store, attempt)

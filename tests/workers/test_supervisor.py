@@ -129,7 +129,7 @@ def test_runner_with_an_unusable_device_is_replaced(site: Site) -> None:
 
 def test_stop_gives_the_running_job_back_and_leaves_no_process(site: Site) -> None:
     # It would be the job's last death; a stop is none.
-    site.settings = site.settings.model_copy(update={"max_attempts": 1})
+    site.settings = site.settings.model_copy(update={"max_deaths": 1})
     worker = site.ready_worker()
     job_id = site.submit(do="sleep", until="2")
     site.running(job_id)
