@@ -9,7 +9,7 @@ from catalogue.tokeniser import Tokeniser
 from schemas.catalogue import ModelDescription
 from schemas.names import Method
 from schemas.problem import FieldError, ProblemError, ProblemType
-from schemas.request import JobRequest
+from schemas.request import JobRequest, select_layers
 from schemas.settings import Settings
 
 
@@ -67,6 +67,7 @@ def _model_errors(subject: _Subject, location: Location) -> Iterator[FieldError]
     else:
         limit = described.max_tokens
         yield from _layer_errors(subject, described)
+        yield from _figure_errors(subject, described)
     try:
         tokens = tokeniser(location.path)
     except ProblemError:
@@ -103,6 +104,23 @@ def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[Fi
                 f"it has {count} layers, name one of 0 to {count - 1}."
             )
             yield FieldError(pointer=f"/layers/{index}", detail=detail)
+
+
+def _figure_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:
+    request, limit = subject.request, subject.settings.max_figures
+    if not request.figures or request.attention is None:
+        return
+    asked = select_layers(request.layers, len(described.layers))
+    readable = {layer.layer for layer in described.layers if layer.methods}
+    layers, methods = len(readable.intersection(asked)), len(request.attention.methods)
+    # A sheet per layer and method, a token strip per layer, an overview per method.
+    count = len(request.texts) * (layers * methods + layers + methods) if layers else 0
+    if count > limit:
+        detail = (
+            f"The job would draw {count} figures of {subject.whom}; one job may draw {limit}: "
+            "set `figures` to false, or ask for fewer texts or layers."
+        )
+        yield FieldError(pointer="/figures", detail=detail)
 
 
 def _length_errors(subject: _Subject, lengths: list[int], limit: int) -> Iterator[FieldError]:

@@ -13,6 +13,7 @@ class ProblemType(Enum):
 
     INVALID_REQUEST = ("invalid-request", "The request is not valid", 422)
     MALFORMED_JSON = ("malformed-json", "The body is not JSON", 400)
+    REQUEST_TIMEOUT = ("request-timeout", "The body did not arrive in time", 408)
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", "The body must be JSON", 415)
     BODY_TOO_LARGE = ("body-too-large", "The body is over the limit", 413)
     NOT_FOUND = ("not-found", "There is no such thing here", 404)

@@ -42,12 +42,14 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(default=4 * MIB, gt=0)
+    body_time_limit: int = Field(default=30, gt=0, description="For a request's body to arrive")
     max_texts: int = Field(default=64, gt=0)
     max_tokens: int = Field(default=4096, gt=0, description="Per text")
     max_total_tokens: int = Field(default=65536, gt=0, description="Over all texts of a job")
     max_tensor_bytes: int = Field(
         default=1024 * MIB, gt=0, description="Of one job's `tensors.safetensors`"
     )
+    max_figures: int = Field(default=2000, gt=0, description="Of one job; one takes about 0.3 s")
     max_contribution_tokens: int = Field(
         default=512, gt=0, description="Per text when contribution_rows is `all`"
     )

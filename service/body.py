@@ -1,5 +1,6 @@
 """A request's body: read under a limit, parsed as strict JSON."""
 
+import asyncio
 import json
 import re
 from collections import Counter
@@ -20,21 +21,29 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 MAX_FAULTS = 50
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
+async def read_body(request: Request, limit: int, seconds: float) -> bytearray:
     """The body of a JSON request, holding at most `limit` bytes of it at any time.
 
-    Raises ProblemError: UNSUPPORTED_MEDIA_TYPE, or BODY_TOO_LARGE at once by Content-Length and
-    otherwise as soon as the bytes that came are too many.
+    Raises ProblemError: UNSUPPORTED_MEDIA_TYPE; BODY_TOO_LARGE at once by Content-Length and
+    otherwise as soon as the bytes that came are too many; REQUEST_TIMEOUT when the body is not
+    there within `seconds`.
     """
     _check_headers(request)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
     body = bytearray()
-    async for piece in request.stream():
-        if len(body) + len(piece) > limit:
-            raise _too_large(limit)
-        body += piece
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece in request.stream():
+                if len(body) + len(piece) > limit:
+                    raise _too_large(limit)
+                body += piece
+    except TimeoutError as error:
+        raise ProblemError(
+            ProblemType.REQUEST_TIMEOUT,
+            f"The body was not complete after {seconds:g} seconds. Send all of it at once.",
+        ) from error
     return body
 
 

@@ -129,6 +129,8 @@ _DETAILS = {
     ProblemType.INVALID_REQUEST: "`pocket/recall-mamba` has no layer 9: "
     "it has 2 layers, name one of 0 to 1.",
     ProblemType.MALFORMED_JSON: "The body cannot be read as JSON: it is empty.",
+    ProblemType.REQUEST_TIMEOUT: "The body was not complete after 30 seconds. "
+    "Send all of it at once.",
     ProblemType.BODY_TOO_LARGE: "A body may have at most 4194304 bytes. "
     "Send fewer or shorter texts a job.",
     ProblemType.UNSUPPORTED_MEDIA_TYPE: "The body came as `text/plain`. "

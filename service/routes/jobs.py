@@ -38,6 +38,7 @@ _LARGE_BODY = 1 << 18
         202: success("The job is accepted and durable", "Job", "job", SUBMIT_HEADERS),
         **problems(
             ProblemType.MALFORMED_JSON,
+            ProblemType.REQUEST_TIMEOUT,
             ProblemType.BODY_TOO_LARGE,
             ProblemType.UNSUPPORTED_MEDIA_TYPE,
             ProblemType.INVALID_REQUEST,
@@ -51,7 +52,8 @@ async def submit_job(request: Request) -> Response:
     A request that cannot be run as it stands is refused here, with every field that is wrong.
     """
     context = context_of(request)
-    body = await read_body(request, context.settings.max_body_bytes)
+    settings = context.settings
+    body = await read_body(request, settings.max_body_bytes, settings.body_time_limit)
     limiter = context.large_bodies if len(body) >= _LARGE_BODY else None
     job = await to_thread.run_sync(_accept, context, body, limiter=limiter)
     return json_response(job, _POLL | {"Location": job.links.self}, 202)

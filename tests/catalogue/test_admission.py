@@ -35,6 +35,22 @@ def faults(settings: Settings, **fields: Any) -> list[tuple[str, str]]:
     return []
 
 
+def test_more_figures_than_a_job_may_draw_are_refused_with_both_numbers(
+    settings: Settings,
+) -> None:
+    # 3 layers x 3 methods, 3 strips and 3 overviews for each of 2 texts.
+    texts = {"texts": ["apple", "river"], "layers": "all"}
+    enough = settings.model_copy(update={"max_figures": 30})
+    assert faults(enough, **texts) == []
+    few = settings.model_copy(update={"max_figures": 29})
+    ((pointer, detail),) = faults(few, **texts)
+    assert pointer == "/figures"
+    assert "30 figures" in detail
+    assert "29" in detail
+    assert faults(few, **texts, figures=False) == []
+    assert faults(few, **texts, attention=None) == []
+
+
 def test_a_fitting_request_is_admitted(settings: Settings) -> None:
     assert faults(settings, layers=[0, 2], target={"position": -3, "token": "7"}) == []
     assert faults(settings, layers="all") == []

@@ -14,6 +14,7 @@ import pytest
 
 from jobs import Jobs
 from schemas.job import Job
+from schemas.problem import ProblemType
 from schemas.settings import Settings
 from service.app import create_app
 from tests.service.conftest import BODY_LIMIT, SUBMIT, problem_of, serving
@@ -194,6 +195,21 @@ def test_a_length_over_the_limit_is_refused_before_any_byte_is_read(client: http
     assert response.status == 413
     assert response.getheader("connection") == "close"
     connection.close()
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(settings: Settings) -> None:
+    hasty = settings.model_copy(update={"body_time_limit": 1})
+    with serving(create_app(hasty), hasty) as client:
+        connection = HTTPConnection(client.base_url.host, client.base_url.port, timeout=20)
+        connection.putrequest("POST", "/v1/jobs")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders()
+        connection.send(b"{")
+        response = connection.getresponse()
+        assert response.status == 408
+        assert json.loads(response.read())["type"] == ProblemType.REQUEST_TIMEOUT.uri
+        connection.close()
 
 
 def test_large_bodies_are_read_one_at_a_time(settings: Settings) -> None:
