@@ -162,6 +162,7 @@ def test_tensors_of_another_shape_are_named(directory: Path) -> None:
     assert "backbone.norm_f.weight ([47], not [48])" in _refused(directory)
 
 
+@pytest.mark.filterwarnings("ignore:Casting complex values")
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
 def test_weights_that_are_no_real_numbers_are_named(directory: Path, dtype: torch.dtype) -> None:
     _reweigh(directory, lambda t: t.update({"backbone.norm_f.weight": torch.ones(48).to(dtype)}))
