@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from catalogue.cached import description, tokeniser
 from catalogue.locate import Location, UnknownModel, locate
 from catalogue.tokeniser import Tokeniser
+from schemas.artifact_names import figure_count
 from schemas.catalogue import ModelDescription
 from schemas.names import Method
-from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError, ProblemType, and_more
 from schemas.request import JobRequest, select_layers
 from schemas.settings import Settings
 
@@ -22,8 +23,8 @@ def admit(request: JobRequest, settings: Settings) -> None:
     """
     errors = list(_errors(request, settings))
     if errors:
-        more = f" And {len(errors) - 1} more: see `errors`." if len(errors) > 1 else ""
-        raise ProblemError(ProblemType.INVALID_REQUEST, errors[0].detail + more, errors)
+        detail = errors[0].detail + and_more(errors)
+        raise ProblemError(ProblemType.INVALID_REQUEST, detail, errors)
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,10 @@ def _figure_errors(subject: _Subject, described: ModelDescription) -> Iterator[F
     request, limit = subject.request, subject.settings.max_figures
     if not request.figures or request.attention is None:
         return
+    methods = request.attention.methods
     asked = select_layers(request.layers, len(described.layers))
-    readable = {layer.layer for layer in described.layers if layer.methods}
-    layers, methods = len(readable.intersection(asked)), len(request.attention.methods)
-    # A sheet per layer and method, a token strip per layer, an overview per method.
-    count = len(request.texts) * (layers * methods + layers + methods) if layers else 0
+    read = described.layers_with(methods).intersection(asked)
+    count = len(request.texts) * figure_count(len(read), len(methods))
     if count > limit:
         detail = (
             f"The job would draw {count} figures of {subject.whom}; one job may draw {limit}: "

@@ -37,6 +37,11 @@ def overview(subject: Subject, method: Method) -> str:
     return f"{subject.prefix}layers_by_tokens_{method}.png"
 
 
+def figure_count(layers: int, methods: int) -> int:
+    """Figures of one text: a sheet a layer and method, a strip a layer, an overview a method."""
+    return layers * methods + layers + methods if layers else 0
+
+
 def tensor_key(model: int, text: int, layer: int, method: Method, what: str) -> str:
     """Key of one tensor in `tensors.safetensors`; `model` and `text` are indices."""
     return f"m{model}/t{text}/l{layer}/{method}/{what}"

@@ -1,5 +1,6 @@
 """What the service says about models."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field
@@ -49,6 +50,10 @@ class ModelDescription(Contract):
     max_tokens: int = Field(description="Longest text accepted, in tokens")
     default_layers: list[int] = Field(description="What `layers: null` means for this model")
     resident_on: list[str] = Field(description="Workers that hold the model in memory")
+
+    def layers_with(self, methods: Collection[Method]) -> set[int]:
+        """The layers whose mixer all of the methods can read."""
+        return {known.layer for known in self.layers if set(methods) <= set(known.methods)}
 
 
 class Health(Contract):

@@ -76,6 +76,11 @@ class Problem(Contract):
         )
 
 
+def and_more(errors: list[FieldError]) -> str:
+    """What follows the first of several errors in a problem's detail."""
+    return f" And {len(errors) - 1} more: see `errors`." if len(errors) > 1 else ""
+
+
 class ProblemError(Exception):
     """An expected failure, carried as a problem to whoever can report it."""
 

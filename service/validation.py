@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError, ProblemType, and_more
 from schemas.request import JobRequest
 from service.body import MAX_FAULTS, pointer_to
 
@@ -35,8 +35,7 @@ def validate_request(value: dict[str, Any]) -> JobRequest:
 
 def _refusal(errors: list[FieldError]) -> ProblemError:
     first = errors[0]
-    more = f" And {len(errors) - 1} more: see `errors`." if len(errors) > 1 else ""
-    detail = f"{first.pointer or 'The body'}: {first.detail}{more}"
+    detail = f"{first.pointer or 'The body'}: {first.detail}{and_more(errors)}"
     return ProblemError(ProblemType.INVALID_REQUEST, detail, errors)
 
 

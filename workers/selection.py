@@ -28,7 +28,7 @@ def select(request: JobRequest, model: ModelDescription) -> Selection:
     if section is None:
         return Selection([], set(), set(), [], "The request has `attention` set to null.")
     methods = set(section.methods)
-    readable = {known.layer for known in model.layers if methods <= set(known.methods)}
+    readable = model.layers_with(methods)
     asked = select_layers(request.layers, len(model.layers))
     layers = [layer for layer in asked if layer in readable]
     traced = set(layers)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogue.tokeniser import Tokeniser
-from schemas.artifact_names import Subject
+from schemas.artifact_names import Subject, figure_count
 from schemas.names import Method, Mixer
 from schemas.result import Token
 from tests.tiny_models import VOCABULARY, word_tokenizer
@@ -151,6 +151,7 @@ def test_a_layer_under_every_method() -> None:
     target = target_result(_trace(TargetIds(2, 3, None), torch.zeros(40), 0.0), TOKENISER)
     result = writer.result(target, [part], None)
     assert len(figure_names([result])) == len(set(figure_names([result]))) == 4 + 1 + 4
+    assert figure_count(layers=1, methods=4) == 4 + 1 + 4
     silent = TextWriter(Subject("m", 0), "w0", words, 2, figures=False)
     assert figure_names([silent.result(target, [silent.layer(reading)], None)]) == []
 

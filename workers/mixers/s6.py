@@ -158,11 +158,9 @@ class S6Trace:
 
     def _through(self, query: int) -> Tensor:
         """(query + 1, d): (alpha[d, query, k] + D[d] 1[k=query]) sigma(c[k, d])."""
-        seen = slice(query + 1)
-        weight = attention_row(self.delta[seen], self.A, self.B[seen], self.C[seen], query)
-        skip = torch.zeros_like(weight)
-        skip[query] = self.D
-        return (weight + skip) * torch.sigmoid(self.conv_output[seen])
+        weight = self.row(query)[: query + 1]
+        weight[query] += self.D
+        return weight * torch.sigmoid(self.conv_output[: query + 1])
 
     def _conv_transpose(self, through: Tensor) -> Tensor:
         """(rows, d): sum_k through[k, d] w[d, k - s] at [s, d], the convolution read backwards."""
