@@ -147,7 +147,7 @@ def _length_errors(subject: _Subject, lengths: list[int], limit: int) -> Iterato
     wants_all_rows = (
         attention is not None
         and Method.CONTRIBUTION in attention.methods
-        and attention.contribution_rows == "all"
+        and attention.rows_of(Method.CONTRIBUTION) == "all"
     )
     longest = max(lengths)
     if wants_all_rows and longest > settings.max_contribution_tokens:
@@ -155,7 +155,7 @@ def _length_errors(subject: _Subject, lengths: list[int], limit: int) -> Iterato
             f"Text {lengths.index(longest)} has {longest} tokens in {subject.whom}; `all` takes at "
             f"most {settings.max_contribution_tokens} a text: use `target` or a shorter text."
         )
-        yield FieldError(pointer="/attention/contribution_rows", detail=detail)
+        yield FieldError(pointer="/attention/rows", detail=detail)
 
 
 def _target_errors(

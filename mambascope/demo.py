@@ -25,7 +25,7 @@ PROMPT = "apple 3 river 7 stone 1 river"
 READ_POSITION = 3
 REQUEST = {
     "texts": [PROMPT],
-    "attention": {"methods": [method.value for method in Method], "contribution_rows": "all"},
+    "attention": {"methods": [method.value for method in Method], "rows": "all"},
     "tensors": True,
 }
 POLL_SECONDS = 0.2

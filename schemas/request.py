@@ -18,6 +18,7 @@ ModelName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
 ]
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
+Rows = Literal["target", "all"]
 LayerIndex = Annotated[int, Field(ge=0, strict=True)]
 
 MAX_METADATA_KEYS = 32
@@ -45,9 +46,10 @@ class AttentionSection(Contract):
     """Which methods read the hidden attention, and how."""
 
     methods: list[Method] = Field(default=list(DEFAULT_METHODS), min_length=1)
-    contribution_rows: Literal["target", "all"] = Field(
-        default="target",
-        description="`contribution` for the target position only, or for every query position",
+    rows: Rows | None = Field(
+        default=None,
+        description="Rows of each method's matrix: the target position's only (`target`), every "
+        "query position's (`all`), or null: all, but of `contribution` the target's",
     )
     rollout_clamp: bool = Field(
         default=True,
@@ -60,6 +62,12 @@ class AttentionSection(Contract):
         if len(set(methods)) != len(methods):
             raise ValueError("name each method once")
         return methods
+
+    def rows_of(self, method: Method) -> Rows:
+        """Which rows of one method's matrix are meant."""
+        if self.rows is not None:
+            return self.rows
+        return "target" if method is Method.CONTRIBUTION else "all"
 
 
 class NeuronSection(Contract):

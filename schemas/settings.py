@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         default=2000, gt=0, description="Of one job and model; each about 0.3 s"
     )
     max_contribution_tokens: int = Field(
-        default=512, gt=0, description="Per text when contribution_rows is `all`"
+        default=512, gt=0, description="Per text when `contribution` reads all rows"
     )
 
     job_time_limit: int = Field(default=1800, gt=0)

@@ -138,7 +138,7 @@ class Runner:
             return Problem.of(
                 ProblemType.OUT_OF_MEMORY,
                 "The job needs more memory than this worker has: send fewer or shorter texts, "
-                "fewer layers, or `contribution_rows` set to `target`.",
+                "fewer layers, or `rows` set to `target`.",
             )
         return Problem.of(
             ProblemType.INTERNAL,

@@ -7,7 +7,7 @@ from catalogue.admission import admit
 from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.job import Artifact, Shows
-from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
+from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Method, Stage
 from schemas.request import AttentionSection
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
 from workers.analyses.methods import ReadingPlan, read_layers
@@ -183,7 +183,7 @@ class Stages:
             methods=model.selection.methods,
             position=trace.target.position,
             tolerance=self._runtime.settings.reconstruction_tolerance,
-            contribution_rows=section.contribution_rows,
+            contribution_rows=section.rows_of(Method.CONTRIBUTION),
             rollout_clamp=section.rollout_clamp,
         )
 
@@ -209,6 +209,6 @@ class Stages:
             channels=channels,
             layers=len(model.selection.layers),
             methods=section.methods,
-            contribution_rows=section.contribution_rows,
+            contribution_rows=section.rows_of(Method.CONTRIBUTION),
         )
         self._tensors.expect(sizes)

@@ -74,9 +74,9 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {
             "texts": ["7 " * 5],
-            "attention": {"methods": ["contribution"], "contribution_rows": "all"},
+            "attention": {"methods": ["contribution"], "rows": "all"},
         },
-        "/attention/contribution_rows",
+        "/attention/rows",
         "at most 4",
     ),
 ]
@@ -91,8 +91,8 @@ def test_what_does_not_fit_is_named_with_its_mend(
     assert words in detail
 
 
-def test_contribution_rows_matter_only_to_contribution(settings: Settings) -> None:
-    attention = {"methods": ["rollout"], "contribution_rows": "all"}
+def test_all_rows_are_bounded_only_for_contribution(settings: Settings) -> None:
+    attention = {"methods": ["rollout"], "rows": "all"}
     assert faults(settings, texts=["7 " * 5], attention=attention) == []
     assert faults(settings, texts=["7 " * 5], attention=None) == []
 

@@ -76,7 +76,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"layers": "most"}, "/layers", "Layer indices, `all`, or null"),
     ({"attention": {"methods": ["guess"]}}, "/attention/methods/0", "rollout, contribution"),
     ({"attention": {"methods": []}}, "/attention/methods", "at least 1"),
-    ({"attention": {"contribution_rows": "x"}}, "/attention/contribution_rows", "target, all"),
+    ({"attention": {"rows": "x"}}, "/attention/rows", "target, all"),
     ({"attention": {"rollout_clamp": "x"}}, "/attention/rollout_clamp", "true or false"),
     ({"target": {"position": 3}}, "/target/position", "-3 to 2"),
     ({"target": {"position": -4}}, "/target/position", "-3 to 2"),
