@@ -54,6 +54,11 @@ class Tokeniser:
             for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
         ]
 
+    def ids(self, text: str) -> list[int]:
+        """The ids that `encode` gives, without building its tokens; raises what it raises."""
+        ids: list[int] = self._fast(text).ids
+        return ids
+
     def count(self, text: str) -> int:
         """How many tokens `encode` would give, without building them; raises what it raises."""
         return len(self._fast(text))

@@ -6,6 +6,7 @@ from redis import Redis
 
 from jobs.artifacts import ArtifactStore
 from jobs.connect import connect
+from jobs.gathering import Gathering
 from jobs.presence import Presence
 from jobs.queue import JobQueue
 from jobs.store import JobStore
@@ -23,17 +24,19 @@ class Jobs:
     queue: JobQueue
     artifacts: ArtifactStore
     presence: Presence
+    gathering: Gathering
     redis: Redis
 
-    def submit(self, request: JobRequest) -> Job:
+    def submit(self, request: JobRequest, caller: str = "") -> Job:
         """Accept a request: record, queue entry and the returned view, in one transaction.
 
-        When this returns, the job survives the death of any process. One round trip.
+        When this returns, the job survives the death of any process. `caller` as in
+        `JobStore.stage_create`. One round trip.
         """
         job_id = self.store.new_id()
         with self.redis.pipeline(transaction=True) as pipe:
             self.queue.stage_submit(pipe, job_id)
-            self.store.stage_create(pipe, job_id, request)
+            self.store.stage_create(pipe, job_id, request, caller)
             self.store.stage_get(pipe, job_id)
             values, rank = pipe.execute()[-2:]
         job = job_from(job_id, values, rank)
@@ -54,5 +57,6 @@ def open_jobs(settings: Settings) -> Jobs:
         queue=JobQueue(redis, settings),
         artifacts=ArtifactStore(settings),
         presence=Presence(redis, settings),
+        gathering=Gathering(redis, settings),
         redis=redis,
     )

@@ -19,6 +19,8 @@ FUNCTION: Final = "workers.runner.execute"
 # Seconds. RQ's own traces of a job are for looking into a problem, no more.
 RESULT_TTL = 60
 FAILURE_TTL = 3600
+# Tickets at the head of the queue among which `withdraw` looks.
+_LOOKAHEAD = 256
 
 
 class JobQueue:
@@ -55,6 +57,19 @@ class JobQueue:
             serializer=JSONSerializer,
         )
         self.rq.enqueue_job(ticket, pipeline=pipe, at_front=first)
+
+    def withdraw(self, job_ids: Container[str]) -> None:
+        """Take the tickets of jobs that were started without them out of the queue.
+
+        One that is missed does no harm. Two round trips.
+        """
+        tickets = self.rq.get_job_ids(0, _LOOKAHEAD)
+        found = [ticket for ticket in tickets if _job_of(ticket) in job_ids]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for ticket in found:
+                pipe.lrem(self.rq.key, 1, ticket)
+                pipe.delete(RqJob.key_for(ticket))
+            pipe.execute()
 
     def waiting(self) -> set[str]:
         """Ids of the jobs that have a ticket no worker has taken yet."""

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from redis import Redis
 
 from jobs.connect import text
+from jobs.gathering import pass_of, text_bytes
 from jobs.identity import JobIds, is_job_id, new_token
 from jobs.keys import Keys
 from jobs.transitions import SCRIPT
@@ -64,19 +65,26 @@ class JobStore:
         # A worker that lost its lease may still write until its supervisor kills it.
         self._zombie_ms = (settings.job_time_limit + settings.kill_grace) * 1000
 
-    def create(self, request: JobRequest) -> str:
-        """Accept a request as a queued job and return its id."""
+    def create(self, request: JobRequest, caller: str = "") -> str:
+        """Accept a request as a queued job and return its id; see `stage_create`."""
         job_id = self._ids.next()
-        self.stage_create(self._redis, job_id, request)
+        self.stage_create(self._redis, job_id, request, caller)
         return job_id
 
     def new_id(self) -> str:
         """An id for `stage_create`."""
         return self._ids.next()
 
-    def stage_create(self, commands: Redis, job_id: str, request: JobRequest) -> None:
-        """Add the creation of a queued job to a connection or pipeline."""
-        self._run("create", job_id, "", request.model_dump_json(), commands=commands)
+    def stage_create(
+        self, commands: Redis, job_id: str, request: JobRequest, caller: str = ""
+    ) -> None:
+        """Add the creation of a queued job to a connection or pipeline.
+
+        `caller` is whoever is to have a fair share of a worker; it is shown to nobody.
+        """
+        kind, size = pass_of(request), text_bytes(request)
+        body = request.model_dump_json()
+        self._run("create", job_id, "", body, kind, caller, size, commands=commands)
 
     def stage_get(self, commands: Redis, job_id: str) -> None:
         """Add the two reads that `job_from` understands to a pipeline."""
@@ -107,12 +115,15 @@ class JobStore:
         ]
         return StoredArtifacts(job_id, token, artifacts)
 
-    def start(self, job_id: str, worker: str) -> Attempt | None:
-        """Take a queued job for a worker; None when it is not queued, so there is nothing to do."""
+    def start(self, job_id: str, worker: str, *, in_company: bool = False) -> Attempt | None:
+        """Take a queued job for a worker; None when it is not queued, so there is nothing to do.
+
+        `in_company`: it runs beside other jobs, so a death of the worker may not be its own.
+        """
         if not is_job_id(job_id):
             return None
         token = new_token()
-        taken = self._run("start", job_id, token, worker, self._lease_ms)
+        taken = self._run("start", job_id, token, worker, self._lease_ms, int(in_company))
         if taken is None:
             return None
         attempts, request = taken
@@ -157,8 +168,9 @@ class JobStore:
 
         `token` None means whoever holds it; `expired_only` leaves a holder alone whose lease still
         runs. The job is queued again, at its old place, or after its last allowed death fails as
-        `worker-lost`; with `died` False, for a planned stop, nothing is counted. Returns the new
-        status, or None when there was nothing to take away.
+        `worker-lost`; with `died` False, for a planned stop, nothing is counted, nor for a death in
+        company, after which the job runs alone. Returns the new status, or None when there was
+        nothing to take away.
         """
         if not is_job_id(job_id):
             return None

@@ -7,13 +7,16 @@ command whose answer was lost, so each operation, repeated with the same argumen
 more and answers as before; only a repeated give_up answers nil, for by then there is nothing left
 to give up.
 
+A death in company, beside other jobs on one runner, is nobody's yet: it is not counted, but the job
+runs alone from then on.
+
 `stale` and nil refuse. KEYS: the record, its events, queued, running, garbage, sequence.
 ARGV: operation, job id, fencing token, then what the operation needs:
 
 | operation | needs | from | to | answers |
 |---|---|---|---|---|
-| create | request | nothing | queued | `ok` |
-| start | worker, lease ms | queued | running | {attempts, request}, or nil |
+| create | request, pass, caller, text bytes | nothing | queued | `ok` |
+| start | worker, lease ms, in company | queued | running | {attempts, request}, or nil |
 | renew | lease ms | running | running | `ok`, or `stale` |
 | progress | lease ms, fraction, stage, detail | running | running | `ok`, or `stale` |
 | succeed | artifacts | running | succeeded | `ok`, or `stale` |
@@ -82,7 +85,8 @@ if operation == 'create' then
   end
   local place = redis.call('INCR', sequence)
   write('status', 'queued', 'request', ARGV[4], 'created_at', iso(now), 'sequence', place,
-    'attempts', 0, 'deaths', 0, 'token', '', 'fraction', 0, 'stage', '', 'detail', '')
+    'attempts', 0, 'deaths', 0, 'token', '', 'fraction', 0, 'stage', '', 'detail', '',
+    'pass', ARGV[5], 'caller', ARGV[6], 'text_bytes', ARGV[7], 'alone', 0, 'company', 0)
   redis.call('ZADD', queued, place, id)
   tell('status')
   return 'ok'
@@ -91,7 +95,8 @@ end
 if operation == 'start' then
   if status == 'queued' then
     redis.call('HINCRBY', record, 'attempts', 1)
-    write('status', 'running', 'token', token, 'worker', ARGV[4], 'started_at', iso(now))
+    write('status', 'running', 'token', token, 'worker', ARGV[4], 'started_at', iso(now),
+      'company', ARGV[6])
     redis.call('ZREM', queued, id)
     lease(ARGV[5])
     tell('status')
@@ -110,8 +115,14 @@ if operation == 'give_up' then
   end
   redis.call('ZREM', running, id)
   redis.call('ZADD', garbage, integer(now + ARGV[8]), id .. '/' .. holder)
-  local deaths = redis.call('HINCRBY', record, 'deaths', ARGV[5])
-  if ARGV[5] == '1' and deaths >= tonumber(ARGV[6]) then
+  local died = ARGV[5] == '1'
+  local in_company = redis.call('HGET', record, 'company') == '1'
+  if died and in_company then
+    write('alone', 1)
+    died = false
+  end
+  local deaths = redis.call('HINCRBY', record, 'deaths', died and 1 or 0)
+  if died and deaths >= tonumber(ARGV[6]) then
     write('status', 'failed', 'token', '', 'finished_at', iso(now), 'error', ARGV[7])
   else
     write('status', 'queued', 'token', '', 'worker', '', 'started_at', '', 'fraction', 0,

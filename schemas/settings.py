@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         default=15, gt=0, description="Between the cooperative stop and SIGKILL"
     )
     max_deaths: int = Field(default=3, gt=0)
+    jobs_together: int = Field(
+        default=16, gt=0, description="Small queued jobs that share a pass through the model"
+    )
     lease_seconds: int = Field(default=15, gt=2, description="A silent worker's job is taken back")
 
     device: str = Field(

@@ -3,6 +3,7 @@
 import json
 import select
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from jobs import Attempt
@@ -53,8 +54,17 @@ class Channel:
         self._stream.close()
 
 
-def attempt_message(attempt: Attempt) -> Message:
-    """An attempt as the supervisor sends it."""
+def attempts_message(attempts: Sequence[Attempt]) -> Message:
+    """Attempts as the supervisor sends them, to be run together."""
+    return {"attempts": [_packed(attempt) for attempt in attempts]}
+
+
+def attempts_from(message: Message) -> list[Attempt]:
+    """The attempts in a message of the supervisor."""
+    return [_unpacked(packed) for packed in message["attempts"]]
+
+
+def _packed(attempt: Attempt) -> Message:
     return {
         "job_id": attempt.job_id,
         "token": attempt.token,
@@ -63,7 +73,6 @@ def attempt_message(attempt: Attempt) -> Message:
     }
 
 
-def attempt_from(message: Message) -> Attempt:
-    """The attempt in a message of the supervisor."""
-    request = JobRequest.model_validate(message["request"])
-    return Attempt(message["job_id"], message["token"], message["number"], request)
+def _unpacked(packed: Message) -> Attempt:
+    request = JobRequest.model_validate(packed["request"])
+    return Attempt(packed["job_id"], packed["token"], packed["number"], request)

@@ -1,24 +1,35 @@
 """One job, read top to bottom: check, load, trace, analyse, document, figures, tensors, store."""
 
+from collections.abc import Iterator, Sequence
+
 from jobs import Attempt
 from workers.runtime import Runtime, open_runtime
+from workers.shared_pass import SharedPass
 from workers.stages import Stages
 
-__all__ = ["Runtime", "open_runtime", "run"]
+__all__ = ["Runtime", "open_runtime", "run", "start"]
 
 
-def run(runtime: Runtime, attempt: Attempt) -> None:
+def start(runtime: Runtime, attempts: Sequence[Attempt]) -> list[Iterator[None]]:
+    """Jobs that share their pass through the model, each to be advanced in its turn (see `run`)."""
+    shared = SharedPass(attempts, runtime.settings)
+    return [run(runtime, attempt, shared) for attempt in attempts]
+
+
+def run(runtime: Runtime, attempt: Attempt, shared: SharedPass) -> Iterator[None]:
     """Run one attempt up to its record's end.
 
-    Raises ProblemError for an expected failure and StaleAttempt when the job is no longer this
-    attempt's; the caller writes the failure.
+    Stops once where it has computed all it needs and its figures are being drawn, so that another
+    job can compute meanwhile. Raises ProblemError for an expected failure and StaleAttempt when
+    the job is no longer this attempt's; the caller writes the failure.
     """
-    stages = Stages(runtime, attempt)
+    stages = Stages(runtime, attempt, shared)
     stages.check()
     for index in range(len(attempt.request.models)):
         model = stages.load(index)
         for text, trace in stages.traces(model):
             stages.analyse(model, text, trace)
+    yield
     document = stages.document()
     stages.draw(document)
     stages.write_tensors()

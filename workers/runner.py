@@ -1,16 +1,16 @@
 """The runner: a long-lived child of the supervisor that holds the device and the models.
 
-It takes one attempt after another from its supervisor's socket and runs it inside the job
-boundary, where every failure becomes a problem in the job's record. Heavy libraries are imported
-through `--entry`, once, before it says `ready`. Its messages:
+It takes attempts from its supervisor's socket, one or several that share a pass through a model,
+and runs each inside its own job boundary, where every failure becomes a problem in its record and
+no other's. Heavy libraries are imported through `--entry`, once, before it says `ready`.
 
 | message | meaning |
 |---|---|
 | `ready` | the entry is imported and its runtime open; attempts are welcome |
-| `done` | the attempt is over and its record written, or it was not this worker's any more |
-| `unwritten` | the attempt is over, but the store did not take the outcome: `cause` says why |
+| `done` | all attempts are over, their records written, or they were not this worker's any more |
+| `unfinished` | some have not ended in their records and should run again: `cause` says why |
 
-`done` and `unwritten` carry `models`, the names of the models in memory, and `unusable`, true when
+`done` and `unfinished` carry `models`, the names of the models in memory, and `unusable`, true when
 the device answers no more: the supervisor then ends this runner and starts another.
 """
 
@@ -20,6 +20,9 @@ import os
 import signal
 import socket
 import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -32,7 +35,7 @@ from jobs import Attempt, Jobs, StaleAttempt, open_jobs
 from schemas.problem import Problem, ProblemError, ProblemType
 from schemas.settings import Settings
 from workers import logs
-from workers.channel import Channel, Message, attempt_from
+from workers.channel import Channel, Message, attempts_from
 from workers.interrupts import Interrupts, TimeLimitReached, Withdrawn, time_limit_problem
 from workers.processes import die_with_parent
 
@@ -63,9 +66,18 @@ class Entry(Protocol):
         """Open, once, all that jobs share."""
         ...
 
-    def run(self, runtime: Runtime, attempt: Attempt) -> None:
-        """Run one attempt up to its record's end, or raise."""
+    def start(self, runtime: Runtime, attempts: Sequence[Attempt]) -> list[Iterator[None]]:
+        """One iterator an attempt; advanced to its end, in turns, it ends the record or raises."""
         ...
+
+
+@dataclass
+class Turn:
+    """An attempt that is under way: what is left of its steps and of its seconds."""
+
+    attempt: Attempt
+    steps: Iterator[None]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -87,42 +99,58 @@ class Runner:
             except EOFError:
                 return
             if message is not None:
-                attempt = attempt_from(message)
-                with structlog.contextvars.bound_contextvars(
-                    job=attempt.job_id, attempt=attempt.number
-                ):
-                    outcome = self.execute(attempt)
+                outcome = self.execute(attempts_from(message))
                 unusable = device_is_poisoned()
                 if unusable:
                     log.error("the device no longer answers")
                 channel.send({**outcome, **self._models(), "unusable": unusable})
 
-    def execute(self, attempt: Attempt) -> Message:
-        """Run one attempt inside the job boundary; the message that tells the supervisor."""
+    def execute(self, attempts: Sequence[Attempt]) -> Message:
+        """Run attempts, a step of each in turn; the message that tells the supervisor."""
+        limit = float(self.settings.job_time_limit)
+        started = self.entry.start(self.runtime, attempts)
+        turns = deque(
+            Turn(attempt, steps, limit) for attempt, steps in zip(attempts, started, strict=True)
+        )
+        outcome: Message = {"event": "done"}
+        while turns:
+            turn = turns.popleft()
+            bound = {"job": turn.attempt.job_id, "attempt": turn.attempt.number}
+            with structlog.contextvars.bound_contextvars(**bound):
+                try:
+                    if self._advance(turn):
+                        turns.append(turn)
+                except (StoreConnectionError, StoreTimeoutError) as error:
+                    log.error("the store did not take the outcome", error=str(error))
+                    outcome = _unfinished(f"the store did not answer ({error})")
+            if turns and device_is_poisoned():
+                # Whoever comes next would fail for it.
+                return _unfinished("a job beside it left the device unusable")
+        return outcome
+
+    def _advance(self, turn: Turn) -> bool:
+        """Run one step of an attempt inside the job boundary; whether there are more."""
+        began = time.monotonic()
         try:
-            problem = self._run(attempt)
-            if problem is not None:
-                self.jobs.store.fail(attempt, problem)
+            try:
+                with self.interrupts.limit(turn.seconds):
+                    next(turn.steps)
+            except StopIteration:
+                return False
+            except (StaleAttempt, StoreConnectionError, StoreTimeoutError):
+                raise
+            except Withdrawn as withdrawn:
+                raise StaleAttempt(turn.attempt.job_id, turn.attempt.number) from withdrawn
+            except BaseException as error:  # A job's failure never ends the runner.
+                self.interrupts.disarm()
+                self.jobs.store.fail(turn.attempt, self._problem_of(error))
+                return False
         except StaleAttempt:
             log.warning("attempt dropped: the job is not this worker's any more")
-        except (StoreConnectionError, StoreTimeoutError) as error:
-            log.error("the store did not take the outcome", error=str(error))
-            return {"event": "unwritten", "cause": f"the store did not answer ({error})"}
-        return {"event": "done"}
-
-    def _run(self, attempt: Attempt) -> Problem | None:
-        """The problem the attempt ended with, or None when its entry wrote the outcome."""
-        try:
-            with self.interrupts.limit(self.settings.job_time_limit):
-                self.entry.run(self.runtime, attempt)
-            return None
-        except (StaleAttempt, StoreConnectionError, StoreTimeoutError):
-            raise
-        except Withdrawn as withdrawn:
-            raise StaleAttempt(attempt.job_id, attempt.number) from withdrawn
-        except BaseException as error:  # The job boundary: a job's failure never ends the runner.
-            self.interrupts.disarm()
-            return self._problem_of(error)
+            return False
+        # Zero would leave the next step without a limit.
+        turn.seconds = max(turn.seconds - (time.monotonic() - began), 0.001)
+        return True
 
     def _problem_of(self, error: BaseException) -> Problem:
         if isinstance(error, ProblemError):
@@ -148,6 +176,10 @@ class Runner:
 
     def _models(self) -> Message:
         return {"models": self.runtime.models.names()}
+
+
+def _unfinished(cause: str) -> Message:
+    return {"event": "unfinished", "cause": cause}
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -18,8 +18,9 @@ from workers.progress import Report
 from workers.provenance import versions
 from workers.runtime import Runtime
 from workers.selection import Selection, select
+from workers.shared_pass import SharedPass
 from workers.tensors import TensorFile, TensorSizes
-from workers.tracing import TextTrace, TraceRequest, trace_each
+from workers.tracing import TextTrace, traced
 
 _MEDIA_TYPES = {
     ArtifactKind.RESULT: "application/json",
@@ -45,8 +46,9 @@ class ModelRun:
 class Stages:
     """One attempt's stages, in the order in which they must be called, and what they have found."""
 
-    def __init__(self, runtime: Runtime, attempt: Attempt) -> None:
+    def __init__(self, runtime: Runtime, attempt: Attempt, shared: SharedPass) -> None:
         self._runtime = runtime
+        self._shared = shared
         self._attempt = attempt
         self._request = attempt.request
         self._report = Report(runtime.jobs.store, attempt)
@@ -86,25 +88,15 @@ class Stages:
 
     def traces(self, model: ModelRun) -> Iterator[tuple[int, TextTrace]]:
         """Run the model on every text, a batch at a time, shortest texts first."""
-        target, tokeniser = self._request.target, model.loaded.tokeniser
-        token, contrast = (
-            None if string is None else tokeniser.single_token(string)
-            for string in (target.token, target.contrast)
-        )
-        requests = [
-            TraceRequest([token.id for token in tokens], target.position, token, contrast)
-            for tokens in model.tokens
-        ]
-        chosen = model.selection
-        found = trace_each(model.loaded, requests, chosen.traced, chosen.gradient)
+        outcomes = self._shared.outcomes(self._attempt, model.loaded)
         while True:
             self._report.tell(Stage.TRACING, self._traced, f"running {model.loaded.name}")
             with self._report.timed(Stage.TRACING):
-                pair = next(found, None)
-            if pair is None:
+                text, outcome = next(outcomes, (None, None))
+            if text is None or outcome is None:
                 return
-            self._traced += model.share(pair[0]) / len(self._request.models)
-            yield pair
+            self._traced += model.share(text) / len(self._request.models)
+            yield text, traced(outcome)
 
     def analyse(self, model: ModelRun, text: int, trace: TextTrace) -> None:
         """Read one text's layers and write its part of the document."""

@@ -36,7 +36,7 @@ from jobs.queue import FUNCTION
 from schemas.names import Status
 from schemas.settings import Settings
 from workers.announcer import Announcer
-from workers.channel import Message, attempt_message
+from workers.channel import Message, attempts_message
 from workers.interrupts import time_limit_problem
 from workers.processes import RunnerProcess, describe_end
 
@@ -48,6 +48,10 @@ RUNNER_START_LIMIT = 300.0
 # Above the dequeue timeout that RQ derives from WORKER_TTL, with room for a slow network.
 _RQ_SOCKET_TIMEOUT = WORKER_TTL + 10.0
 
+# Seconds to wait for more small jobs where some are waiting already: a client that posts many is
+# then still at it. A job that comes alone never waits.
+_GATHERING_WINDOW = 0.005
+
 log = structlog.get_logger("workers.supervisor")
 
 
@@ -55,7 +59,7 @@ class Ending(Enum):
     """How the watch over an attempt ended."""
 
     REPORTED = auto()
-    UNWRITTEN = auto()
+    UNFINISHED = auto()
     DIED = auto()
     OVERDUE = auto()
     WITHDRAWN = auto()
@@ -77,7 +81,7 @@ class Supervisor(Worker):
         self._jobs = jobs
         self._entry = entry
         self._runner: RunnerProcess | None = None
-        self._attempt: Attempt | None = None
+        self._attempts: list[Attempt] = []
         self._report: Message = {}
         self._status = 0
         self._kill_at = 0.0
@@ -172,38 +176,40 @@ class Supervisor(Worker):
     # One job
 
     def execute_job(self, job: Ticket, queue: Queue) -> None:
-        """Take the job a ticket names, have it run, and settle how it ended."""
+        """Take the job a ticket names and those to run beside it, and settle how they ended."""
         self._keep_runner()
-        attempt = self._take(job)
-        if attempt is None:
+        attempts = self._take(job)
+        if not attempts:
             self._drop_ticket(job, queue)
             return
-        self._attempt, self._report = attempt, {}
+        self._attempts, self._report = attempts, {}
         self._kill_at = time.monotonic() + self._settings.job_time_limit + self._settings.kill_grace
         execution = self.prepare_execution(job)
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         started = time.monotonic()
-        log.info("job started", job=attempt.job_id, attempt=attempt.number)
+        for attempt in attempts:
+            log.info("job started", job=attempt.job_id, attempt=attempt.number)
         try:
             self.fork_work_horse(job, queue)
             ending = self._watch(job, execution)
             if self._report.get("unusable"):
                 self._end_runner()
             self._finish_ticket(job, execution)
-            self._settle(attempt, ending)
+            self._settle(attempts, ending)
         finally:
-            self._attempt = None
+            self._attempts = []
             self._horse_pid = 0
         seconds = round(time.monotonic() - started, 3)
-        log.info("job over", job=attempt.job_id, ending=ending.name.lower(), seconds=seconds)
+        for attempt in attempts:
+            log.info("job over", job=attempt.job_id, ending=ending.name.lower(), seconds=seconds)
         self.set_state(WorkerStatus.IDLE)
 
     def fork_work_horse(self, job: Ticket, queue: Queue) -> None:
-        """Send the attempt to the runner; a runner that has died is noticed by the watch."""
-        runner, attempt = self._at_work()
+        """Send the attempts to the runner; a runner that has died is noticed by the watch."""
+        runner = self._at_work()
         self._horse_pid = runner.pid
         try:
-            runner.channel.send(attempt_message(attempt))
+            runner.channel.send(attempts_message(self._attempts))
         except OSError as error:
             log.warning("the runner does not listen", error=str(error))
             runner.kill()
@@ -213,7 +219,7 @@ class Supervisor(Worker):
 
         Raises HorseMonitorTimeoutException after `job_monitoring_interval` without either.
         """
-        runner, _ = self._at_work()
+        runner = self._at_work()
         left = max(0.0, self._kill_at - time.monotonic())
         try:
             message = runner.channel.receive(min(left, self.job_monitoring_interval), self._woken)
@@ -227,29 +233,57 @@ class Supervisor(Worker):
         return runner.pid, 0, None
 
     def maintain_heartbeats(self, job: Ticket, execution: Execution) -> None:
-        """Renew the lease and RQ's heartbeats. Raises StaleAttempt once the job was taken away."""
-        _, attempt = self._at_work()
+        """Renew the leases and RQ's heartbeats. Raises StaleAttempt when none is left to renew."""
+        held, lost = 0, None
         try:
-            self._jobs.store.renew(attempt)
+            for attempt in self._attempts:
+                try:
+                    self._jobs.store.renew(attempt)
+                    held += 1
+                except StaleAttempt as stale:
+                    # In company it may as well have ended; the runner notices if it was taken away.
+                    lost = stale
             super().maintain_heartbeats(job, execution)
         except (StoreConnectionError, StoreTimeoutError) as error:
-            log.warning("lease not renewed", job=attempt.job_id, error=str(error))
+            log.warning("leases not renewed", job=self._attempts[0].job_id, error=str(error))
+            return
+        if lost is not None and not held:
+            raise lost
 
-    def _take(self, ticket: Ticket) -> Attempt | None:
-        """The attempt a ticket allows; None when it is void or the job needs no run."""
+    def _take(self, ticket: Ticket) -> list[Attempt]:
+        """The attempt a ticket allows and its companions; none if it is void or needs no run."""
         try:
             function, arguments = ticket.func_name, ticket.args
         except DeserializationError:
             function, arguments = None, ()
         match arguments:
             case [str(job_id)] if function == FUNCTION:
-                return self._jobs.store.start(job_id, self.name)
+                return self._start(job_id, self._companions(job_id))
         log.error("ticket refused: it names another function", ticket=ticket.id, function=function)
-        return None
+        return []
+
+    def _companions(self, job_id: str) -> list[str]:
+        """Jobs to run beside this one; where there are any, more may be about to come."""
+        found = self._jobs.gathering.companions(job_id)
+        if 0 < len(found) < self._settings.jobs_together - 1:
+            time.sleep(_GATHERING_WINDOW)
+            found = self._jobs.gathering.companions(job_id)
+        return found
+
+    def _start(self, job_id: str, companions: list[str]) -> list[Attempt]:
+        """Start a job and, if it starts, its companions."""
+        start, in_company = self._jobs.store.start, bool(companions)
+        attempt = start(job_id, self.name, in_company=in_company)
+        if attempt is None:
+            return []
+        beside = [start(other, self.name, in_company=True) for other in companions]
+        if companions:
+            self._jobs.queue.withdraw(companions)
+        return [attempt, *(other for other in beside if other is not None)]
 
     def _watch(self, job: Ticket, execution: Execution) -> Ending:
-        """Wait until the attempt is over, one way or another, keeping its lease meanwhile."""
-        runner, _ = self._at_work()
+        """Wait until the attempts are over, one way or another, keeping their leases meanwhile."""
+        runner = self._at_work()
         withdrawn = False
         while True:
             try:
@@ -268,12 +302,12 @@ class Supervisor(Worker):
                 withdrawn = self._taken_away(job, execution)
 
     def _taken_away(self, job: Ticket, execution: Execution) -> bool:
-        """Renew the lease; if it is lost, ask the runner to drop the job, soon by force."""
-        runner, attempt = self._at_work()
+        """Renew the leases; if all are lost, ask the runner to drop its work, soon by force."""
+        runner = self._at_work()
         try:
             self.maintain_heartbeats(job, execution)
-        except StaleAttempt:
-            log.warning("the job was taken away", job=attempt.job_id, attempt=attempt.number)
+        except StaleAttempt as stale:
+            log.warning("the job was taken away", job=stale.job_id, attempt=stale.number)
             runner.withdraw()
             self._kill_at = min(self._kill_at, time.monotonic() + self._settings.kill_grace)
             return True
@@ -281,8 +315,8 @@ class Supervisor(Worker):
 
     def _ending(self, withdrawn: bool) -> Ending:
         """What a report, or the death of the runner, means."""
-        if self._status == 0 and self._report["event"] == "unwritten":
-            return Ending.UNWRITTEN
+        if self._status == 0 and self._report["event"] == "unfinished":
+            return Ending.UNFINISHED
         if self._status == 0:
             return Ending.REPORTED
         if withdrawn:
@@ -290,23 +324,30 @@ class Supervisor(Worker):
         past_limit = time.monotonic() >= self._kill_at - self._settings.kill_grace
         return Ending.OVERDUE if past_limit else Ending.DIED
 
-    def _settle(self, attempt: Attempt, ending: Ending) -> None:
-        """Bring the record in line with how the attempt ended."""
-        match ending:
-            case Ending.DIED:
-                cause = f"the runner ended with {describe_end(self._status)}"
-                self._give_back(attempt, cause)
-            case Ending.UNWRITTEN:
-                self._give_back(attempt, self._report["cause"])
-            case Ending.STOPPED:
-                self._give_back(attempt, "the worker was stopped", died=False)
-            case Ending.OVERDUE:
-                with suppress(StaleAttempt):
-                    self._jobs.store.fail(attempt, time_limit_problem(self._settings))
+    def _settle(self, attempts: list[Attempt], ending: Ending) -> None:
+        """Bring the records in line with how the attempts ended; those that are over stay as is.
+
+        Each goes to the head of the queue, so the first of them goes last.
+        """
+        for attempt in reversed(attempts):
+            match ending:
+                case Ending.DIED:
+                    cause = f"the runner ended with {describe_end(self._status)}"
+                    self._give_back(attempt, cause)
+                case Ending.UNFINISHED:
+                    self._give_back(attempt, self._report["cause"])
+                case Ending.STOPPED:
+                    self._give_back(attempt, "the worker was stopped", died=False)
+                case Ending.OVERDUE if len(attempts) > 1:
+                    self._give_back(attempt, "the jobs beside it ran past their time limit")
+                case Ending.OVERDUE:
+                    with suppress(StaleAttempt):
+                        self._jobs.store.fail(attempt, time_limit_problem(self._settings))
 
     def _give_back(self, attempt: Attempt, cause: str, *, died: bool = True) -> None:
         status = self._jobs.store.give_up(attempt.job_id, attempt.token, cause, died=died)
-        log.warning("attempt given up", job=attempt.job_id, cause=cause, status=status)
+        if status is not None:
+            log.warning("attempt given up", job=attempt.job_id, cause=cause, status=status)
         if status is Status.QUEUED:
             self._jobs.queue.submit(attempt.job_id, first=True)
 
@@ -320,7 +361,7 @@ class Supervisor(Worker):
             pipeline.execute()
         ticket.delete()
 
-    def _at_work(self) -> tuple[RunnerProcess, Attempt]:
-        if self._runner is None or self._attempt is None:
+    def _at_work(self) -> RunnerProcess:
+        if self._runner is None or not self._attempts:
             raise RuntimeError("no attempt is running")
-        return self._runner, self._attempt
+        return self._runner

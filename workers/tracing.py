@@ -9,7 +9,7 @@ Axes: b texts, l tokens (right-padded: a causal model never sees padding), m hid
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,13 +31,15 @@ _CAPTURE_FLOATS = 3
 class TraceRequest:
     """One text and its target: a position (negative counts from the end) and token ids.
 
-    `token` None means the model's own top token at the position; `contrast` None, no contrast.
+    `token` None means the model's own top token at the position; `contrast` None, no contrast;
+    `text` is what messages call the text, its index in the job's request.
     """
 
     ids: Sequence[int]
     position: int = -1
     token: int | None = None
     contrast: int | None = None
+    text: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class TextTrace:
     logits: Tensor
     value: float
     mixers: MixerTraces
+
+
+Outcome = TextTrace | ProblemError
+"""What became of one text."""
 
 
 class LayerTraces(Mapping[int, MixerTrace]):
@@ -86,18 +92,23 @@ def trace(
     layers: set[int],
     gradient_layers: set[int],
 ) -> list[TextTrace]:
-    """Trace every text, in order; equal to tracing each alone within float32 rounding.
+    """Trace every text, in order, as `trace_each` does, and raise the first text's failure.
 
     Layers whose mixer has no adapter are absent from `TextTrace.mixers`; `gradient_layers`, which
     `layers` must contain, also carry d target / d output. For many long texts use `trace_each`.
 
     Raises:
-        ValueError: an empty text, a position outside its text, or a gradient layer not in `layers`.
-        ProblemError: not-finite, when the model computes infinities or NaN; invalid-request, when
-            the top token of a text that names no token is its contrast.
+        ValueError, ProblemError: what `trace_each` raises, and what it yields in a trace's place.
     """
     found = dict(trace_each(loaded, batch, layers, gradient_layers))
-    return [found[index] for index in range(len(batch))]
+    return [traced(found[index]) for index in range(len(batch))]
+
+
+def traced(outcome: Outcome) -> TextTrace:
+    """The trace, or the failure raised."""
+    if isinstance(outcome, ProblemError):
+        raise outcome
+    return outcome
 
 
 def trace_each(
@@ -105,10 +116,16 @@ def trace_each(
     batch: Sequence[TraceRequest],
     layers: set[int],
     gradient_layers: set[int],
-) -> Iterator[tuple[int, TextTrace]]:
-    """As `trace`, but yields (index into `batch`, trace) batch by batch, shortest texts first.
+) -> Iterator[tuple[int, Outcome]]:
+    """Trace many texts: yields (index into `batch`, outcome) batch by batch, shortest texts first.
 
-    A consumer that drops each trace before the next holds one batch in memory, not all texts.
+    Equal to tracing each alone within float32 rounding. A text that cannot be traced yields its
+    ProblemError and leaves the others as they are: not-finite, when the model computes infinities
+    or NaN for it; invalid-request, when its top token is its contrast. A consumer that drops each
+    trace before the next holds one batch in memory, not all texts.
+
+    Raises ValueError: an empty text, a position outside its text, or a gradient layer not in
+    `layers`.
     """
     if not gradient_layers <= layers:
         raise ValueError("gradient_layers must be among layers")
@@ -116,7 +133,7 @@ def trace_each(
     modules = {k: module for k, module in mixers_of(loaded.model).items() if k in layers}
     tracer = _Tracer(loaded, modules, gradient_layers & modules.keys())
     for indices in _batches([len(request.ids) for request in requests], tracer.token_budget()):
-        yield from zip(indices, tracer.run([requests[i] for i in indices], indices), strict=True)
+        yield from zip(indices, tracer.run([requests[i] for i in indices]), strict=True)
 
 
 def _adapter(module: nn.Module) -> MixerAdapter:
@@ -133,8 +150,7 @@ def _checked(request: TraceRequest) -> TraceRequest:
         raise ValueError("a text without tokens cannot be traced")
     if not -length <= request.position < length:
         raise ValueError(f"position {request.position} is outside a text of {length} tokens")
-    position = request.position % length
-    return TraceRequest(tuple(request.ids), position, request.token, request.contrast)
+    return replace(request, ids=tuple(request.ids), position=request.position % length)
 
 
 def _batches(lengths: list[int], budget: int) -> Iterator[list[int]]:
@@ -175,30 +191,30 @@ class _Tracer:
         floats = model.hidden_size * (graph + _CAPTURE_FLOATS * len(self.modules))
         return max(1, _BATCH_BYTES // (4 * floats))
 
-    def run(self, requests: list[TraceRequest], indices: list[int]) -> list[TextTrace]:
-        """Forward, then backward if any gradient is wanted, then one trace per text."""
+    def run(self, requests: list[TraceRequest]) -> list[Outcome]:
+        """Forward, then backward if any gradient is wanted, then one outcome per text."""
         with self._hooks() as captured, torch.set_grad_enabled(bool(self.gradient_layers)):
             logits = self._logits(requests)
             targets = [_target(request, row) for request, row in zip(requests, logits, strict=True)]
-            values = torch.stack(
-                [_value(target, row) for target, row in zip(targets, logits, strict=True)]
-            )
-            _require_finite(logits, "vector of logits", indices)
-            _require_contrast(targets, indices)
-            gradients = self._gradients(values.sum(), captured)
-        for layer, output in captured.output.items():
-            unpadded = [output[row, : len(request.ids)] for row, request in enumerate(requests)]
-            _require_finite(unpadded, f"mixer output of layer {layer}", indices)
-        return [
-            TextTrace(
+            values = [_value(target, row) for target, row in zip(targets, logits, strict=True)]
+            failed = [
+                _failure(request, target, row)
+                for request, target, row in zip(requests, targets, logits, strict=True)
+            ]
+            explained = [value for value, why in zip(values, failed, strict=True) if why is None]
+            gradients = self._gradients(explained, captured)
+        outcomes: list[Outcome] = []
+        for row, request in enumerate(requests):
+            why = failed[row] or _failure_inside(request, captured.output, row)
+            trace = TextTrace(
                 ids=tuple(request.ids),
                 target=targets[row],
                 logits=logits[row].detach().clone(),
                 value=float(values[row].detach()),
                 mixers=self._mixers(row, len(request.ids), captured, gradients),
             )
-            for row, request in enumerate(requests)
-        ]
+            outcomes.append(trace if why is None else why)
+        return outcomes
 
     @contextmanager
     def _hooks(self) -> Iterator[_Captured]:
@@ -226,12 +242,13 @@ class _Tracer:
         logits: Tensor = head(read.to(head.weight.dtype)).float()
         return logits
 
-    def _gradients(self, total: Tensor, captured: _Captured) -> dict[int, Tensor]:
+    def _gradients(self, targets: list[Tensor], captured: _Captured) -> dict[int, Tensor]:
         """d target / d output (b, l, m); texts do not mix, so the sum's gradient is each one's."""
         layers = sorted(self.gradient_layers)
-        if not layers:
+        if not layers or not targets:
             return {}
         outputs = [captured.output[layer] for layer in layers]
+        total = torch.stack(targets).sum()
         return dict(zip(layers, torch.autograd.grad(total, outputs), strict=True))
 
     def _mixers(
@@ -268,30 +285,39 @@ def _target(request: TraceRequest, logits: Tensor) -> TargetIds:
     return TargetIds(request.position, token, request.contrast)
 
 
-def _require_contrast(targets: list[TargetIds], indices: list[int]) -> None:
-    for index, target in zip(indices, targets, strict=True):
-        if target.token == target.contrast:
-            detail = (
-                f"The model's own top token for text {index} is the contrast itself, so there is "
-                "nothing to explain. Name `target.token`, or another contrast."
-            )
-            raise ProblemError(
-                ProblemType.INVALID_REQUEST,
-                detail,
-                [FieldError(pointer="/target/contrast", detail=detail)],
-            )
+def _failure(request: TraceRequest, target: TargetIds, logits: Tensor) -> ProblemError | None:
+    """Why the target of a text cannot be explained, or None."""
+    if not bool(torch.isfinite(logits).all()):
+        return _not_finite("vector of logits", request)
+    if target.token != target.contrast:
+        return None
+    detail = (
+        f"The model's own top token for text {request.text} is the contrast itself, so there is "
+        "nothing to explain. Name `target.token`, or another contrast."
+    )
+    return ProblemError(
+        ProblemType.INVALID_REQUEST, detail, [FieldError(pointer="/target/contrast", detail=detail)]
+    )
+
+
+def _failure_inside(
+    request: TraceRequest, outputs: Mapping[int, Tensor], row: int
+) -> ProblemError | None:
+    """The first layer whose mixer computed no numbers for a text, or None."""
+    for layer, output in outputs.items():
+        if not bool(torch.isfinite(output[row, : len(request.ids)]).all()):
+            return _not_finite(f"mixer output of layer {layer}", request)
+    return None
+
+
+def _not_finite(what: str, request: TraceRequest) -> ProblemError:
+    return ProblemError(
+        ProblemType.NOT_FINITE,
+        f"The model's {what} holds infinities or NaN for text {request.text}. Check the model's "
+        "weights, or leave this text out.",
+    )
 
 
 def _value(target: TargetIds, logits: Tensor) -> Tensor:
     chosen = logits[target.token]
     return chosen if target.contrast is None else chosen - logits[target.contrast]
-
-
-def _require_finite(tensors: Sequence[Tensor] | Tensor, what: str, indices: list[int]) -> None:
-    for index, tensor in zip(indices, tensors, strict=True):
-        if not bool(torch.isfinite(tensor).all()):
-            raise ProblemError(
-                ProblemType.NOT_FINITE,
-                f"The model's {what} holds infinities or NaN for text {index}. Check the model's "
-                "weights, or leave this text out.",
-            )

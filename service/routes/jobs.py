@@ -55,7 +55,8 @@ async def submit_job(request: Request) -> Response:
     settings = context.settings
     body = await read_body(request, settings.max_body_bytes, settings.body_time_limit)
     limiter = context.large_bodies if len(body) >= _LARGE_BODY else None
-    job = await to_thread.run_sync(_accept, context, body, limiter=limiter)
+    caller = request.client.host if request.client else ""
+    job = await to_thread.run_sync(_accept, context, body, caller, limiter=limiter)
     return json_response(job, _POLL | {"Location": job.links.self}, 202)
 
 
@@ -81,7 +82,7 @@ def raise_unknown(job_id: str) -> NoReturn:
     )
 
 
-def _accept(context: Context, body: bytearray) -> Job:
+def _accept(context: Context, body: bytearray, caller: str) -> Job:
     request = validate_request(parse_object(body))
     admit(request, context.settings)
-    return context.jobs.submit(request)
+    return context.jobs.submit(request, caller)

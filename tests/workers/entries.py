@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 
@@ -38,27 +39,35 @@ def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
     return Runtime(settings, jobs)
 
 
-def run(runtime: Runtime, attempt: Attempt) -> None:
+def start(runtime: Runtime, attempts: Sequence[Attempt]) -> list[Iterator[None]]:
+    return [run(runtime, attempt, len(attempts)) for attempt in attempts]
+
+
+def run(runtime: Runtime, attempt: Attempt, together: int) -> Iterator[None]:
     asked = attempt.request.metadata
+    yield
     if attempt.number >= int(asked.get("until", "1000")):
-        return succeed(runtime, attempt)
-    return BEHAVIOURS[asked.get("do", "succeed")](runtime, attempt)
+        succeed(runtime, attempt, together)
+    else:
+        BEHAVIOURS[asked.get("do", "succeed")](runtime, attempt, together)
 
 
-def succeed(runtime: Runtime, attempt: Attempt) -> None:
+def succeed(runtime: Runtime, attempt: Attempt, together: int) -> None:
     runtime.models.held = list(attempt.request.models)
-    told = json.dumps({"pid": os.getpid(), "attempt": attempt.number}).encode()
+    told = json.dumps(
+        {"pid": os.getpid(), "attempt": attempt.number, "together": together}
+    ).encode()
     writer = runtime.jobs.artifacts.writer(attempt)
     kind, media = ArtifactKind.RESULT, "application/json"
     runtime.jobs.store.succeed(attempt, [writer.put(RESULT_FILE, told, kind, media, Shows())])
 
 
-def sleep(runtime: Runtime, attempt: Attempt) -> None:
+def sleep(runtime: Runtime, attempt: Attempt, together: int) -> None:
     for _ in range(6000):
         time.sleep(0.01)
 
 
-def deaf(runtime: Runtime, attempt: Attempt) -> None:
+def deaf(runtime: Runtime, attempt: Attempt, together: int) -> None:
     while True:
         try:
             time.sleep(60)
@@ -66,27 +75,27 @@ def deaf(runtime: Runtime, attempt: Attempt) -> None:
             continue
 
 
-def die(runtime: Runtime, attempt: Attempt) -> None:
+def die(runtime: Runtime, attempt: Attempt, together: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def problem(runtime: Runtime, attempt: Attempt) -> None:
+def problem(runtime: Runtime, attempt: Attempt, together: int) -> None:
     raise ProblemError(ProblemType.TRACE_MISMATCH, "the rebuilt output is off by 0.5")
 
 
-def bug(runtime: Runtime, attempt: Attempt) -> None:
+def bug(runtime: Runtime, attempt: Attempt, together: int) -> None:
     raise ZeroDivisionError("secret detail")
 
 
-def leave(runtime: Runtime, attempt: Attempt) -> None:
+def leave(runtime: Runtime, attempt: Attempt, together: int) -> None:
     sys.exit(3)
 
 
-def memory(runtime: Runtime, attempt: Attempt) -> None:
+def memory(runtime: Runtime, attempt: Attempt, together: int) -> None:
     raise MemoryError
 
 
-def poison(runtime: Runtime, attempt: Attempt) -> None:
+def poison(runtime: Runtime, attempt: Attempt, together: int) -> None:
     """As on a GPU after a failed device-side assertion: from now on every call fails."""
 
     def synchronize() -> None:

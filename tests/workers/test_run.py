@@ -22,7 +22,7 @@ from schemas.result import ResultDocument
 from schemas.settings import Settings
 from tests.tiny_models import LAYERS, WORDS, save_gpt2, save_mamba
 from workers.kernels import selective_scan
-from workers.run import Runtime, open_runtime, run
+from workers.run import Runtime, open_runtime, start
 
 CHANNELS = 96
 TEXTS = ["w1 w2 w3 w2 w1", "w7", "w4 w5 w4 w5 w4 w5 w6 w4 w5"]
@@ -64,7 +64,15 @@ class Bench:
 
     def run(self, **fields: Any) -> "Outcome":
         attempt = self.start(**fields)
-        run(self.runtime, attempt)
+        self.advance(attempt)
+        return self.outcome(attempt)
+
+    def advance(self, attempt: Attempt) -> None:
+        (steps,) = start(self.runtime, [attempt])
+        for _ in steps:
+            pass
+
+    def outcome(self, attempt: Attempt) -> "Outcome":
         found = self.jobs.store.artifacts(attempt.job_id)
         assert found is not None
         return Outcome(self.jobs, attempt, found.artifacts)
@@ -72,7 +80,7 @@ class Bench:
     def fail(self, **fields: Any) -> ProblemError:
         attempt = self.start(**fields)
         with pytest.raises(ProblemError) as failed:
-            run(self.runtime, attempt)
+            self.advance(attempt)
         assert self.jobs.store.artifacts(attempt.job_id) is None
         return failed.value
 
@@ -190,6 +198,29 @@ def test_texts_together_are_texts_alone(bench: Bench) -> None:
                     assert ours == pytest.approx(theirs, rel=0, abs=2e-5 * scale)
 
 
+def test_jobs_together_are_jobs_alone(bench: Bench) -> None:
+    choices = {"figures": False, "layers": "all"}
+    together = [bench.start(texts=[text], **choices) for text in TEXTS]
+    running = start(bench.runtime, together)
+    for steps in running:
+        next(steps)
+        assert bench.jobs.store.artifacts(together[0].job_id) is None
+    for steps in running:
+        assert next(steps, "over") == "over"
+    for attempt, text in zip(together, TEXTS, strict=True):
+        (ours,) = bench.outcome(attempt).document.results
+        (theirs,) = bench.run(texts=[text], **choices).document.results
+        assert ours.tokens == theirs.tokens
+        assert ours.target.token.id == theirs.target.token.id
+        for layer, expected in theirs.attention_analysis.items():
+            for method, alone in expected.methods.items():
+                found = ours.attention_analysis[layer].methods[method]
+                scale = max(map(abs, alone.token_relevance))
+                # Float32 sums in another order: batches use other matrix shapes.
+                wanted = pytest.approx(alone.token_relevance, rel=0, abs=2e-5 * scale)
+                assert found.token_relevance == wanted
+
+
 def test_rollout_at_one_layer_is_that_of_all_layers(bench: Bench) -> None:
     choices = {"attention": {"methods": ["rollout"]}, "figures": False, "texts": TEXTS[2:]}
     (alone,) = bench.run(layers=[2], **choices).document.results
@@ -286,7 +317,7 @@ def test_progress_ends_at_one_and_never_falls(bench: Bench) -> None:
 
     watched = Jobs(**(vars(bench.jobs) | {"store": Watching()}))
     attempt = bench.start(layers=[0, 1], attention={"methods": ["rollout"]}, texts=TEXTS[:2])
-    run(Runtime(bench.runtime.settings, watched, bench.runtime.models), attempt)
+    Bench(Runtime(bench.runtime.settings, watched, bench.runtime.models), watched).advance(attempt)
     assert told == sorted(told)
     assert told[0] == 0.0
     assert 0.9 < told[-1] <= 1.0
@@ -296,7 +327,7 @@ def test_an_attempt_that_lost_its_job_stops(bench: Bench) -> None:
     attempt = bench.start()
     bench.jobs.store.give_up(attempt.job_id, attempt.token, "killed")
     with pytest.raises(StaleAttempt):
-        run(bench.runtime, attempt)
+        bench.advance(attempt)
     job = bench.jobs.store.get(attempt.job_id)
     assert job is not None
     assert job.status is Status.QUEUED

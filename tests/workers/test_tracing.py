@@ -284,10 +284,34 @@ def test_logits_that_are_not_finite_are_a_problem(loaded: LoadedModel) -> None:
 def test_mixers_that_are_not_finite_after_the_target_are_a_problem(loaded: LoadedModel) -> None:
     broken = copy.deepcopy(loaded.model)
     broken.get_input_embeddings().weight.data[9] = float("nan")
-    texts = [TraceRequest((1, 2, 3)), TraceRequest((1, 2, 9), position=1)]
+    texts = [TraceRequest((1, 2, 3)), TraceRequest((1, 2, 9), position=1, text=1)]
     with pytest.raises(ProblemError, match=r"output of layer 0 holds .* for text 1") as caught:
         trace(replace(loaded, model=broken), texts, {0}, set())
     assert caught.value.kind is ProblemType.NOT_FINITE
+
+
+def test_a_text_that_cannot_be_traced_leaves_the_others_as_they_are(loaded: LoadedModel) -> None:
+    broken = copy.deepcopy(loaded.model)
+    broken.get_input_embeddings().weight.data[9] = float("nan")
+    model = replace(loaded, model=broken)
+    good, other = TraceRequest((1, 2, 3, 4)), TraceRequest((5, 2, 7, 3), position=2)
+    top = trace(model, [good], {1}, {1})[0].target.token
+    batch = [
+        good,
+        TraceRequest((1, 9, 3, 4), text=1),
+        replace(good, contrast=top, text=2),
+        other,
+    ]
+    found = dict(trace_each(model, batch, {0, 1}, {1}))
+    kinds = [getattr(found[index], "kind", None) for index in range(4)]
+    assert kinds == [None, ProblemType.NOT_FINITE, ProblemType.INVALID_REQUEST, None]
+    for index, request in ((0, good), (3, other)):
+        together, alone = found[index], trace(model, [request], {0, 1}, {1})[0]
+        assert isinstance(together, TextTrace)
+        ours, theirs = (text.mixers[1].output_gradient for text in (together, alone))
+        assert ours is not None
+        assert theirs is not None
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5 * float(theirs.abs().max()))
 
 
 def test_a_model_in_half_precision_gives_float32_traces(loaded: LoadedModel) -> None:

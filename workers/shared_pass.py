@@ -1,0 +1,92 @@
+"""One tracing pass for the jobs that were gathered: each takes its own texts' outcomes from it."""
+
+from collections.abc import Iterator, Sequence
+
+import structlog
+
+from catalogue.admission import admit
+from catalogue.tokeniser import Tokeniser
+from jobs import Attempt
+from schemas.problem import ProblemError
+from schemas.request import JobRequest
+from schemas.settings import Settings
+from workers.models.loading import LoadedModel
+from workers.selection import select
+from workers.tracing import Outcome, TraceRequest, trace_each
+
+log = structlog.get_logger("workers.shared_pass")
+
+Outcomes = dict[int, Outcome]
+"""A job's outcomes by the index of the text."""
+
+
+class SharedPass:
+    """The passes through the models of jobs that run together.
+
+    A job alone streams its texts, a batch at a time. Of several jobs, the first to ask for a
+    model's traces has all of them traced; they are small, so that their captures fit into memory.
+    One that would fail by itself is left out, to fail by itself; so is everyone when the pass as a
+    whole fails.
+    """
+
+    def __init__(self, attempts: Sequence[Attempt], settings: Settings) -> None:
+        self._attempts = attempts
+        self._settings = settings
+        self._traced: dict[str, dict[str, Outcomes]] = {}
+
+    def outcomes(self, attempt: Attempt, loaded: LoadedModel) -> Iterator[tuple[int, Outcome]]:
+        """One job's texts under one model, shortest first as `trace_each` yields them.
+
+        Each is handed out once, so that its captures can be dropped.
+        """
+        if len(self._attempts) > 1:
+            if loaded.name not in self._traced:
+                self._traced[loaded.name] = self._trace_all(loaded)
+            found = self._traced[loaded.name].pop(attempt.job_id, None)
+            if found is not None:
+                for text in list(found):
+                    yield text, found.pop(text)
+                return
+        chosen = select(attempt.request, loaded.description)
+        requests = trace_requests(attempt.request, loaded.tokeniser)
+        yield from trace_each(loaded, requests, chosen.traced, chosen.gradient)
+
+    def _trace_all(self, loaded: LoadedModel) -> dict[str, Outcomes]:
+        owners, requests = [], []
+        for attempt in self._attempts:
+            try:
+                admit(attempt.request, self._settings)
+                texts = trace_requests(attempt.request, loaded.tokeniser)
+            except (ProblemError, ValueError):
+                continue  # it is its own to report
+            owners += [attempt.job_id] * len(texts)
+            requests += texts
+        found: dict[str, Outcomes] = {job_id: {} for job_id in owners}
+        # Gathered jobs ask for the same layers and methods: `jobs.gathering.pass_of`.
+        chosen = select(self._attempts[0].request, loaded.description)
+        try:
+            for index, outcome in trace_each(loaded, requests, chosen.traced, chosen.gradient):
+                found[owners[index]][requests[index].text] = outcome
+        except Exception as error:
+            log.warning("a shared pass failed; each job runs alone", error=repr(error))
+            return {}
+        return found
+
+
+def trace_requests(request: JobRequest, tokeniser: Tokeniser) -> list[TraceRequest]:
+    """What is to be traced of each of a job's texts. Raises ValueError for no single token."""
+    target = request.target
+    token, contrast = (
+        None if string is None else tokeniser.single_token(string)
+        for string in (target.token, target.contrast)
+    )
+    return [
+        TraceRequest(
+            ids=tokeniser.ids(text),
+            position=target.position,
+            token=token,
+            contrast=contrast,
+            text=index,
+        )
+        for index, text in enumerate(request.texts)
+    ]
