@@ -12,7 +12,7 @@ from schemas.request import AttentionSection
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
 from workers.analyses.methods import ReadingPlan, read_layers
 from workers.document import TextWriter, figure_names, target_result
-from workers.figures import draw
+from workers.figures.drawing import draw
 from workers.models.loading import LoadedModel
 from workers.progress import Report
 from workers.provenance import versions
