@@ -18,8 +18,12 @@ from matplotlib.figure import Figure
 
 from schemas.names import Method
 from tests.workers.figures.documents import Shape, document, prose
-from workers.figures import overview, sheet, style, token_strip
+from workers.figures import style
+from workers.figures.overview import overview
 from workers.figures.panels import bars
+from workers.figures.plan import parts
+from workers.figures.sheet import sheet
+from workers.figures.strip import token_strip
 
 NEURONS, TOKENS, LAYERS = 1536, 512, (0, 6, 12, 18)
 PROMISE_SECONDS = 0.3
@@ -39,16 +43,15 @@ def panel(one_by_one: bool) -> None:
 
 
 def contenders() -> dict[str, Callable[[], object]]:
-    made = document(Shape([prose(TOKENS)], layers=LAYERS, neurons=NEURONS))
-    result = made.results[0]
+    part = parts(document(Shape([prose(TOKENS)], layers=LAYERS, neurons=NEURONS)))[0]
     sheets: dict[str, Callable[[], object]] = {
-        f"sheet, {method}": lambda method=method: sheet(made, result, 6, method).render()
+        f"sheet, {method}": lambda method=method: sheet(part, 6, method).render()
         for method in Method
     }
     return sheets | {
-        "token strip": lambda: token_strip(made, result, 6).render(),
-        "overview, rollout": lambda: overview(made, result, Method.ROLLOUT).render(),
-        "overview, contribution": lambda: overview(made, result, Method.CONTRIBUTION).render(),
+        "token strip": lambda: token_strip(part, 6).render(),
+        "overview, rollout": lambda: overview(part, Method.ROLLOUT).render(),
+        "overview, contribution": lambda: overview(part, Method.CONTRIBUTION).render(),
         "bars of one panel, one path": lambda: panel(False),
         "bars of one panel, one by one": lambda: panel(True),
     }

@@ -1,6 +1,5 @@
 """The runner as its supervisor sees it: a child process and the socket to talk to it."""
 
-import ctypes
 import os
 import signal
 import socket
@@ -13,23 +12,8 @@ from typing import Self
 
 from workers.channel import Channel
 
-_PR_SET_PDEATHSIG = 1
 _SEND_LIMIT = 30.0
 """Seconds a runner may take to read an attempt before it counts as dead."""
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel SIGKILL this process when the thread that started it ends.
-
-    prctl(2), PR_SET_PDEATHSIG. A parent that died before the call is noticed after it: the parent
-    is another process by then. Linux only; elsewhere the runner still ends when its supervisor's
-    socket closes, but not in the middle of a job.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass

@@ -23,14 +23,15 @@ def run(runtime: Runtime, attempt: Attempt, shared: SharedPass) -> Iterator[None
     job can compute meanwhile. Raises ProblemError for an expected failure and StaleAttempt when
     the job is no longer this attempt's; the caller writes the failure.
     """
-    stages = Stages(runtime, attempt, shared)
-    stages.check()
-    for index in range(len(attempt.request.models)):
-        model = stages.load(index)
-        for text, trace in stages.traces(model):
-            stages.analyse(model, text, trace)
-    yield
-    document = stages.document()
-    stages.draw(document)
-    stages.write_tensors()
-    stages.succeed(document)
+    with runtime.studio.drawings() as drawings:
+        stages = Stages(runtime, attempt, shared, drawings)
+        stages.check()
+        for index in range(len(attempt.request.models)):
+            model = stages.load(index)
+            for text, trace in stages.traces(model):
+                stages.analyse(model, text, trace)
+        yield
+        document = stages.document()
+        stages.collect_figures(document)
+        stages.write_tensors()
+        stages.succeed(document)

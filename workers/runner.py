@@ -37,7 +37,7 @@ from schemas.settings import Settings
 from workers import logs
 from workers.channel import Channel, Message, attempts_from
 from workers.interrupts import Interrupts, TimeLimitReached, Withdrawn, time_limit_problem
-from workers.processes import die_with_parent
+from workers.tether import die_with_parent
 
 log = structlog.get_logger("workers.runner")
 

@@ -1,9 +1,11 @@
 """What one runner opens at its start and keeps open between jobs."""
 
+import os
 from dataclasses import dataclass
 
 from jobs import Jobs
 from schemas.settings import Settings
+from workers.figures.studio import Studio
 from workers.kernels.warm import warm_up
 from workers.models.loading import choose_device
 from workers.models.residency import Residency
@@ -16,6 +18,11 @@ class Runtime:
     settings: Settings
     jobs: Jobs
     models: Residency
+    studio: Studio
+
+    def close(self) -> None:
+        """End the processes that draw."""
+        self.studio.close()
 
 
 def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
@@ -24,5 +31,7 @@ def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
     Raises ValueError: the device of the settings is not there.
     """
     choose_device(settings.device)
+    # Its processes load their libraries while the kernels compile.
+    studio = Studio(settings.threads or os.cpu_count() or 1)
     warm_up()
-    return Runtime(settings, jobs, Residency(settings))
+    return Runtime(settings, jobs, Residency(settings), studio)

@@ -12,7 +12,8 @@ from schemas.request import AttentionSection
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
 from workers.analyses.methods import ReadingPlan, read_layers
 from workers.document import TextWriter, figure_names, target_result
-from workers.figures import draw
+from workers.figures.plan import Drawing, TextPart
+from workers.figures.studio import Drawings
 from workers.models.loading import LoadedModel
 from workers.progress import Report
 from workers.provenance import versions
@@ -46,15 +47,18 @@ class ModelRun:
 class Stages:
     """One attempt's stages, in the order in which they must be called, and what they have found."""
 
-    def __init__(self, runtime: Runtime, attempt: Attempt, shared: SharedPass) -> None:
+    def __init__(
+        self, runtime: Runtime, attempt: Attempt, shared: SharedPass, drawings: Drawings
+    ) -> None:
         self._runtime = runtime
         self._shared = shared
+        self._drawings = drawings
         self._attempt = attempt
         self._request = attempt.request
         self._report = Report(runtime.jobs.store, attempt)
         self._writer = runtime.jobs.artifacts.writer(attempt)
         self._tensors = TensorFile(runtime.settings.max_tensor_bytes)
-        self._artifacts: list[Artifact] = []
+        self._artifacts: dict[str, Artifact] = {}
         self._results: dict[tuple[int, int], TextResult] = {}
         self._layers: dict[str, list[int]] = {}
         self._models: list[ModelProvenance] = []
@@ -99,7 +103,7 @@ class Stages:
             yield text, traced(outcome)
 
     def analyse(self, model: ModelRun, text: int, trace: TextTrace) -> None:
-        """Read one text's layers and write its part of the document."""
+        """Read one text's layers, write its part of the document and have its figures drawn."""
         chosen, name = model.selection, model.loaded.name
         writer, plan = self._text_writer(model, text), self._reading_plan(model, trace)
         share = model.share(text) / len(self._request.models)
@@ -117,6 +121,11 @@ class Stages:
             result = writer.result(target, parts, chosen.unavailable)
         self._analysed += share
         self._results[model.index, text] = result
+        if self._request.figures:
+            part = TextPart(job_id=self._attempt.job_id, subject=writer.subject, result=result)
+            self._drawings.begin(part)
+            for drawing in self._drawings.collect(wait=False):
+                self._keep(drawing)
 
     def document(self) -> ResultDocument:
         """The result as it stands."""
@@ -127,23 +136,25 @@ class Stages:
             results=[self._results[at] for at in sorted(self._results)],
         )
 
-    def draw(self, document: ResultDocument) -> None:
-        """Draw and store every figure that the document names."""
-        expected = set(figure_names(document.results))
+    def collect_figures(self, document: ResultDocument) -> None:
+        """Wait for the figures that are still being drawn; the document names all of them."""
+        expected = figure_names(document.results)
         if not expected:
             return
-        drawings, drawn = draw(document), set[str]()
+        drawings = self._drawings.collect()
         while True:
-            detail = f"figure {len(drawn) + 1} of {len(expected)}"
-            self._report.tell(Stage.DRAWING, len(drawn) / len(expected), detail)
+            drawn = len(self._artifacts)
+            detail = f"figure {drawn + 1} of {len(expected)}"
+            self._report.tell(Stage.DRAWING, drawn / len(expected), detail)
             with self._report.timed(Stage.DRAWING):
                 drawing = next(drawings, None)
             if drawing is None:
                 break
-            drawn.add(drawing.name)
-            self._store(drawing.name, drawing.png, ArtifactKind.FIGURE, drawing.shows)
-        if drawn != expected:
-            raise RuntimeError(f"figures named and figures drawn differ: {drawn ^ expected}")
+            self._keep(drawing)
+        if self._artifacts.keys() != set(expected):
+            differ = self._artifacts.keys() ^ set(expected)
+            raise RuntimeError(f"figures named and figures drawn differ: {differ}")
+        self._artifacts = {name: self._artifacts[name] for name in expected}
 
     def write_tensors(self) -> None:
         """Store the tensors, when asked for and there are any."""
@@ -156,7 +167,8 @@ class Stages:
         final = document.model_copy(update={"provenance": self._provenance()})
         result = final.model_dump_json().encode()
         self._store(RESULT_FILE, result, ArtifactKind.RESULT, Shows())
-        self._runtime.jobs.store.succeed(self._attempt, self._artifacts[-1:] + self._artifacts[:-1])
+        first = self._artifacts.pop(RESULT_FILE)
+        self._runtime.jobs.store.succeed(self._attempt, [first, *self._artifacts.values()])
 
     def _text_writer(self, model: ModelRun, text: int) -> TextWriter:
         models, texts = self._request.models, self._request.texts
@@ -188,9 +200,13 @@ class Stages:
             models_loaded=self._models_loaded,
         )
 
+    def _keep(self, drawing: Drawing) -> None:
+        self._store(drawing.name, drawing.png, ArtifactKind.FIGURE, drawing.shows)
+
     def _store(self, name: str, data: bytes, kind: ArtifactKind, shows: Shows) -> None:
         with self._report.timed(Stage.STORING):
-            self._artifacts.append(self._writer.put(name, data, kind, _MEDIA_TYPES[kind], shows))
+            written = self._writer.put(name, data, kind, _MEDIA_TYPES[kind], shows)
+        self._artifacts[name] = written
 
     def _announce_tensors(self, model: ModelRun) -> None:
         section, channels = self._request.attention, model.loaded.description.channels

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,9 @@ def bench(settings: Settings, jobs: Jobs) -> Iterator[Bench]:
     torch.set_num_threads(1)
     # Loading a model installs the compiled scan for the whole process: other tests find it gone.
     with selective_scan.installed():
-        yield Bench(open_runtime(settings, jobs), jobs)
+        runtime = open_runtime(settings.model_copy(update={"threads": 1}), jobs)
+        yield Bench(runtime, jobs)
+        runtime.close()
     torch.set_num_threads(threads)
 
 
@@ -317,7 +319,8 @@ def test_progress_ends_at_one_and_never_falls(bench: Bench) -> None:
 
     watched = Jobs(**(vars(bench.jobs) | {"store": Watching()}))
     attempt = bench.start(layers=[0, 1], attention={"methods": ["rollout"]}, texts=TEXTS[:2])
-    Bench(Runtime(bench.runtime.settings, watched, bench.runtime.models), watched).advance(attempt)
+    runtime = replace(bench.runtime, jobs=watched)
+    Bench(runtime, watched).advance(attempt)
     assert told == sorted(told)
     assert told[0] == 0.0
     assert 0.9 < told[-1] <= 1.0

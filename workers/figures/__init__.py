@@ -1,11 +1,5 @@
 """Figures of a stored result document as PNG: no model, no tensor, no GPU.
 
-`draw` gives all of them; `sheet`, `token_strip` and `overview` make one page each.
+`plan` says which figures a text has, `drawing` draws them, and `studio` has them drawn by
+processes of their own, so that whoever asks for them never loads matplotlib.
 """
-
-from workers.figures.drawing import Drawing, draw
-from workers.figures.overview import overview
-from workers.figures.sheet import sheet
-from workers.figures.strip import token_strip
-
-__all__ = ["Drawing", "draw", "overview", "sheet", "token_strip"]

@@ -5,10 +5,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.artifact_names import Subject
 from schemas.names import Method
-from schemas.result import MethodAttention, ResultDocument, TextResult
+from schemas.result import MethodAttention, TextResult
 from workers.figures import style, words
+from workers.figures.plan import TextPart
 
 # Room for each quoted token, tried in turn until the line fits.
 QUOTED_TOKEN_INCHES = (1.6, 1.1, 0.8, 0.5)
@@ -80,27 +80,16 @@ class Caption:
         }
 
 
-def subject(document: ResultDocument, result: TextResult) -> Subject:
-    """The result's subject for naming files, as `schemas.artifact_names` wants it."""
-    return Subject(
-        model=result.model,
-        text=result.text_index,
-        several_models=len({other.model for other in document.results}) > 1,
-        several_texts=len({other.text_index for other in document.results}) > 1,
-    )
-
-
-def caption(
-    document: ResultDocument, result: TextResult, title: str, facts: Sequence[str], choices: str
-) -> Caption:
+def caption(part: TextPart, title: str, facts: Sequence[str], choices: str) -> Caption:
     """The lines around one figure; `facts` and `choices` are the two lines of its footer."""
+    result = part.result
     return Caption(
         title=title,
         model=result.model,
         explains=explains(result),
         facts="  ·  ".join([f"text {result.text_index}", *facts]),
         choices=choices,
-        job=f"job {words.readable(document.job_id, 2.6, style.FOOTER)}",
+        job=f"job {words.readable(part.job_id, 2.6, style.FOOTER)}",
     )
 
 

@@ -1,61 +1,36 @@
-"""Every figure of a stored result."""
+"""From a figure of the plan to its bytes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from schemas import artifact_names
 from schemas.job import Shows
-from schemas.names import Method
-from schemas.result import ResultDocument, TextResult
-from workers.figures.captions import subject
+from schemas.result import ResultDocument
 from workers.figures.overview import overview
+from workers.figures.page import Page
+from workers.figures.plan import Drawing, TextPart, figures, parts
 from workers.figures.sheet import sheet
 from workers.figures.strip import token_strip
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One figure: its file name, its PNG bytes, and what it is about."""
-
-    name: str
-    png: bytes
-    shows: Shows
-
-
 def draw(document: ResultDocument) -> Iterator[Drawing]:
-    """Draw every figure of a result, one at a time, as it is asked for.
+    """Draw every figure of a stored result, one at a time, as it is asked for.
 
-    For each model and text: a sheet per layer and method, a token strip per layer, an overview per
-    method; nothing for a text without attention analysis. The names are those of
-    `schemas.artifact_names`. Safe to run in several threads; nothing stays behind.
-
-    Args:
-        document: the stored result; no model and no tensor is needed.
+    Safe to run in several threads; nothing stays behind. No model and no tensor is needed.
     """
-    for result in document.results:
-        yield from _of_text(document, result)
+    for part in parts(document):
+        for figure in figures(part):
+            yield Drawing(figure.name, page(part, figure.shows).render(), figure.shows)
 
 
-def _of_text(document: ResultDocument, result: TextResult) -> Iterator[Drawing]:
-    named = subject(document, result)
-    methods: dict[Method, None] = {}
-    for layer, analysed in result.attention_analysis.items():
-        methods |= dict.fromkeys(analysed.methods)
-        for method in analysed.methods:
-            yield Drawing(
-                artifact_names.sheet(named, method, layer),
-                sheet(document, result, layer, method).render(),
-                Shows(model=result.model, text=result.text_index, layer=layer, method=method),
-            )
-        if analysed.methods:
-            yield Drawing(
-                artifact_names.token_strip(named, layer),
-                token_strip(document, result, layer).render(),
-                Shows(model=result.model, text=result.text_index, layer=layer),
-            )
-    for method in methods:
-        yield Drawing(
-            artifact_names.overview(named, method),
-            overview(document, result, method).render(),
-            Shows(model=result.model, text=result.text_index, method=method),
-        )
+def page(part: TextPart, shows: Shows) -> Page:
+    """The page about a layer and a method, a layer, or a method.
+
+    Raises ValueError for a page about neither.
+    """
+    match shows.layer, shows.method:
+        case int(layer), None:
+            return token_strip(part, layer)
+        case None, method if method is not None:
+            return overview(part, method)
+        case int(layer), method if method is not None:
+            return sheet(part, layer, method)
+    raise ValueError("a page is about a layer, a method or both")

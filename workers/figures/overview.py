@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.names import Method
-from schemas.result import ResultDocument, TextResult
+from schemas.result import TextResult
 from workers.figures import captions, style, words
 from workers.figures.colours import Floats
 from workers.figures.labels import CLEARANCE, NICE_STEPS, TokenAxis, thin
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.panels import Box
+from workers.figures.plan import TextPart
 from workers.figures.scale import TINIEST, Scale
 
 # Lengths in inches.
@@ -43,7 +44,7 @@ class Series:
         return np.asarray(np.abs(self.values).max(axis=1))
 
 
-def overview(document: ResultDocument, result: TextResult, method: Method) -> Page:
+def overview(part: TextPart, method: Method) -> Page:
     """Every analysed layer's relevance of every token, each layer divided by its own largest.
 
     For `contribution` a second panel shows the signed effect on the target.
@@ -51,6 +52,7 @@ def overview(document: ResultDocument, result: TextResult, method: Method) -> Pa
     Raises:
         ValueError: no layer of the result was analysed by the method.
     """
+    result = part.result
     layers = sorted(
         layer for layer, found in result.attention_analysis.items() if method in found.methods
     )
@@ -70,8 +72,7 @@ def overview(document: ResultDocument, result: TextResult, method: Method) -> Pa
     errors = [result.attention_analysis[layer].reconstruction_error for layer in layers]
     page = Page(
         captions.caption(
-            document,
-            result,
+            part,
             f"{captions.METHODS[method].title} · layers by tokens",
             [f"largest {captions.rebuilt(max(errors))}"],
             captions.parameters(result.attention_analysis[layers[0]].methods[method]),

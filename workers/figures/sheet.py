@@ -5,11 +5,12 @@
 import numpy as np
 
 from schemas.names import Method
-from schemas.result import MethodAttention, ResultDocument, TextResult
+from schemas.result import MethodAttention, TextResult
 from workers.figures import captions, panels, style
 from workers.figures.labels import TokenAxis, thin
 from workers.figures.page import LETTER_WIDTH, Page
 from workers.figures.panels import Box
+from workers.figures.plan import TextPart
 from workers.figures.scale import Scale
 
 # Lengths in inches.
@@ -24,25 +25,24 @@ ROW_GAP = 0.62
 RANKED = 12
 
 
-def sheet(document: ResultDocument, result: TextResult, layer: int, method: Method) -> Page:
+def sheet(part: TextPart, layer: int, method: Method) -> Page:
     """Activation and importance of every neuron, the matrix over tokens, the top neurons.
 
     Args:
-        document: the stored result.
-        result: one of its results, which analysed `layer` by `method`.
+        part: a text that was analysed at `layer` by `method`.
         layer: the layer's index.
         method: the method.
 
     Raises:
         KeyError: the result has no such layer or method.
     """
+    result = part.result
     analysed = result.attention_analysis[layer]
     attention = analysed.methods[method]
     name = captions.METHODS[method]
     page = Page(
         captions.caption(
-            document,
-            result,
+            part,
             f"{name.title} · layer {layer}",
             [f"{analysed.mixer} mixer", captions.rebuilt(analysed.reconstruction_error)],
             captions.parameters(attention),

@@ -9,10 +9,11 @@ from matplotlib.collections import PathCollection
 from matplotlib.path import Path
 
 from schemas.names import Method
-from schemas.result import MethodAttention, ResultDocument, TextResult, Token
+from schemas.result import MethodAttention, Token
 from workers.figures import captions, style, words
 from workers.figures.colours import Floats, ink_on
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page, Piece
+from workers.figures.plan import TextPart
 from workers.figures.scale import Scale
 
 # Words are what a strip's time goes into: this many in all, shared out between the methods.
@@ -42,7 +43,7 @@ class Word:
     width: float
 
 
-def token_strip(document: ResultDocument, result: TextResult, layer: int) -> Page:
+def token_strip(part: TextPart, layer: int) -> Page:
     """The tokens coloured by relevance, each method on its own scale, at one layer.
 
     A long text is shown in windows: the tokens most relevant under any of the methods with
@@ -52,6 +53,7 @@ def token_strip(document: ResultDocument, result: TextResult, layer: int) -> Pag
     Raises:
         KeyError: the result has no such layer.
     """
+    result = part.result
     analysed = result.attention_analysis[layer]
     shown = _shown(list(analysed.methods.values()), result.target.position)
     laid_out = _lay_out(result.tokens, shown)
@@ -60,8 +62,7 @@ def token_strip(document: ResultDocument, result: TextResult, layer: int) -> Pag
     start = HEADER_HEIGHT + (0.35 if shown.all() else 0.55)
     page = Page(
         captions.caption(
-            document,
-            result,
+            part,
             f"Tokens by relevance · layer {layer}",
             [f"{analysed.mixer} mixer", captions.rebuilt(analysed.reconstruction_error)],
             "each method has its own colour scale; the outlined token is the one after which the "

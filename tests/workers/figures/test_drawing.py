@@ -13,7 +13,10 @@ from schemas.names import Method
 from schemas.result import ResultDocument
 from tests.workers.figures.documents import Shape, document, figure_names, recall_words
 from tests.workers.figures.looking import HOSTILE
-from workers.figures import Drawing, draw, sheet, style
+from workers.figures import style
+from workers.figures.drawing import draw
+from workers.figures.plan import Drawing, parts
+from workers.figures.sheet import sheet
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -97,7 +100,7 @@ def test_threads_draw_the_same_bytes(drawn: list[Drawing]) -> None:
 def test_nothing_stays_behind() -> None:
     made = document(SMALL)
     before = dict(matplotlib.rcParams)
-    page = sheet(made, made.results[0], 1, Method.ROLLOUT)
+    page = sheet(parts(made)[0], 1, Method.ROLLOUT)
     page.render()
     figure = weakref.ref(page.figure)
     del page

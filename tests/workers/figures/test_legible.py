@@ -6,8 +6,11 @@ from schemas.names import Method
 from schemas.result import ResultDocument
 from tests.workers.figures.documents import Shape, document, prose, recall_words
 from tests.workers.figures.looking import HOSTILE, look
-from workers.figures import overview, sheet, token_strip
+from workers.figures.overview import overview
 from workers.figures.page import Page
+from workers.figures.plan import parts
+from workers.figures.sheet import sheet
+from workers.figures.strip import token_strip
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -37,15 +40,15 @@ def made(request: pytest.FixtureRequest) -> ResultDocument:
 
 @pytest.mark.parametrize("method", [Method.GRADIENT_GUIDED, Method.CONTRIBUTION])
 def test_sheet(made: ResultDocument, method: Method) -> None:
-    legible(sheet(made, made.results[0], 7, method))
+    legible(sheet(parts(made)[0], 7, method))
 
 
 def test_strip(made: ResultDocument) -> None:
-    legible(token_strip(made, made.results[0], 23))
+    legible(token_strip(parts(made)[0], 23))
 
 
 def test_overview(made: ResultDocument) -> None:
-    legible(overview(made, made.results[0], Method.CONTRIBUTION))
+    legible(overview(parts(made)[0], Method.CONTRIBUTION))
 
 
 def test_overview_of_many_layers() -> None:
@@ -53,7 +56,7 @@ def test_overview_of_many_layers() -> None:
         [prose(24)], layers=tuple(range(80)), neurons=4, methods=(Method.ATTENTION_WEIGHTED,)
     )
     made = document(shape)
-    page = overview(made, made.results[0], Method.ATTENTION_WEIGHTED)
+    page = overview(parts(made)[0], Method.ATTENTION_WEIGHTED)
     legible(page)
     assert page.height < 12
 
@@ -63,13 +66,13 @@ def test_constant_data(constant: float) -> None:
     shape = Shape([recall_words(8)], neurons=16, constant=constant)
     made = document(shape)
     for method in (Method.ATTENTION_WEIGHTED, Method.CONTRIBUTION):
-        legible(sheet(made, made.results[0], 0, method))
-    legible(token_strip(made, made.results[0], 0))
-    legible(overview(made, made.results[0], Method.CONTRIBUTION))
+        legible(sheet(parts(made)[0], 0, method))
+    legible(token_strip(parts(made)[0], 0))
+    legible(overview(parts(made)[0], Method.CONTRIBUTION))
 
 
 def test_numbers_many_orders_of_magnitude_apart() -> None:
     made = document(Shape([prose(150)], neurons=600, spread=4.0, contribution_rows="all"))
     for method in (Method.ATTENTION_WEIGHTED, Method.CONTRIBUTION):
-        legible(sheet(made, made.results[0], 0, method))
-    legible(token_strip(made, made.results[0], 0))
+        legible(sheet(parts(made)[0], 0, method))
+    legible(token_strip(parts(made)[0], 0))

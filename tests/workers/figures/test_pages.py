@@ -10,16 +10,19 @@ from matplotlib.collections import PathCollection
 from matplotlib.image import AxesImage
 from matplotlib.patches import PathPatch
 
+from schemas.artifact_names import Subject
 from schemas.names import Method
 from schemas.result import ResultDocument, TextResult
 from tests.workers.figures.documents import Shape, document, prose, recall_words
 from tests.workers.figures.looking import look
-from workers.figures import overview, sheet, token_strip
 from workers.figures.colours import DIVERGING
 from workers.figures.labels import TokenAxis, thin
+from workers.figures.overview import overview
 from workers.figures.page import Lettering, Page
+from workers.figures.plan import TextPart, parts
 from workers.figures.scale import Scale
-from workers.figures.strip import MOST_WORDS, NEIGHBOURS
+from workers.figures.sheet import sheet
+from workers.figures.strip import MOST_WORDS, NEIGHBOURS, token_strip
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -35,7 +38,7 @@ def words_shown(page: Page) -> list[str]:
 
 def test_all_neurons_are_one_path() -> None:
     made = document(Shape([recall_words(6)], neurons=8192, layers=(0,)))
-    page = sheet(made, made.results[0], 0, Method.ROLLOUT)
+    page = sheet(parts(made)[0], 0, Method.ROLLOUT)
     paths = [p for p in page.figure.findobj(PathPatch) if len(p.get_path().vertices) > 1000]
     assert [len(p.get_path().vertices) for p in paths] == [2 * 8192, 2 * 8192]
     ends = paths[0].get_path().vertices[1::2, 1]
@@ -47,7 +50,7 @@ def test_all_neurons_are_one_path() -> None:
 
 def test_nothing_is_drawn_above_the_diagonal() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
-    image = matrix_image(sheet(made, made.results[0], 0, Method.ATTENTION_WEIGHTED))
+    image = matrix_image(sheet(parts(made)[0], 0, Method.ATTENTION_WEIGHTED))
     opaque = image[..., 3] == 255
     assert (opaque == np.tri(9, dtype=bool)).all()
 
@@ -55,7 +58,7 @@ def test_nothing_is_drawn_above_the_diagonal() -> None:
 def test_the_matrix_has_the_stored_weights_colours() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
     rows = made.results[0].attention_analysis[0].methods[Method.ATTENTION_WEIGHTED].heatmap.rows
-    image = matrix_image(sheet(made, made.results[0], 0, Method.ATTENTION_WEIGHTED))
+    image = matrix_image(sheet(parts(made)[0], 0, Method.ATTENTION_WEIGHTED))
     scale = Scale.of(np.concatenate([np.array(row) for row in rows]))
     assert scale.signed
     for index, row in enumerate(rows):
@@ -64,19 +67,19 @@ def test_the_matrix_has_the_stored_weights_colours() -> None:
 
 def test_the_target_row_alone_is_drawn_as_bars() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
-    page = sheet(made, made.results[0], 0, Method.CONTRIBUTION)
+    page = sheet(parts(made)[0], 0, Method.CONTRIBUTION)
     assert page.figure.findobj(AxesImage) == []
     strings = look(page).strings
     assert "Token relevance" in strings
     assert "Signed relevance" in strings
     all_rows = document(Shape([recall_words(9)], neurons=8, contribution_rows="all"))
-    page = sheet(all_rows, all_rows.results[0], 0, Method.CONTRIBUTION)
+    page = sheet(parts(all_rows)[0], 0, Method.CONTRIBUTION)
     assert matrix_image(page).shape[:2] == (9, 9)
 
 
 def test_a_sheet_names_target_layer_method_and_self_check() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(5,), contrast="3"))
-    strings = "\n".join(look(sheet(made, made.results[0], 5, Method.ROLLOUT)).strings)
+    strings = "\n".join(look(sheet(parts(made)[0], 5, Method.ROLLOUT)).strings)
     assert "Attention rollout · layer 5" in strings
     assert "explains: logit of “7” minus logit of “3” after “river”" in strings
     assert "s6 mixer" in strings
@@ -86,7 +89,7 @@ def test_a_sheet_names_target_layer_method_and_self_check() -> None:
 
 def test_the_ranking_names_neurons_by_importance() -> None:
     made = document(Shape([recall_words(9)], neurons=50, layers=(0,)))
-    page = sheet(made, made.results[0], 0, Method.ROLLOUT)
+    page = sheet(parts(made)[0], 0, Method.ROLLOUT)
     facts = made.results[0].attention_analysis[0].methods[Method.ROLLOUT].neurons
     ranked = [str(neuron.neuron) for neuron in facts.top_by_importance]
     columns = [[t.get_text() for t in axes.get_yticklabels()] for axes in page.figure.axes]
@@ -95,13 +98,13 @@ def test_the_ranking_names_neurons_by_importance() -> None:
 
 def test_a_short_text_is_shown_whole_once_per_method() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
-    shown = words_shown(token_strip(made, made.results[0], 0))
+    shown = words_shown(token_strip(parts(made)[0], 0))
     assert shown == recall_words(9) * len(Method)
 
 
 def test_words_have_their_relevances_colours() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
-    page = token_strip(made, made.results[0], 0)
+    page = token_strip(parts(made)[0], 0)
     boxes = page.figure.findobj(PathCollection)[-1]
     signed = made.results[0].attention_analysis[0].methods[Method.CONTRIBUTION].signed_relevance
     values = np.array(signed)
@@ -115,14 +118,14 @@ def test_effects_that_are_all_positive_keep_the_diverging_colours() -> None:
     layer = stored["results"][0]["attention_analysis"]["0"]
     layer["methods"][Method.CONTRIBUTION]["signed_relevance"] = [2.0, 1.0, *[0.5] * 7]
     made = ResultDocument.model_validate(stored)
-    page = token_strip(made, made.results[0], 0)
+    page = token_strip(parts(made)[0], 0)
     boxes = page.figure.findobj(PathCollection)[-1]
     assert boxes.get_facecolor()[0, :3] * 255 == pytest.approx(DIVERGING[-1].astype(float))
 
 
 def test_words_stand_above_their_boxes() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
-    page = token_strip(made, made.results[0], 0)
+    page = token_strip(parts(made)[0], 0)
     above = min(lettering.get_zorder() for lettering in page.figure.findobj(Lettering))
     assert above > max(axes.get_zorder() for axes in page.figure.axes)
 
@@ -130,7 +133,7 @@ def test_words_stand_above_their_boxes() -> None:
 @pytest.mark.parametrize("length", [350, 512, 4096])
 def test_a_long_text_shows_windows_and_counts_what_it_leaves_out(length: int) -> None:
     made = _relevant_at(length, [length // 3, 2 * length // 3])
-    page = token_strip(made_document(made), made, 0)
+    page = token_strip(part_of(made), 0)
     shown = words_shown(page)
     notes = [text for text in shown if text.startswith("… ")]
     tokens = [text for text in shown if not text.startswith("… ")]
@@ -146,7 +149,7 @@ def test_a_long_text_shows_windows_and_counts_what_it_leaves_out(length: int) ->
 def test_a_gap_of_two_tokens_is_shown_instead_of_noted() -> None:
     near = 2 * NEIGHBOURS + 3
     made = _relevant_at(600, [100, 100 + near, 300, 301 + near])
-    shown = words_shown(token_strip(made_document(made), made, 0))
+    shown = words_shown(token_strip(part_of(made), 0))
     assert {str(position) for position in range(100, 100 + near)} <= set(shown)
     assert "… 3 …" in shown
 
@@ -176,13 +179,13 @@ def _relevant_at(length: int, peaks: list[int]) -> TextResult:
     )
 
 
-def made_document(result: TextResult) -> ResultDocument:
-    return document(Shape([["a"]], neurons=4)).model_copy(update={"results": [result]})
+def part_of(result: TextResult) -> TextPart:
+    return TextPart(job_id="job", subject=Subject(result.model, 0), result=result)
 
 
 def test_parts_of_a_word_stand_closer_than_words() -> None:
     made = document(Shape([["un", "animous", "ly", " warned", " of"]], neurons=4, layers=(0,)))
-    page = token_strip(made, made.results[0], 0)
+    page = token_strip(parts(made)[0], 0)
     boxes = page.figure.findobj(PathCollection)[0].get_paths()
     edges = [path.get_extents() for path in boxes]
     gaps = [after.x0 - before.x1 for before, after in pairwise(edges)]
@@ -192,7 +195,7 @@ def test_parts_of_a_word_stand_closer_than_words() -> None:
 def test_an_overview_divides_each_layer_by_its_own_largest() -> None:
     made = document(Shape([prose(20)], neurons=4, layers=(0, 4, 9)))
     result = made.results[0]
-    page = overview(made, result, Method.ROLLOUT)
+    page = overview(parts(made)[0], Method.ROLLOUT)
     image = matrix_image(page)
     darkest = image.astype(int).sum(-1).argmin(axis=1)
     relevance = np.array(
@@ -207,15 +210,15 @@ def test_an_overview_divides_each_layer_by_its_own_largest() -> None:
 
 def test_an_overview_of_contribution_adds_the_signed_effect() -> None:
     made = document(Shape([recall_words(8)], neurons=4))
-    strings = look(overview(made, made.results[0], Method.CONTRIBUTION)).strings
+    strings = look(overview(parts(made)[0], Method.CONTRIBUTION)).strings
     assert {"Token relevance", "Signed relevance"} <= set(strings)
-    assert "Signed relevance" not in look(overview(made, made.results[0], Method.ROLLOUT)).strings
+    assert "Signed relevance" not in look(overview(parts(made)[0], Method.ROLLOUT)).strings
 
 
 def test_an_overview_of_a_method_that_was_not_asked_for_is_refused() -> None:
     made = document(Shape([recall_words(8)], neurons=4, methods=(Method.ROLLOUT,)))
     with pytest.raises(ValueError, match="contribution"):
-        overview(made, made.results[0], Method.CONTRIBUTION)
+        overview(parts(made)[0], Method.CONTRIBUTION)
 
 
 def test_pooling_keeps_the_largest_magnitude_and_its_sign() -> None:
