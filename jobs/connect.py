@@ -12,8 +12,8 @@ SOCKET_TIMEOUT = 10.0
 HEALTH_CHECK_INTERVAL = 30
 
 # 50 ms doubling to 1 s: about 2.5 s in all, longer than a server restart on local disk takes.
-_RETRIES = 6
-_BACKOFF = ExponentialBackoff(cap=1.0, base=0.05)
+RETRIES = 6
+BACKOFF = ExponentialBackoff(cap=1.0, base=0.05)
 
 
 def connect(settings: Settings, socket_timeout: float = SOCKET_TIMEOUT) -> Redis:
@@ -29,7 +29,7 @@ def connect(settings: Settings, socket_timeout: float = SOCKET_TIMEOUT) -> Redis
         socket_connect_timeout=CONNECT_TIMEOUT,
         socket_timeout=socket_timeout,
         health_check_interval=HEALTH_CHECK_INTERVAL,
-        retry=Retry(_BACKOFF, _RETRIES),
+        retry=Retry(BACKOFF, RETRIES),
     )
 
 

@@ -9,6 +9,7 @@ from jobs.connect import connect
 from jobs.gathering import Gathering
 from jobs.presence import Presence
 from jobs.queue import JobQueue
+from jobs.reader import JobReader
 from jobs.store import JobStore
 from jobs.view import job_from
 from schemas.job import Job
@@ -26,6 +27,7 @@ class Jobs:
     presence: Presence
     gathering: Gathering
     redis: Redis
+    reader: JobReader
 
     def submit(self, request: JobRequest, caller: str = "") -> Job:
         """Accept a request: record, queue entry and the returned view, in one transaction.
@@ -59,4 +61,5 @@ def open_jobs(settings: Settings) -> Jobs:
         presence=Presence(redis, settings),
         gathering=Gathering(redis, settings),
         redis=redis,
+        reader=JobReader(settings),
     )

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from pydantic_core import to_json
+
 from jobs.connect import text
 from schemas.job import Job, Links, Progress
 from schemas.names import API_VERSION, Stage, Status
@@ -51,6 +53,44 @@ def job_from(job_id: str, values: list[bytes | None], rank: int | None) -> Job |
         error=Problem.model_validate_json(found["error"]) if "error" in found else None,
         links=Links(self=path, result=f"{path}/result", artifacts=f"{path}/artifacts"),
     )
+
+
+def job_json(job_id: str, values: list[bytes | None], rank: int | None) -> bytes | None:
+    """The JSON of `job_from`, byte by byte, at the cost of a copy of what is stored as JSON.
+
+    The request is shown as it was accepted, without being read again.
+    """
+    if not any(values):
+        return None
+    found = dict(zip(FIELDS, values, strict=True))
+    path = path_of(job_id)
+    head = {
+        "id": job_id,
+        "status": found["status"],
+        "created_at": _moment(text(found["created_at"])),
+        "started_at": _moment(text(found["started_at"] or "")),
+        "finished_at": _moment(text(found["finished_at"] or "")),
+        "expires_at": None,
+        "progress": {
+            "fraction": float(found["fraction"] or 0),
+            "stage": found["stage"] or None,
+            "detail": found["detail"] or "",
+        },
+        "queue_position": rank,
+        "attempts": int(found["attempts"] or 0),
+    }
+    links = {"self": path, "result": f"{path}/result", "artifacts": f"{path}/artifacts"}
+    return b'%b,"request":%b,"error":%b,"links":%b}' % (
+        to_json(head)[:-1],
+        found["request"] or b"null",
+        found["error"] or b"null",
+        to_json(links),
+    )
+
+
+def has_ended(values: list[bytes | None]) -> bool:
+    """Whether the record's status is one that stays."""
+    return Status(text(values[0])).terminal
 
 
 def _moment(found: str | None) -> datetime | None:

@@ -6,7 +6,9 @@ from starlette.responses import Response
 JSON = "application/json"
 
 
-def json_response(model: BaseModel | str, headers: dict[str, str], status: int = 200) -> Response:
+def json_response(
+    model: BaseModel | str | bytes, headers: dict[str, str], status: int = 200
+) -> Response:
     """A model of the contract, or its JSON where it was made before, as a response."""
-    body = model if isinstance(model, str) else model.model_dump_json()
+    body = model.model_dump_json() if isinstance(model, BaseModel) else model
     return Response(body, status, headers, JSON)

@@ -1,0 +1,312 @@
+"""What the service adds: a poll against a bare FastAPI route, and how soon a free worker starts.
+
+`python -m benchmarks.api [--json PATH]` starts the stack as `mambascope up` does (an embedded
+Valkey that syncs every write to disk, the API, a worker with the tests' light jobs) and, beside it,
+bare FastAPI applications whose one route returns a constant of the job's size: served with
+uvicorn's defaults, and with this service's own settings. Requests come from here over connections
+that are kept alive. The contenders take turns in short slices, and a share is the median of the
+ratios of neighbouring slices, so that a busy machine slows both sides of each ratio.
+"""
+
+import argparse
+import json
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI, Response
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from jobs import Jobs, open_jobs
+from mambascope.stack import Stack
+from schemas.job import Job, Progress
+from schemas.names import Stage, Status
+from schemas.request import JobRequest
+from schemas.settings import Settings
+from service.server import Server, server_for
+
+CONNECTIONS = (1, 8, 32)
+ROUNDS = 15
+ANSWERS = 150
+STARTS = 200
+PROMISED_SHARE = 0.60
+PROMISED_START_MS = 20.0
+# About as often as a running job tells its progress.
+PROGRESS_SECONDS = 0.05
+REQUEST = JobRequest(texts=["apple 3 river 7 stone 1 river"])
+WORKER = "tests.workers.serve"
+
+
+# The load
+
+
+@dataclass(frozen=True)
+class Target:
+    """One path on one port of this machine."""
+
+    port: int
+    path: str
+
+    def request(self) -> bytes:
+        return f"GET {self.path} HTTP/1.1\r\nHost: localhost:{self.port}\r\n\r\n".encode()
+
+
+class _Client:
+    """One connection that asks again as soon as it is answered."""
+
+    def __init__(self, target: Target) -> None:
+        self._request = target.request()
+        self._received = b""
+        self.stream = socket.create_connection(("127.0.0.1", target.port))
+        self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self) -> None:
+        self.stream.sendall(self._request)
+
+    def take(self) -> bool:
+        """Take what has come; whether it completes an answer. Raises RuntimeError for a bad one."""
+        piece = self.stream.recv(1 << 16)
+        self._received += piece
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not piece or (end and not head.startswith(b"HTTP/1.1 200 ")):
+            raise RuntimeError(f"not an answer: {self._received[:200]!r}")
+        if not end or len(body) < int(head.lower().partition(b"content-length:")[2].split()[0]):
+            return False
+        self._received = b""
+        return True
+
+
+def requests_per_second(target: Target, connections: int, answers: int = ANSWERS) -> float:
+    """Answers per second that `connections` clients get which ask without a pause."""
+    clients = [_Client(target) for _ in range(connections)]
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.stream, selectors.EVENT_READ, client)
+            client.ask()
+        answered, began = 0, time.perf_counter()
+        while answered < answers:
+            for key, _ in selector.select():
+                if key.data.take():
+                    answered += 1
+                    key.data.ask()
+        seconds = time.perf_counter() - began
+    for client in clients:
+        client.stream.close()
+    return answered / seconds
+
+
+# The contenders
+
+
+def serve_bare(kind: str, body: Path, port_file: Path) -> None:
+    """Serve a constant until killed: as an object at /object, as its bytes at /bytes."""
+    app, sent = FastAPI(), body.read_bytes()
+    constant = json.loads(sent)
+
+    @app.get("/object")
+    async def get_object() -> Any:
+        return constant
+
+    @app.get("/bytes")
+    async def get_bytes() -> Response:
+        return Response(sent, media_type="application/json")
+
+    if kind == "defaults":
+        server: uvicorn.Server = Server(uvicorn.Config(app, port=0), port_file)
+    else:
+        server = server_for(app, Settings(port=0), port_file)
+    server.run()
+
+
+@contextmanager
+def bare(kind: str, body: bytes, folder: Path) -> Iterator[int]:
+    """A bare FastAPI application in a process of its own; its port."""
+    body_file, port_file = folder / "body.json", folder / f"{kind}.port"
+    log_file = folder / f"{kind}.log"
+    body_file.write_bytes(body)
+    command = [sys.executable, "-m", "benchmarks.api", "--serve", kind, body_file, port_file]
+    with log_file.open("wb") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        while not port_file.exists():
+            if child.poll() is not None:
+                raise RuntimeError(log_file.read_text())
+            time.sleep(0.05)
+        yield int(port_file.read_text())
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def changing(jobs: Jobs) -> Iterator[str]:
+    """The id of a running job that tells its progress all the while."""
+    job_id, stop = jobs.store.create(REQUEST), threading.Event()
+    attempt = jobs.store.start(job_id, "benchmark")
+    if attempt is None:
+        raise RuntimeError("a new job could not be started")
+
+    def tell() -> None:
+        told = 0
+        while not stop.wait(PROGRESS_SECONDS):
+            told += 1
+            detail = f"layer {told}"
+            fraction = 1 - 1 / (told + 1)
+            jobs.store.progress(
+                attempt, Progress(fraction=fraction, stage=Stage.TRACING, detail=detail)
+            )
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        yield job_id
+    finally:
+        stop.set()
+        thread.join()
+
+
+# The measurements
+
+OURS = ("an ended job", "a running job")
+BARE = (
+    "object, uvicorn's defaults",
+    "object, our settings",
+    "bytes, uvicorn's defaults",
+    "bytes, our settings",
+)
+
+
+def measure_polls(targets: dict[str, Target]) -> list[dict[str, Any]]:
+    """By number of connections: requests per second of each, and each of ours as a share."""
+    rows = []
+    for connections in CONNECTIONS:
+        rates: dict[str, list[float]] = {name: [] for name in targets}
+        for _ in range(ROUNDS):
+            for name, target in targets.items():
+                rates[name].append(requests_per_second(target, connections))
+        shares = {
+            f"{ours} / {other}": statistics.median(
+                mine / bare for mine, bare in zip(rates[ours], rates[other], strict=True)
+            )
+            for ours in OURS
+            for other in BARE
+        }
+        medians = {name: statistics.median(rate) for name, rate in rates.items()}
+        rows.append({"connections": connections, "per_second": medians, "shares": shares})
+    return rows
+
+
+def measure_starts(client: httpx.Client) -> dict[str, dict[str, float]]:
+    """Milliseconds from acceptance to start, one job after another on an idle worker."""
+    recorded, seen = [], []
+    for _ in range(STARTS):
+        accepted = client.post("/v1/jobs", json={"texts": REQUEST.texts})
+        began, path = time.perf_counter(), accepted.json()["links"]["self"]
+        job = Job.model_validate(accepted.json())
+        while job.started_at is None:
+            job = Job.model_validate(client.get(path).raise_for_status().json())
+        seen.append((time.perf_counter() - began) * 1000)
+        recorded.append((job.started_at - job.created_at).total_seconds() * 1000)
+        while not job.status.terminal:
+            job = Job.model_validate(client.get(path).raise_for_status().json())
+        if job.status is not Status.SUCCEEDED:
+            raise RuntimeError(f"the job {job.status}")
+        # Long enough for the worker to wait for work again.
+        time.sleep(0.02)
+    return {"by the record": _spread(recorded), "as a client sees it": _spread(seen)}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    twentieths = statistics.quantiles(values, n=20)
+    return {"p50": statistics.median(values), "p95": twentieths[-1]}
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Everything, in a folder of its own."""
+    with ExitStack() as stack:
+        data = folder / "data"
+        up = stack.enter_context(Stack(data, port=0, worker_module=WORKER))
+        client = stack.enter_context(httpx.Client(base_url=up.url))
+        starts = measure_starts(client)
+        ended = client.post("/v1/jobs", json={"texts": REQUEST.texts}).json()["links"]["self"]
+        while client.get(ended).json()["finished_at"] is None:
+            time.sleep(0.05)
+        url = SecretStr(f"unix://{data / 'valkey' / 'valkey.sock'}")
+        jobs = open_jobs(Settings(redis_url=url, data_dir=data))
+        running = stack.enter_context(changing(jobs))
+        body = client.get(ended).content
+        plain, ours = (
+            stack.enter_context(bare(kind, body, folder)) for kind in ("defaults", "ours")
+        )
+        targets = {
+            "an ended job": Target(up.port, ended),
+            "object, uvicorn's defaults": Target(plain, "/object"),
+            "object, our settings": Target(ours, "/object"),
+            "a running job": Target(up.port, f"/v1/jobs/{running}"),
+            "bytes, uvicorn's defaults": Target(plain, "/bytes"),
+            "bytes, our settings": Target(ours, "/bytes"),
+        }
+        return {"body_bytes": len(body), "polls": measure_polls(targets), "starts_ms": starts}
+
+
+def report(found: dict[str, Any]) -> None:
+    console = Console(width=120)
+    table = Table(
+        title=f"GET /v1/jobs/{{id}}, {found['body_bytes']} bytes, promised {PROMISED_SHARE:.0%}"
+    )
+    table.add_column("connections")
+    names = list(found["polls"][0]["per_second"])
+    for name in names:
+        table.add_column(f"{name}, per s", justify="right")
+    for row in found["polls"]:
+        table.add_row(
+            str(row["connections"]), *(f"{row['per_second'][name]:.0f}" for name in names)
+        )
+    console.print(table)
+    shares = Table(title="Share of the bare route's requests per second")
+    shares.add_column("")
+    for row in found["polls"]:
+        shares.add_column(str(row["connections"]), justify="right")
+    for name in found["polls"][0]["shares"]:
+        shares.add_row(name, *(f"{row['shares'][name]:.0%}" for row in found["polls"]))
+    console.print(shares)
+    for name, spread in found["starts_ms"].items():
+        console.print(
+            f"accepted to started, {name}: p50 {spread['p50']:.1f} ms, p95 {spread['p95']:.1f} ms "
+            f"(promised: p50 under {PROMISED_START_MS:.0f} ms)"
+        )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        kind, body, port_file = arguments.serve
+        serve_bare(kind, Path(body), Path(port_file))
+        return
+    with tempfile.TemporaryDirectory(prefix="mb-") as folder:
+        found = measure(Path(folder))
+    report(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Job records read on an event loop: many of them in one exchange with the store.
+
+redis-py opens the connection, with all that a URL can ask for, and what is then said on it is said
+here: its own pipeline takes ten times the processor time of the exchange (decision 0013).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.exceptions import BusyLoadingError, ResponseError
+from redis.exceptions import ConnectionError as StoreConnectionError
+
+from jobs.connect import BACKOFF, CONNECT_TIMEOUT, RETRIES, SOCKET_TIMEOUT
+from jobs.keys import Keys
+from jobs.view import FIELDS
+from schemas.settings import Settings
+
+# The values of `FIELDS`, and the place in the queue.
+State = tuple[list[bytes | None], int | None]
+
+
+class JobReader:
+    """Reads what `jobs.view` shows of jobs. One call at a time, all on one event loop.
+
+    A connection that is lost or silent is opened anew and asked again, for as long as the client of
+    `jobs.connect.connect` does it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.redis_url.get_secret_value()
+        self._record = Keys(settings.key_prefix).record
+        self._fields = b"".join(map(_bulk, FIELDS))
+        self._hmget = b"*%d\r\n" % (len(FIELDS) + 2) + _bulk("HMGET")
+        self._zrank = b"*3\r\n" + _bulk("ZRANK") + _bulk(Keys(settings.key_prefix).queued)
+        self._wire: _Wire | None = None
+
+    async def read(self, ids: Sequence[str]) -> list[State]:
+        """What the store holds of each job, all at one moment. Raises RedisError."""
+        asked = [_MULTI]
+        for job_id in ids:
+            asked += self._hmget, _bulk(self._record(job_id)), self._fields
+            asked += self._zrank, _bulk(job_id)
+        asked.append(_EXEC)
+        request, answers = b"".join(asked), 2 * len(ids) + 2
+        *_, found = await Retry(BACKOFF, RETRIES).call_with_retry(
+            lambda: self._exchange(request, answers), self._after_failure
+        )
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._wire is not None:
+            self._wire.close()
+
+    async def _exchange(self, request: bytes, answers: int) -> list[Any]:
+        if self._wire is None or self._wire.closed:
+            self._wire = await _connected(self._url)
+        return await self._wire.ask(request, answers)
+
+    async def _after_failure(self, error: Exception) -> None:
+        self.close()
+
+
+class _Wire(asyncio.Protocol):
+    """One connection that speaks RESP 2."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        # Kept whole, because a stream that nobody holds closes its transport.
+        self._writer = writer
+        self._reader = hiredis.Reader()
+        self._answers: list[Any] = []
+        self._wanted = 0
+        self._asker: asyncio.Future[list[Any]] | None = None
+        self.closed = False
+
+    async def ask(self, request: bytes, answers: int) -> list[Any]:
+        """Send commands and give the answer of each. Raises RedisError for any that failed."""
+        loop = asyncio.get_running_loop()
+        self._answers, self._wanted, self._asker = [], answers, loop.create_future()
+        silence = loop.call_later(SOCKET_TIMEOUT, self.close)
+        try:
+            self._writer.transport.write(request)
+            found = await self._asker
+        except asyncio.CancelledError:
+            # The answer is still to come, and it is not the next one's.
+            self.close()
+            raise
+        finally:
+            silence.cancel()
+        _check(found)
+        return found
+
+    def data_received(self, data: bytes) -> None:
+        """Collect answers, and hand them over once all are there."""
+        self._reader.feed(data)
+        while (answer := self._reader.gets()) is not False:
+            self._answers.append(answer)
+        if len(self._answers) == self._wanted and self._asker and not self._asker.done():
+            self._asker.set_result(self._answers)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self.closed = True
+        if self._asker and not self._asker.done():
+            self._asker.set_exception(StoreConnectionError(f"connection lost: {exc or 'closed'}"))
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self.closed = True
+        self._writer.transport.abort()
+
+
+async def _connected(url: str) -> _Wire:
+    """A connection that redis-py has opened and set up: address, TLS, password, database."""
+    pool = ConnectionPool.from_url(
+        url,
+        protocol=2,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=SOCKET_TIMEOUT,
+        retry=Retry(BACKOFF, 0),
+    )
+    connection = pool.make_connection()  # type: ignore[no-untyped-call]
+    await connection.connect()
+    # From here on the connection is ours alone, which redis-py has no public way to say.
+    writer, connection._writer = connection._writer, None
+    wire = _Wire(writer)
+    writer.transport.set_protocol(wire)
+    return wire
+
+
+def _check(answers: list[Any]) -> None:
+    """Raise the first error among answers, and among the answers that one of them holds."""
+    for answer in answers:
+        if isinstance(answer, list):
+            _check(answer)
+        elif isinstance(answer, hiredis.ReplyError):
+            kind = BusyLoadingError if str(answer).startswith("LOADING") else ResponseError
+            raise kind(str(answer))
+
+
+def _bulk(text: str) -> bytes:
+    """A string as RESP writes it."""
+    encoded = text.encode()
+    return b"$%d\r\n%b\r\n" % (len(encoded), encoded)
+
+
+_MULTI, _EXEC = b"*1\r\n" + _bulk("MULTI"), b"*1\r\n" + _bulk("EXEC")
