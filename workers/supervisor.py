@@ -10,16 +10,19 @@ RQ is transport only. Its callbacks, results and webhooks are never used: a tick
 once its attempt is over, whatever the outcome, which stands in the record.
 """
 
+import math
 import os
 import secrets
 import socket
 import time
 from contextlib import suppress
+from datetime import timedelta
 from enum import Enum, auto
 from types import FrameType
 from typing import Any
 
 import structlog
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 from rq import Queue, Worker
@@ -28,6 +31,7 @@ from rq.executions import Execution
 from rq.job import Job as Ticket
 from rq.serializers import JSONSerializer
 from rq.timeouts import HorseMonitorTimeoutException
+from rq.utils import now
 from rq.worker import WorkerStatus
 
 from jobs import Attempt, Jobs, StaleAttempt
@@ -45,6 +49,8 @@ WORKER_TTL = 30
 RUNNER_START_LIMIT = 300.0
 """Seconds a runner may take to import its libraries."""
 
+# Seconds; RQ takes a worker for dead that was silent for WORKER_TTL and a minute.
+_RECENT_HEARTBEAT = WORKER_TTL / 2
 # Above the dequeue timeout that RQ derives from WORKER_TTL, with room for a slow network.
 _RQ_SOCKET_TIMEOUT = WORKER_TTL + 10.0
 
@@ -137,6 +143,27 @@ class Supervisor(Worker):
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         finally:
             self._dequeueing = False
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Tell RQ that this worker lives, in one round trip.
+
+        RQ tells it between a ticket's arrival and the job's start too, where each of its writes
+        would have the job wait for the disk: there a recent one must do.
+        """
+        if pipeline is not None:
+            super().heartbeat(timeout, pipeline)
+            return
+        if self._dequeueing and self._age_of_heartbeat() < _RECENT_HEARTBEAT:
+            return
+        with self.connection.pipeline() as together:
+            super().heartbeat(timeout, together)
+            together.execute()
+
+    def _age_of_heartbeat(self) -> float:
+        if self.last_heartbeat is None:
+            return math.inf
+        age: timedelta = now() - self.last_heartbeat
+        return age.total_seconds()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Leave: at once when idle, else as soon as the job is back in the queue."""
