@@ -24,7 +24,7 @@ def analyse(view: LayerView) -> MethodMaps:
     """
     gradient, values = view.mixer.channel_gradient(), view.mixer.values
     pulled = gradient * view.mixed
-    matrix = view.mixer.matrix(gradient, values)
+    matrix = view.gradient_attention
     return MethodMaps(
         parameters=PARAMETERS,
         query_positions=list(range(view.mixer.length)),

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from schemas.result import Parameters
 from workers.analyses.checks import row_sum_error
-from workers.mixers.protocol import MixerTrace
+from workers.mixers.protocol import MixerTrace, Weighting
 
 ContributionRows = Literal["target", "all"]
+_MEAN: Weighting = (None, None)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Rollout:
 class LayerView:
     """One layer as the methods see it; what several of them need is computed once.
 
-    `below` is the rollout of the mixer layers below this one, None at the lowest.
+    `below` is the rollout of the mixer layers below this one, None at the lowest. `both_matrices`:
+    whether methods will read the mean attention and its gradient's, so that one pass computes them.
     """
 
     mixer: MixerTrace
@@ -79,14 +81,28 @@ class LayerView:
     contribution_rows: ContributionRows = "target"
     rollout_clamp: bool = True
     below: Rollout | None = None
+    both_matrices: bool = False
 
     @cached_property
     def mean_attention(self) -> MeanAttention:
         """Abar, checked: its row sums are the scan run on ones, averaged over channels."""
-        matrix = self.mixer.matrix()
+        matrix = self._both[0] if self.both_matrices else self.mixer.matrices([_MEAN])[0]
         ones = self.mixer.values.new_ones(self.mixer.length, self.mixer.channels)
         expected = self.mixer.mixed(ones).mean(1)
         return MeanAttention(matrix, row_sum_error(matrix, expected))
+
+    @cached_property
+    def gradient_attention(self) -> Tensor:
+        """(l, l): mean_d g[t, d] x[s, d] alpha[d, t, s]; ValueError if g was not traced."""
+        return self._both[1] if self.both_matrices else self.mixer.matrices([self._gradient])[0]
+
+    @cached_property
+    def _both(self) -> list[Tensor]:
+        return self.mixer.matrices([_MEAN, self._gradient])
+
+    @property
+    def _gradient(self) -> Weighting:
+        return self.mixer.channel_gradient(), self.mixer.values
 
     @cached_property
     def mixed(self) -> Tensor:

@@ -30,6 +30,12 @@ class ReadingPlan:
     contribution_rows: ContributionRows = "target"
     rollout_clamp: bool = True
 
+    @property
+    def reads_both_matrices(self) -> bool:
+        """Whether the methods read the mean attention and the gradient's."""
+        mean = {Method.ATTENTION_WEIGHTED, Method.ROLLOUT}
+        return Method.GRADIENT_GUIDED in self.methods and not mean.isdisjoint(self.methods)
+
 
 @dataclass(frozen=True)
 class LayerReading:
@@ -55,7 +61,14 @@ def read_layers(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading
         mixer = mixers[layer]
         error = mixer.reconstruction_error()
         require_agreement("reconstruction error", layer, error, plan.tolerance)
-        view = LayerView(mixer, plan.position, plan.contribution_rows, plan.rollout_clamp, running)
+        view = LayerView(
+            mixer,
+            plan.position,
+            plan.contribution_rows,
+            plan.rollout_clamp,
+            running,
+            both_matrices=layer in plan.layers and plan.reads_both_matrices,
+        )
         if Method.ROLLOUT in plan.methods:
             running = rollout.advance(view)
             what = "row-sum error of the mean attention"

@@ -1,179 +1,308 @@
-"""The smallest pieces of the hidden-attention product: leaves of four tokens, tiles of 4 x 4 pairs.
+"""The smallest pieces of the hidden-attention product: leaves of four tokens, panels of four.
 
-Loops write one array each and index from zero: LLVM vectorises a loop only where it can show
-cheaply that what is written overlaps nothing that is read and that no index is negative.
+Written in lanes along the joint index (channels within states), except for a panel's packed keys,
+whose lanes are tokens. Arrays are contiguous and indexed as if flat.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import FAST_MATH, exp32
+from workers.kernels._lanes import LANES, exp_lanes, load, splat, spread, store, total, transpose
 
 LEAF = 4
+PANEL = 16
 
 _ZERO = np.float32(0.0)
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def build_leaf(
-    inputs: Any,
-    window: Any,
-    state: int,
-    leaf: int,
-    scratch: Any,
-    left: Any,
-    right: Any,
-    exponents: Any,
-    out: Any,
-) -> None:
-    """Factors, total exponent and diagonal block of one leaf, for one state of the chunk.
+class Inputs(NamedTuple):
+    """What a matrix is made of: rows are padded with zeros to panels, channels to chunks.
 
-    inputs: delta (l, d), A (n, d), B, C (l, n), p, w (l, d), with w = q delta. window: the chunk's
-    first channel, channels, first state and states; its columns are (state, channel). Written: left
-    and right (l, columns), exponents (leaves, columns); added to: out (l, l). scratch: the leaf's
-    decays, queries and keys, (12, channels).
+    delta (l, d), A (n, d), B and C (l, n); p and w = q delta (l, weightings, d).
     """
-    delta, A, B, C, p, w = inputs
-    d0, width, first, _ = window
-    n = first + state
-    t = leaf * LEAF
-    for i in range(LEAF):
-        _step(
-            A[n, d0 : d0 + width],
-            delta[t + i, d0 : d0 + width],
-            (C[t + i, n], p[t + i, d0 : d0 + width]),
-            (B[t + i, n], w[t + i, d0 : d0 + width]),
-            scratch[i],
-            scratch[LEAF + i],
-            scratch[2 * LEAF + i],
-        )
-    k = slice(state * width, (state + 1) * width)
-    _total(
-        A[n, d0 : d0 + width],
-        delta[t, d0 : d0 + width],
-        delta[t + 1, d0 : d0 + width],
-        delta[t + 2, d0 : d0 + width],
-        delta[t + 3, d0 : d0 + width],
-        exponents[leaf, k],
-    )
-    _diagonal(scratch, width, t, out)
-    _left_rows(scratch, left[t, k], left[t + 1, k], left[t + 2, k], left[t + 3, k])
-    _right_rows(scratch, right[t, k], right[t + 1, k], right[t + 2, k], right[t + 3, k])
+
+    delta: Any
+    A: Any
+    B: Any
+    C: Any
+    p: Any
+    w: Any
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _step(a: Any, delta: Any, query: Any, key: Any, decay: Any, left: Any, right: Any) -> None:
-    """One token's decay, query and key, before any decay is applied."""
-    c, p = query
-    b, w = key
-    for k in range(decay.size):
-        decay[k] = exp32(a[k] * delta[k])
-    for k in range(left.size):
-        left[k] = c * p[k]
-    for k in range(right.size):
-        right[k] = b * w[k]
+class Window(NamedTuple):
+    """A chunk of the joint index: `width` channels from `channel` on, within `states` states.
+
+    Column `i * width + k` is channel `channel + k` of state `state + i`.
+    """
+
+    channel: int
+    width: int
+    state: int
+    states: int
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _total(a: Any, x0: Any, x1: Any, x2: Any, x3: Any, exponent: Any) -> None:
-    for k in range(exponent.size):
-        exponent[k] = a[k] * ((x0[k] + x1[k]) + (x2[k] + x3[k]))
+class Scratch(NamedTuple):
+    """One panel, a row each: its tokens' decays and keys; its leaves' exponents, and the decays
+
+    from the panel's start to each leaf's and through each leaf.
+    """
+
+    decays: Any
+    keys: Any
+    exponents: Any
+    since: Any
+    through: Any
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _left_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
-    """Queries, decayed from the leaf's start."""
-    for k in range(x0.size):
-        x0[k] = scratch[4, k] * scratch[0, k]
-    for k in range(x1.size):
-        x1[k] = scratch[5, k] * (scratch[0, k] * scratch[1, k])
-    for k in range(x2.size):
-        x2[k] = scratch[6, k] * (scratch[0, k] * scratch[1, k] * scratch[2, k])
-    for k in range(x3.size):
-        x3[k] = scratch[7, k] * (scratch[0, k] * scratch[1, k] * (scratch[2, k] * scratch[3, k]))
+def new_scratch(columns: int, threads: int) -> Scratch:
+    """Scratch for chunks of so many columns; the first axis is the thread."""
+    token = np.empty((threads, PANEL, columns), np.float32)
+    leaf = np.empty((threads, PANEL // LEAF, columns), np.float32)
+    return Scratch(token, token.copy(), leaf, leaf.copy(), leaf.copy())
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _right_rows(scratch: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
-    """Keys, decayed to the leaf's end."""
-    for k in range(x0.size):
-        x0[k] = scratch[8, k] * (scratch[1, k] * scratch[2, k] * scratch[3, k])
-    for k in range(x1.size):
-        x1[k] = scratch[9, k] * (scratch[2, k] * scratch[3, k])
-    for k in range(x2.size):
-        x2[k] = scratch[10, k] * scratch[3, k]
-    for k in range(x3.size):
-        x3[k] = scratch[11, k]
+@njit(nogil=True, cache=True)
+def decay_panel(
+    inputs: Any, window: Any, tokens: Any, scratch: Any, exponents: Any, place: int
+) -> None:
+    """Everything about a panel that no weighting changes: decays and exponents.
+
+    tokens: the first and the end. Written: decays, exponents, since and through of `scratch`; the
+    panel's total exponent at flat index `place` of `exponents`.
+    """
+    columns = window.width * window.states
+    leaves = PANEL // LEAF
+    for state in range(window.states):
+        for leaf in range(leaves):
+            if tokens[0] + leaf * LEAF < tokens[1]:
+                _decay_leaf(inputs, window, tokens[0], state, leaf, scratch)
+            else:
+                for k in range(state * window.width, (state + 1) * window.width, LANES):
+                    store(scratch.exponents, leaf * columns + k, splat(_ZERO))
+    for k in range(0, columns, LANES):
+        e0, e1 = load(scratch.exponents, k), load(scratch.exponents, columns + k)
+        e2, e3 = load(scratch.exponents, 2 * columns + k), load(scratch.exponents, 3 * columns + k)
+        store(scratch.since, columns + k, exp_lanes(e0))
+        store(scratch.since, 2 * columns + k, exp_lanes(e0 + e1))
+        store(scratch.since, 3 * columns + k, exp_lanes((e0 + e1) + e2))
+        store(scratch.through, columns + k, exp_lanes(e1))
+        store(scratch.through, 2 * columns + k, exp_lanes(e2))
+        store(scratch.through, 3 * columns + k, exp_lanes(e3))
+        store(exponents, place + k, (e0 + e1) + (e2 + e3))
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _diagonal(scratch: Any, width: int, t: int, out: Any) -> None:
-    """The lower triangle of a leaf's own 4 x 4 block, by running products of the decays."""
-    x00 = x10 = x11 = x20 = x21 = x22 = x30 = x31 = x32 = x33 = _ZERO
-    for k in range(width):
-        a1, a2, a3 = scratch[1, k], scratch[2, k], scratch[3, k]
-        c1, c2, c3 = scratch[5, k], scratch[6, k], scratch[7, k]
-        r0, r1, r2 = scratch[8, k], scratch[9, k], scratch[10, k]
-        x00 += scratch[4, k] * r0
-        x11 += c1 * r1
-        x22 += c2 * r2
-        x33 += c3 * scratch[11, k]
-        r0 *= a1
-        x10 += c1 * r0
-        r0 *= a2
-        r1 *= a2
-        x20 += c2 * r0
-        x21 += c2 * r1
-        x30 += c3 * (r0 * a3)
-        x31 += c3 * (r1 * a3)
-        x32 += c3 * (r2 * a3)
-    out[t, t] += x00
-    out[t + 1, t] += x10
-    out[t + 1, t + 1] += x11
-    out[t + 2, t] += x20
-    out[t + 2, t + 1] += x21
-    out[t + 2, t + 2] += x22
-    out[t + 3, t] += x30
-    out[t + 3, t + 1] += x31
-    out[t + 3, t + 2] += x32
-    out[t + 3, t + 3] += x33
+@njit(nogil=True, cache=True)
+def _decay_leaf(inputs: Any, window: Any, first: int, state: int, leaf: int, scratch: Any) -> None:
+    stride, columns = inputs.delta.shape[1], window.width * window.states
+    rate = (window.state + state) * stride + window.channel
+    step = (first + leaf * LEAF) * stride + window.channel
+    row = leaf * LEAF * columns + state * window.width
+    for k in range(0, window.width, LANES):
+        a = load(inputs.A, rate + k)
+        x0, x1 = load(inputs.delta, step + k), load(inputs.delta, step + stride + k)
+        x2 = load(inputs.delta, step + 2 * stride + k)
+        x3 = load(inputs.delta, step + 3 * stride + k)
+        store(scratch.decays, row + k, exp_lanes(a * x0))
+        store(scratch.decays, row + columns + k, exp_lanes(a * x1))
+        store(scratch.decays, row + 2 * columns + k, exp_lanes(a * x2))
+        store(scratch.decays, row + 3 * columns + k, exp_lanes(a * x3))
+        place = leaf * columns + state * window.width + k
+        store(scratch.exponents, place, a * ((x0 + x1) + (x2 + x3)))
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def multiply_tile(left: Any, right: Any, out: Any, i: int, j: int, columns: int) -> None:
-    """Four queries times four keys: sixteen sums held in vector registers along the joint index."""
-    x00 = x01 = x02 = x03 = x10 = x11 = x12 = x13 = _ZERO
-    x20 = x21 = x22 = x23 = x30 = x31 = x32 = x33 = _ZERO
+@njit(nogil=True, cache=True)
+def build_panel(
+    inputs: Any, window: Any, tokens: Any, weighting: int, scratch: Any, left: Any, out: Any
+) -> None:
+    """Factors and diagonal block of a panel under one weighting, its decays being in `scratch`.
+
+    Written: rows of left (l, columns), decayed from the panel's start, and the scratch's keys,
+    decayed to its end. Added to: out (l, l).
+    """
+    columns = window.width * window.states
+    for leaf in range(PANEL // LEAF):
+        t = tokens[0] + leaf * LEAF
+        if t >= tokens[1]:
+            for k in range(leaf * LEAF * columns, (leaf + 1) * LEAF * columns, LANES):
+                store(scratch.keys, k, splat(_ZERO))
+            continue
+        for state in range(window.states):
+            _leaf(inputs, window, tokens[0], (weighting, state, leaf), scratch, left, out)
+        for key in range(0, leaf * LEAF, 2):
+            _read_pair(left, scratch.keys, out, t, (tokens[0], key), columns)
+        if leaf > 0:
+            for row in range(leaf * LEAF):
+                _scale(scratch.keys, row * columns, scratch.through, leaf * columns, columns)
+            for row in range(t, t + LEAF):
+                _scale(left, row * columns, scratch.since, leaf * columns, columns)
+
+
+@njit(nogil=True, cache=True)
+def _leaf(
+    inputs: Any, window: Any, first: int, which: Any, scratch: Any, left: Any, out: Any
+) -> None:
+    """Queries decayed from the leaf's start, keys to its end, and the pairs inside it."""
+    weighting, state, leaf = which
+    stride, columns = inputs.delta.shape[1], window.width * window.states
+    t, n = first + leaf * LEAF, window.state + state
+    c0, c1, c2, c3 = inputs.C[t, n], inputs.C[t + 1, n], inputs.C[t + 2, n], inputs.C[t + 3, n]
+    b0, b1, b2, b3 = inputs.B[t, n], inputs.B[t + 1, n], inputs.B[t + 2, n], inputs.B[t + 3, n]
+    weightings = inputs.p.shape[1]
+    source = (t * weightings + weighting) * stride + window.channel
+    stride = weightings * stride
+    own = leaf * LEAF * columns + state * window.width
+    query = t * columns + state * window.width
+    x00 = x10 = x11 = x20 = x21 = x22 = x30 = x31 = x32 = x33 = splat(_ZERO)
+    for k in range(0, window.width, LANES):
+        at, to = own + k, query + k
+        decay = load(scratch.decays, at)
+        q = c0 * load(inputs.p, source + k)
+        r0 = b0 * load(inputs.w, source + k)
+        x00 += q * r0
+        store(left, to, q * decay)
+
+        a = load(scratch.decays, at + columns)
+        decay = decay * a
+        q = c1 * load(inputs.p, source + stride + k)
+        r0 = r0 * a
+        r1 = b1 * load(inputs.w, source + stride + k)
+        x10 += q * r0
+        x11 += q * r1
+        store(left, to + columns, q * decay)
+
+        a = load(scratch.decays, at + 2 * columns)
+        decay = decay * a
+        q = c2 * load(inputs.p, source + 2 * stride + k)
+        r0, r1 = r0 * a, r1 * a
+        r2 = b2 * load(inputs.w, source + 2 * stride + k)
+        x20 += q * r0
+        x21 += q * r1
+        x22 += q * r2
+        store(left, to + 2 * columns, q * decay)
+
+        a = load(scratch.decays, at + 3 * columns)
+        q = c3 * load(inputs.p, source + 3 * stride + k)
+        r0, r1, r2 = r0 * a, r1 * a, r2 * a
+        r3 = b3 * load(inputs.w, source + 3 * stride + k)
+        x30 += q * r0
+        x31 += q * r1
+        x32 += q * r2
+        x33 += q * r3
+        store(left, to + 3 * columns, q * (decay * a))
+        store(scratch.keys, at, r0)
+        store(scratch.keys, at + columns, r1)
+        store(scratch.keys, at + 2 * columns, r2)
+        store(scratch.keys, at + 3 * columns, r3)
+    out[t, t] += total(x00)
+    out[t + 1, t] += total(x10)
+    out[t + 1, t + 1] += total(x11)
+    out[t + 2, t] += total(x20)
+    out[t + 2, t + 1] += total(x21)
+    out[t + 2, t + 2] += total(x22)
+    out[t + 3, t] += total(x30)
+    out[t + 3, t + 1] += total(x31)
+    out[t + 3, t + 2] += total(x32)
+    out[t + 3, t + 3] += total(x33)
+
+
+@njit(nogil=True, cache=True)
+def _read_pair(left: Any, keys: Any, out: Any, t: int, key: Any, columns: int) -> None:
+    """Four queries from t on times two keys of one panel, neither packed."""
+    first, row = key
+    query, own = t * columns, row * columns
+    x00 = x01 = x10 = x11 = x20 = x21 = x30 = x31 = splat(_ZERO)
+    for k in range(0, columns, LANES):
+        r0, r1 = load(keys, own + k), load(keys, own + columns + k)
+        q = load(left, query + k)
+        x00 += q * r0
+        x01 += q * r1
+        q = load(left, query + columns + k)
+        x10 += q * r0
+        x11 += q * r1
+        q = load(left, query + 2 * columns + k)
+        x20 += q * r0
+        x21 += q * r1
+        q = load(left, query + 3 * columns + k)
+        x30 += q * r0
+        x31 += q * r1
+    s = first + row
+    out[t, s] += total(x00)
+    out[t, s + 1] += total(x01)
+    out[t + 1, s] += total(x10)
+    out[t + 1, s + 1] += total(x11)
+    out[t + 2, s] += total(x20)
+    out[t + 2, s + 1] += total(x21)
+    out[t + 3, s] += total(x30)
+    out[t + 3, s + 1] += total(x31)
+
+
+@njit(nogil=True, cache=True)
+def _scale(rows: Any, row: int, decays: Any, decay: int, columns: int) -> None:
+    for k in range(0, columns, LANES):
+        store(rows, row + k, load(rows, row + k) * load(decays, decay + k))
+
+
+@njit(nogil=True, cache=True)
+def pack_keys(keys: Any, right: Any, panel: int, columns: int) -> None:
+    """Write a panel's keys (tokens, columns) as (columns, tokens) into right."""
+    place = panel * PANEL * columns
+    for k in range(0, columns, LANES):
+        for row in range(0, PANEL, LANES):
+            target = place + k * PANEL + row
+            transpose(keys, row * columns + k, columns, right, target, PANEL)
+
+
+@njit(nogil=True, cache=True)
+def scale_queries(left: Any, panel: int, decay: Any, columns: int) -> None:
+    """Multiply a panel's queries by the decay of each column."""
+    for t in range(panel * PANEL, (panel + 1) * PANEL):
+        _scale(left, t * columns, decay, 0, columns)
+
+
+@njit(nogil=True, cache=True)
+def scale_keys(right: Any, panel: int, decay: Any, columns: int) -> None:
+    """Multiply a panel's packed keys by the decay of each column."""
+    place = panel * PANEL * columns
     for k in range(columns):
-        l0, l1, l2, l3 = left[i, k], left[i + 1, k], left[i + 2, k], left[i + 3, k]
-        r0, r1, r2, r3 = right[j, k], right[j + 1, k], right[j + 2, k], right[j + 3, k]
-        x00 += l0 * r0
-        x01 += l0 * r1
-        x02 += l0 * r2
-        x03 += l0 * r3
-        x10 += l1 * r0
-        x11 += l1 * r1
-        x12 += l1 * r2
-        x13 += l1 * r3
-        x20 += l2 * r0
-        x21 += l2 * r1
-        x22 += l2 * r2
-        x23 += l2 * r3
-        x30 += l3 * r0
-        x31 += l3 * r1
-        x32 += l3 * r2
-        x33 += l3 * r3
-    _add_row(out, i, j, x00, x01, x02, x03)
-    _add_row(out, i + 1, j, x10, x11, x12, x13)
-    _add_row(out, i + 2, j, x20, x21, x22, x23)
-    _add_row(out, i + 3, j, x30, x31, x32, x33)
+        a = spread(decay, k)
+        for s in range(place + k * PANEL, place + (k + 1) * PANEL, LANES):
+            store(right, s, load(right, s) * a)
 
 
-@njit(inline="always")
-def _add_row(out: Any, t: int, s: int, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
-    out[t, s] += x0
-    out[t, s + 1] += x1
-    out[t, s + 2] += x2
-    out[t, s + 3] += x3
+@njit(nogil=True, cache=True)
+def multiply_panels(left: Any, right: Any, out: Any, query: int, key: int, columns: int) -> None:
+    """Add a panel's queries times another's packed keys: four rows of sixteen sums in registers."""
+    s, place = key * PANEL, key * PANEL * columns
+    for t in range(query * PANEL, (query + 1) * PANEL, 4):
+        q0 = t * columns
+        q1, q2, q3 = q0 + columns, q0 + 2 * columns, q0 + 3 * columns
+        o0 = t * out.shape[1] + s
+        o1, o2, o3 = o0 + out.shape[1], o0 + 2 * out.shape[1], o0 + 3 * out.shape[1]
+        x00, x01 = load(out, o0), load(out, o0 + LANES)
+        x10, x11 = load(out, o1), load(out, o1 + LANES)
+        x20, x21 = load(out, o2), load(out, o2 + LANES)
+        x30, x31 = load(out, o3), load(out, o3 + LANES)
+        for k in range(columns):
+            r0, r1 = load(right, place + k * PANEL), load(right, place + k * PANEL + LANES)
+            q = spread(left, q0 + k)
+            x00 += q * r0
+            x01 += q * r1
+            q = spread(left, q1 + k)
+            x10 += q * r0
+            x11 += q * r1
+            q = spread(left, q2 + k)
+            x20 += q * r0
+            x21 += q * r1
+            q = spread(left, q3 + k)
+            x30 += q * r0
+            x31 += q * r1
+        store(out, o0, x00)
+        store(out, o0 + LANES, x01)
+        store(out, o1, x10)
+        store(out, o1 + LANES, x11)
+        store(out, o2, x20)
+        store(out, o2 + LANES, x21)
+        store(out, o3, x30)
+        store(out, o3 + LANES, x31)

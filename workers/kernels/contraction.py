@@ -1,22 +1,24 @@
-"""The hidden-attention matrix as one matrix product over the joint index (d, n).
+"""Hidden-attention matrices as matrix products over the joint index (d, n).
 
 The product is hierarchical. Rows of a left factor (queries) and a right factor (keys) start
-relative to leaves of four tokens and are merged pair by pair: the keys of the left block meet the
-queries of the right block at the position r between them,
+relative to panels of sixteen tokens and are merged pair by pair: the keys of the left block meet
+the queries of the right block at the position r between them,
 
     exp(A(S_t - S_s)) = exp(A(S_t - S_r)) * exp(A(S_r - S_s)),
 
 then both are re-based to the merged block by one multiplication with a decay per (d, n). Every
 exponent is <= 0, so nothing overflows and an underflow is a true zero. A chunk of the joint index
 runs through all merges before the next one starts, so its factors stay in the cache, and each
-thread sums its own chunks without waiting for the others.
+thread sums its own chunks without waiting for the others. All weightings of a text share the
+decays, which no weighting changes.
 
-A pair of leaves is left out for a chunk once every (d, n) in it has decayed by `exp(REACH)`
+A pair of panels is left out for a chunk once every (d, n) in it has decayed by `exp(REACH)`
 between them. That changes K[t, s] by at most exp(REACH) (1/d) sum |p_t C_t B_s q_s Delta_s|, six
 orders of magnitude below float32 rounding, and makes the cost follow the model's memory.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +26,20 @@ from numba import njit
 from torch import Tensor
 
 from workers.kernels import _parallel
-from workers.kernels._blocks import LEAF, build_leaf, multiply_tile
+from workers.kernels._blocks import (
+    PANEL,
+    Inputs,
+    Scratch,
+    Window,
+    build_panel,
+    decay_panel,
+    multiply_panels,
+    new_scratch,
+    pack_keys,
+    scale_keys,
+    scale_queries,
+)
+from workers.kernels._lanes import LANES
 from workers.kernels._simd import (
     FAST_MATH,
     exp32,
@@ -34,76 +49,104 @@ from workers.kernels._simd import (
 )
 
 REACH = -30.0
-# Columns of the joint index in a chunk: long enough to amortise the sums across vector lanes,
-# short enough that both factors of a few thousand tokens fit the last-level cache.
-_CHUNK = 512
-_LANES = 16
-# Leaves of queries (second-level cache) and of keys (first-level cache) that are multiplied
-# together before moving on.
-_QUERY_PANEL = 32
-_KEY_PANEL = 4
-# Merged blocks of fewer leaves are multiplied without looking for pairs out of reach.
-_BOUNDED = 16
+# Columns of the joint index in a chunk: enough to amortise a panel's sums across lanes, few enough
+# that one panel of queries and one of keys fit the first-level cache.
+_CHUNK, _NARROWEST = 256, 64
+# What one thread's factors may take of the last-level cache; longer texts get narrower chunks.
+_FACTOR_BYTES = 1 << 23
+# Floats between rows of a sum, so that rows do not compete for one set of the cache.
+_GAP = 16
+# Panels of queries that stay in the second-level cache while panels of keys pass.
+_QUERY_PANELS = 8
+# Merged blocks of fewer panels are multiplied without looking for pairs out of reach.
+_BOUNDED = 4
 # Partial sums of the threads may take this many bytes together.
 _PARTIAL_BYTES = 1 << 29
 
 _ZERO = np.float32(0.0)
+Weighting = tuple[Tensor | None, Tensor | None]
 
 
 def contract(
-    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, p: Tensor | None, q: Tensor | None
-) -> Tensor:
-    """K (l, l) from float32 CPU tensors; see `hidden_attention.attention_matrix`."""
+    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, weightings: Sequence[Weighting]
+) -> list[Tensor]:
+    """K (l, l) for each (p, q), from float32 CPU tensors; see `hidden_attention`."""
     length, d = delta.shape
     n = A.shape[1]
-    groups = -(-d // _CHUNK)
-    width = -(-d // (groups * _LANES)) * _LANES
+    count = len(weightings)
+    rows = -(-length // PANEL) * PANEL
+    widest = _FACTOR_BYTES // (2 * 4 * count * rows)
+    groups = -(-d // min(_CHUNK, max(_NARROWEST, widest)))
+    width = -(-d // (groups * LANES)) * LANES
     per_chunk = min(n, max(1, _CHUNK // width))
-    leaves = -(-length // LEAF)
-    rows = leaves * LEAF
+    columns = per_chunk * width
     chunks = groups * -(-n // per_chunk)
     # Some sixty products of the lower triangle take about as long as one update of a scan.
-    work = length * length * d * n // 128
-    affordable = max(1, _PARTIAL_BYTES // (4 * rows * rows))
+    work = count * length * length * d * n // 128
+    affordable = max(1, _PARTIAL_BYTES // (4 * count * rows * rows))
     threads = min(_parallel.threads_for(chunks, work), affordable)
 
-    arranged, order = _arranged((delta, p, q), A, (rows, groups * width))
-    stride = per_chunk * width + _LANES
+    inputs = _arranged(delta, A, B, C, weightings, (rows, groups * width))
     # torch aligns to the cache line; vector loads that straddle two lines cost double.
-    factors = torch.empty(threads, 2, rows, stride).numpy()
-    exponents = torch.zeros(threads, 2, leaves + 1, stride).numpy()
+    factors = torch.empty(threads, 2, count, rows, columns).numpy()
+    exponents = torch.zeros(threads, 2, rows // PANEL + 1, columns).numpy()
     # numpy's zeros are pages that are not touched until used: the upper triangle costs nothing.
-    partial = np.zeros((threads, rows, rows + _LANES), np.float32)
+    partial = np.zeros((threads, count, rows, rows + _GAP), np.float32)
+    scratch = new_scratch(columns, threads)
     _parallel.run(
         _contract,
         chunks,
         work,
-        arranged,
-        np.ascontiguousarray(A.numpy().T[:, order]),
-        _extended(B.numpy(), rows),
-        _extended(C.numpy(), rows),
-        (width, per_chunk),
-        own=(factors, exponents, partial),
-        grain=1,
+        inputs,
+        (length, width, per_chunk),
+        own=(factors, exponents, partial, *scratch),
+        grain=max(1, chunks // (8 * threads)),
     )
-    matrix = np.zeros((length, length), np.float32)
-    _parallel.run(_collect, length, length * length, partial, np.float32(1.0 / d), matrix)
-    return torch.from_numpy(matrix)
+    matrices = [np.zeros((length, length), np.float32) for _ in weightings]
+    for index, matrix in enumerate(matrices):
+        sums = partial[:, index]
+        _parallel.run(_collect, length, length * length, sums, np.float32(1.0 / d), matrix)
+    return [torch.from_numpy(matrix) for matrix in matrices]
 
 
 def _arranged(
-    weights: tuple[Tensor, Tensor | None, Tensor | None], A: Tensor, shape: tuple[int, int]
-) -> tuple[Any, Any]:
-    """(delta, p, q delta) padded to `shape`, channels in the returned order: slowest first."""
-    delta = weights[0].numpy()
-    slowest_first = np.argsort(-A.numpy().mean(1) * delta.mean(0))
-    spare = np.repeat(slowest_first[-1:], shape[1] - slowest_first.size)
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    weightings: Sequence[Weighting],
+    shape: tuple[int, int],
+) -> Inputs:
+    """Everything padded to `shape` = (rows, channels), channels in order: slowest first."""
+    rows, channels = shape
+    steps, rates = delta.numpy(), A.numpy()
+    slowest_first = np.argsort(-rates.mean(1) * steps.mean(0))
+    spare = np.repeat(slowest_first[-1:], channels - slowest_first.size)
     order = np.concatenate([slowest_first, spare])
+    arranged = torch.empty(rows, channels).numpy()
+    p, w = torch.empty(2, rows, len(weightings), channels).numpy()
     absent = np.empty((0, 0), np.float32)
-    p, q = (absent if values is None else values.numpy() for values in weights[1:])
-    arranged = torch.empty(3, *shape).numpy()
-    _parallel.run(_arrange, shape[0], 3 * delta.size, delta, p, q, order, arranged)
-    return arranged, order
+    for index, weighting in enumerate(weightings):
+        given = (absent if values is None else values.numpy() for values in weighting)
+        _parallel.run(
+            _arrange,
+            rows,
+            3 * delta.numel(),
+            steps,
+            *given,
+            order,
+            arranged,
+            p[:, index],
+            w[:, index],
+        )
+    return Inputs(
+        arranged,
+        np.ascontiguousarray(rates.T[:, order]),
+        _extended(B.numpy(), rows),
+        _extended(C.numpy(), rows),
+        p,
+        w,
+    )
 
 
 def _extended(values: Any, rows: int) -> Any:
@@ -114,8 +157,18 @@ def _extended(values: Any, rows: int) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _arrange(first: int, last: int, delta: Any, p: Any, q: Any, order: Any, out: Any) -> None:
-    """Rows `first` to `last` of out = (delta, p, q delta), channels in `order`.
+def _arrange(
+    first: int,
+    last: int,
+    delta: Any,
+    p: Any,
+    q: Any,
+    order: Any,
+    arranged: Any,
+    queries: Any,
+    keys: Any,
+) -> None:
+    """Rows `first` to `last` of delta, p and q delta, channels in `order`.
 
     Rows past the text are zero. Channels past the last repeat it, so that they decay no slower than
     a real one, with keys of zero.
@@ -123,116 +176,139 @@ def _arrange(first: int, last: int, delta: Any, p: Any, q: Any, order: Any, out:
     length, d = delta.shape
     for t in range(first, last):
         if t >= length:
-            out[:, t] = _ZERO
+            arranged[t] = _ZERO
+            queries[t] = _ZERO
+            keys[t] = _ZERO
             continue
         for k in range(order.size):
-            out[0, t, k] = delta[t, order[k]]
+            arranged[t, k] = delta[t, order[k]]
         for k in range(order.size):
-            out[1, t, k] = p[t, order[k]] if p.size else np.float32(1.0)
+            queries[t, k] = p[t, order[k]] if p.size else np.float32(1.0)
         for k in range(d):
-            out[2, t, k] = out[0, t, k] * q[t, order[k]] if q.size else out[0, t, k]
-        out[2, t, d:] = _ZERO
+            keys[t, k] = arranged[t, k] * q[t, order[k]] if q.size else arranged[t, k]
+        keys[t, d:] = _ZERO
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+class _Factors(NamedTuple):
+    """What a thread holds of a chunk.
+
+    left (weightings, l, columns) and right (weightings, panels, columns, tokens); exponents
+    (panels, columns) of each panel, blocks (panels, columns) of the block that starts there, each
+    with a spare row; reach (2, panels + 1): [0, i] bounds the exponents from the border of a merge
+    to query panel i, [1, j] those from key panel j to it; -inf marks panels dropped for good.
+    """
+
+    left: Any
+    right: Any
+    exponents: Any
+    blocks: Any
+    reach: Any
+
+
+@njit(nogil=True, cache=True)
 def _contract(
     first: int,
     last: int,
-    arranged: Any,
-    A: Any,
-    B: Any,
-    C: Any,
+    inputs: Any,
     shape: Any,
     factors: Any,
     exponents: Any,
     partial: Any,
+    decays: Any,
+    keys: Any,
+    leaves: Any,
+    since: Any,
+    through: Any,
 ) -> None:
-    """Add the products of chunks `first` to `last` to one thread's `partial` sums (l, l).
+    """Add the products of chunks `first` to `last` to one thread's `partial` (weightings, l, l).
 
-    arranged (3, l, d) as `_arrange` writes it; A (n, d); B, C (l, n); shape: channels and states of
-    a chunk. factors (2, l, columns) and exponents (2, leaves, columns) are the thread's to fill.
+    shape: tokens of the text, channels and states of a chunk. The rest is the thread's to fill.
     """
     mode = flush_denormals()
-    width, per_chunk = shape
-    inputs = (arranged[0], A, B, C, arranged[1], arranged[2])
-    parts = (A.shape[0] + per_chunk - 1) // per_chunk
+    length, width, per_chunk = shape
+    scratch = Scratch(decays, keys, leaves, since, through)
     reach = np.empty((2, exponents.shape[1]), np.float32)
-    scratch = np.empty((3 * LEAF, width), np.float32)
+    held = _Factors(factors[0], factors[1], exponents[0], exponents[1], reach)
+    states = inputs.A.shape[0]
+    parts = (states + per_chunk - 1) // per_chunk
     for chunk in range(first, last):
         state = (chunk % parts) * per_chunk
-        states = min(per_chunk, A.shape[0] - state)
-        window = ((chunk // parts) * width, width, state, states)
-        _chunk(inputs, window, scratch, factors[0], factors[1], exponents, reach, partial)
+        window = Window((chunk // parts) * width, width, state, min(per_chunk, states - state))
+        _chunk(inputs, window, length, scratch, held, partial)
     restore_denormals(mode)
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _chunk(
-    inputs: Any,
-    window: Any,
-    scratch: Any,
-    left: Any,
-    right: Any,
-    exponents: Any,
-    reach: Any,
-    out: Any,
-) -> None:
-    """Build leaf after leaf and merge as a binary counter carries, so merges find warm factors."""
-    leaves = out.shape[0] // LEAF
-    columns = window[1] * window[3]
-    factors = (left, right)
-    reach[:] = _ZERO
+@njit(nogil=True, cache=True)
+def _chunk(inputs: Any, window: Any, length: int, scratch: Any, factors: Any, out: Any) -> None:
+    """Build panel after panel and merge as a binary counter carries, so merges find them warm."""
+    panels = (length + PANEL - 1) // PANEL
+    columns = window.width * window.states
+    factors.reach[:] = _ZERO
     span = 1
-    while span < leaves:
+    while span < panels:
         span *= 2
-    for leaf in range(span):
-        if leaf < leaves:
-            for state in range(window[3]):
-                build_leaf(inputs, window, state, leaf, scratch, left, right, exponents[0], out)
-            exponents[1, leaf] = exponents[0, leaf]
+    for panel in range(span):
+        if panel < panels:
+            tokens = (panel * PANEL, length)
+            place = panel * factors.exponents.shape[1]
+            decay_panel(inputs, window, tokens, scratch, factors.exponents, place)
+            for k in range(columns):
+                factors.blocks[panel, k] = factors.exponents[panel, k]
+            for which in range(out.shape[0]):
+                left, right = factors.left[which], factors.right[which]
+                build_panel(inputs, window, tokens, which, scratch, left, out[which])
+                if panel + 1 < panels:
+                    pack_keys(scratch.keys, right, panel, columns)
         size = 1
-        while (leaf + 1) % (2 * size) == 0:
-            start = leaf + 1 - 2 * size
-            block = (start, start + size, min(start + 2 * size, leaves))
-            if block[1] < leaves:
-                _merge(factors, exponents, block, columns, reach, out)
+        while (panel + 1) % (2 * size) == 0:
+            start = panel + 1 - 2 * size
+            block = (start, start + size, min(start + 2 * size, panels))
+            if block[1] < panels:
+                _merge(factors, block, columns, out)
             size *= 2
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _merge(factors: Any, exponents: Any, block: Any, columns: int, reach: Any, out: Any) -> None:
-    """Multiply across the border of two blocks and make one block of them.
-
-    `exponents[0]` keeps every leaf's total exponent, `exponents[1, j]` that of the block which
-    starts at leaf j. `reach[0, i]` bounds the exponents from the border to query leaf i, and
-    `reach[1, j]` those from key leaf j to the border; -inf marks rows dropped for good.
-    """
-    left, right = factors
+@njit(nogil=True, cache=True)
+def _merge(factors: Any, block: Any, columns: int, out: Any) -> None:
+    """Multiply across the border of two blocks and make one block of them."""
     start, middle, end = block
-    whole = exponents[1]
-    slowest_left = _slowest(whole[start], columns)
-    slowest_right = _slowest(whole[middle], columns)
+    blocks, reach = factors.blocks, factors.reach
+    slowest_left = _slowest(blocks[start], columns)
+    slowest_right = _slowest(blocks[middle], columns)
     if slowest_left + slowest_right < REACH and end - start >= _BOUNDED:
-        spare = exponents[0, -1]
-        spare[:] = _ZERO
-        for i in range(middle, end):
-            reach[0, i] = min(reach[0, i], _slowest(spare, columns))
-            _add(spare, exponents[0, i])
-        spare[:] = _ZERO
-        for j in range(middle - 1, start - 1, -1):
-            reach[1, j] = min(reach[1, j], _slowest(spare, columns))
-            _add(spare, exponents[0, j])
-    _multiply(left, right, out, block, columns, reach)
-    decay = exponents[1, -1]
+        _bound(factors, block, columns)
+    for which in range(out.shape[0]):
+        _multiply(factors.left[which], factors.right[which], out[which], block, columns, reach)
+    decay = blocks[-1]
     if start > 0:
-        _decay(decay, whole[start])
+        _decay(decay, blocks[start], columns)
         for i in range(middle, end):
-            _rebase(left, i, decay, reach[0], slowest_left, columns)
-    if end * LEAF < left.shape[0]:
-        _decay(decay, whole[middle])
+            if _kept(reach[0], i, slowest_left):
+                for which in range(out.shape[0]):
+                    scale_queries(factors.left[which], i, decay, columns)
+    if end * PANEL < factors.left.shape[1]:
+        _decay(decay, blocks[middle], columns)
         for j in range(start, middle):
-            _rebase(right, j, decay, reach[1], slowest_right, columns)
-    _add(whole[start], whole[middle])
+            if _kept(reach[1], j, slowest_right):
+                for which in range(out.shape[0]):
+                    scale_keys(factors.right[which], j, decay, columns)
+    _add(blocks[start], blocks[middle], columns)
+
+
+@njit(nogil=True, cache=True)
+def _bound(factors: Any, block: Any, columns: int) -> None:
+    """How far each panel is from the border of two blocks."""
+    start, middle, end = block
+    exponents, reach = factors.exponents, factors.reach
+    sum_so_far = exponents[-1]
+    sum_so_far[:] = _ZERO
+    for i in range(middle, end):
+        reach[0, i] = min(reach[0, i], _slowest(sum_so_far, columns))
+        _add(sum_so_far, exponents[i], columns)
+    sum_so_far[:] = _ZERO
+    for j in range(middle - 1, start - 1, -1):
+        reach[1, j] = min(reach[1, j], _slowest(sum_so_far, columns))
+        _add(sum_so_far, exponents[j], columns)
 
 
 @njit(nogil=True, cache=True)
@@ -250,46 +326,41 @@ def _slowest(exponent: Any, columns: int) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _add(total: Any, values: Any) -> None:
-    for k in range(total.size):
+def _add(total: Any, values: Any, columns: int) -> None:
+    for k in range(columns):
         total[k] += values[k]
 
 
-@njit(nogil=True, cache=True)
-def _decay(decay: Any, exponent: Any) -> None:
-    for k in range(decay.size):
+@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+def _decay(decay: Any, exponent: Any, columns: int) -> None:
+    """Decays come from summed exponents, not from products of rounded decays, so that rounding
+
+    does not grow with the number of panels.
+    """
+    for k in range(columns):
         decay[k] = exp32(exponent[k])
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _rebase(rows: Any, leaf: int, decay: Any, reach: Any, further: Any, columns: int) -> None:
-    """Make a leaf's rows relative to the merged block's edge, or drop them.
-
-    The decays come from summed exponents, not from products of rounded decays, so rounding does
-    not grow with the number of leaves.
-    """
-    if reach[leaf] + further < REACH:
-        reach[leaf] = -np.inf
-        return
-    reach[leaf] = _ZERO
-    for t in range(leaf * LEAF, (leaf + 1) * LEAF):
-        for k in range(columns):
-            rows[t, k] *= decay[k]
+@njit(nogil=True, cache=True)
+def _kept(reach: Any, panel: int, further: Any) -> bool:
+    """Whether a panel, re-based to a merged block's edge, can still be in reach of another."""
+    if reach[panel] + further < REACH:
+        reach[panel] = -np.inf
+        return False
+    reach[panel] = _ZERO
+    return True
 
 
 @njit(nogil=True, cache=True)
 def _multiply(left: Any, right: Any, out: Any, block: Any, columns: int, reach: Any) -> None:
-    """Queries of leaves [middle, end) times keys of leaves [start, middle), within reach."""
+    """Queries of panels [middle, end) times keys of panels [start, middle), within reach."""
     start, middle, end = block
-    for queries in range(middle, end, _QUERY_PANEL):
-        for keys in range(start, middle, _KEY_PANEL):
-            last_key = min(keys + _KEY_PANEL, middle)
-            if reach[0, queries] + reach[1, last_key - 1] < REACH:
-                continue
-            for i in range(queries, min(queries + _QUERY_PANEL, end)):
-                for j in range(keys, last_key):
+    for queries in range(middle, end, _QUERY_PANELS):
+        for j in range(start, middle):
+            if reach[0, queries] + reach[1, j] >= REACH:
+                for i in range(queries, min(queries + _QUERY_PANELS, end)):
                     if reach[0, i] + reach[1, j] >= REACH:
-                        multiply_tile(left, right, out, i * LEAF, j * LEAF, columns)
+                        multiply_panels(left, right, out, i, j, columns)
 
 
 @njit(nogil=True, cache=True)

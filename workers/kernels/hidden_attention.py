@@ -14,7 +14,7 @@ compiled kernels; on any other device through plain torch, which is tested on th
 Wrong shapes raise `ValueError`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,25 @@ import torch
 from torch import Tensor
 
 from workers.kernels import _parallel, plain, scans
-from workers.kernels.contraction import contract
+from workers.kernels.contraction import Weighting, contract
+
+
+def attention_matrices(
+    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, weightings: Sequence[Weighting]
+) -> list[Tensor]:
+    """K (l, l) for each (p, q): K[t, s] = (1/d) sum_d p[t, d] q[s, d] alpha[d, t, s].
+
+    Zero above the diagonal. Per weighting at most l^2 d n floating-point operations, those of the
+    lower triangle of one (l, d n) by (d n, l) product, and fewer where the model forgets; the
+    exponentials, O(l d n), are computed once for all. Memory per weighting: O(l^2), two factors
+    (l, 256) a thread, and O(l d).
+    """
+    delta, A, B, C = _system(delta, A, B, C)
+    pairs = [
+        (None if p is None else _like(p, delta, "p"), None if q is None else _like(q, delta, "q"))
+        for p, q in weightings
+    ]
+    return (contract if delta.is_cpu else plain.matrices)(delta, A, B, C, pairs)
 
 
 def attention_matrix(
@@ -33,19 +51,8 @@ def attention_matrix(
     p: Tensor | None = None,
     q: Tensor | None = None,
 ) -> Tensor:
-    """K (l, l): K[t, s] = (1/d) sum_d p[t, d] q[s, d] alpha[d, t, s], zero above the diagonal.
-
-    At most l^2 d n floating-point operations, those of the lower triangle of one (l, d n) by
-    (d n, l) product, and fewer where the model forgets. Memory: O(l^2) and two factors (l, 512) a
-    thread, and O(l d).
-    """
-    delta, A, B, C = _system(delta, A, B, C)
-    p = None if p is None else _like(p, delta, "p")
-    q = None if q is None else _like(q, delta, "q")
-    if delta.is_cpu:
-        return contract(delta, A, B, C, p, q)
-    ones = torch.ones_like(delta)
-    return plain.matrix(delta, A, B, C, ones if p is None else p, ones if q is None else q)
+    """The one matrix of `attention_matrices` for a single weighting."""
+    return attention_matrices(delta, A, B, C, [(p, q)])[0]
 
 
 def attention_row(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, query: int) -> Tensor:

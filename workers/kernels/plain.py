@@ -3,6 +3,8 @@
 Same formulas and accuracy as the compiled ones. Sequential ones launch a few kernels per token.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,38 +13,51 @@ _ELEMENTS = 1 << 24
 _BLOCK = 8
 
 
-def matrix(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """K (l, l): pairs of blocks merged bottom up, one batched product per level and chunk."""
+def matrices(
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    weightings: Sequence[tuple[Tensor | None, Tensor | None]],
+) -> list[Tensor]:
+    """K (l, l) for each (p, q): pairs of blocks merged bottom up, one batched product per level.
+
+    Factors are (weightings, tokens, columns of a chunk); all weightings share the decays.
+    """
     length, d = delta.shape
-    n = A.shape[1]
+    n, count = A.shape[1], len(weightings)
     span = 1 << (length - 1).bit_length()
-    delta, p, w, B, C = (_extended(v, span) for v in (delta, p, q * delta, B, C))
-    out = delta.new_zeros(span, span)
-    step = max(1, _ELEMENTS // (span * n))
+    ones = torch.ones_like(delta)
+    p = torch.stack([ones if p is None else p for p, _ in weightings])
+    w = torch.stack([delta if q is None else q * delta for _, q in weightings])
+    delta, p, w, B, C = (_extended(v, span) for v in (delta, p, w, B, C))
+    out = delta.new_zeros(count, span, span)
+    step = max(1, _ELEMENTS // (span * n * count))
     for d0 in range(0, d, step):
         channels = slice(d0, d0 + step)
-        left = (p[:, channels, None] * C[:, None]).flatten(1)
-        right = (w[:, channels, None] * B[:, None]).flatten(1)
+        left = (p[..., channels, None] * C[:, None]).flatten(2)
+        right = (w[..., channels, None] * B[:, None]).flatten(2)
         exponent = (delta[:, channels, None] * A[channels]).flatten(1)
-        out.diagonal().add_((left * right).sum(1))
-        left = left * exponent.exp()
+        out.diagonal(dim1=1, dim2=2).add_((left * right).sum(2))
+        left *= exponent.exp()
         half = 1
         while half < span:
             pairs = span // (2 * half)
-            lefts, rights = left.view(pairs, 2, half, -1), right.view(pairs, 2, half, -1)
-            blocks = out.view(pairs, 2 * half, pairs, 2 * half).diagonal(dim1=0, dim2=2)
-            product = torch.bmm(lefts[:, 1], rights[:, 0].mT)
-            blocks[half:, :half].add_(product.permute(1, 2, 0))
+            lefts = left.view(count, pairs, 2, half, -1)
+            rights = right.view(count, pairs, 2, half, -1)
+            blocks = out.view(count, pairs, 2 * half, pairs, 2 * half).diagonal(dim1=1, dim2=3)
+            product = lefts[:, :, 1] @ rights[:, :, 0].mT
+            blocks[:, half:, :half].add_(product.permute(0, 2, 3, 1))
             decay = exponent.view(pairs, 2, 1, -1).exp()
-            lefts[:, 1] *= decay[:, 0]
-            rights[:, 0] *= decay[:, 1]
+            lefts[:, :, 1] *= decay[:, 0]
+            rights[:, :, 0] *= decay[:, 1]
             exponent = exponent.view(pairs, 2, -1).sum(1)
             half *= 2
-    return out[:length, :length] / d
+    return list(out[:, :length, :length] / d)
 
 
 def _extended(values: Tensor, rows: int) -> Tensor:
-    return torch.nn.functional.pad(values, (0, 0, 0, rows - values.shape[0]))
+    return torch.nn.functional.pad(values, (0, 0, 0, rows - values.shape[-2]))
 
 
 def row(delta: Tensor, A: Tensor, B: Tensor, c: Tensor) -> Tensor:

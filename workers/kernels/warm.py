@@ -4,15 +4,15 @@ import torch
 
 from workers.kernels.hidden_attention import (
     apply_attention,
-    attention_matrix,
+    attention_matrices,
     attention_moments,
     attention_row,
     weighted_row,
 )
 from workers.kernels.selective_scan import scan, selective_scan
 
-# One more than a leaf of the matrix and not a multiple of it, so that merging and padding compile.
-_TOKENS, _CHANNELS, _STATES = 9, 3, 2
+# More than a panel of the matrix and not a multiple of it, so that merging and padding compile.
+_TOKENS, _CHANNELS, _STATES = 17, 3, 2
 
 
 def warm_up() -> None:
@@ -30,8 +30,9 @@ def warm_up() -> None:
     scan(x, *system)
     apply_attention(*system, x)
     attention_row(*system, _TOKENS - 1)
-    for weights in ((None, None), (gate, x)):
-        attention_matrix(*system, *weights)
+    weightings = ((None, None), (gate, x))
+    attention_matrices(*system, weightings)
+    for weights in weightings:
         weighted_row(*system, x[:, 0].contiguous(), *weights)
         attention_moments(*system, *weights)
     rows = [values.T[None].clone().requires_grad_() for values in (x, delta, B, C, gate)]

@@ -12,13 +12,16 @@ Words, and what they correspond to in softmax attention:
 - output o: the output of the block.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from schemas.names import Mixer
+
+Weighting = tuple[Tensor | None, Tensor | None]
+"""Weights p (l, d) of the queries and q (l, d) of the keys; None means ones."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class MixerTrace(Protocol):
         """(l, d): sum_s alpha[d, t, s] v[s, d] for v = values (l, d), None means x; linear time."""
         ...
 
-    def matrix(self, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-        """(l, l): K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s]; p and q (l, d), None means 1."""
+    def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
+        """(l, l) each: K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s] for every (p, q)."""
         ...
 
     def row(self, query: int) -> Tensor:

@@ -11,6 +11,7 @@ Sources: Gu and Dao, "Mamba" (2312.00752); Ali, Zimerman and Wolf, "The Hidden A
 Models" (2403.01590). Slow twin: tests/reference/s6_mixer.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +22,13 @@ from torch.nn import functional
 from schemas.names import Mixer
 from workers.kernels.hidden_attention import (
     apply_attention,
-    attention_matrix,
+    attention_matrices,
     attention_moments,
     attention_row,
     weighted_row,
 )
 from workers.kernels.selective_scan import scan
-from workers.mixers.protocol import Capture, Contribution
+from workers.mixers.protocol import Capture, Contribution, Weighting
 from workers.relative_error import relative_error
 
 # Key positions whose vectors T_t(u_s) are held at once while their norms are taken.
@@ -82,9 +83,9 @@ class S6Trace:
         """(l, d): sum_s alpha[d, t, s] v[s, d], without D; None means x. One scan: O(l d n)."""
         return scan(self.x if values is None else values, self.delta, self.A, self.B, self.C)
 
-    def matrix(self, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-        """(l, l): K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s]; None means ones."""
-        return attention_matrix(self.delta, self.A, self.B, self.C, p, q)
+    def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
+        """(l, l) each: K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s] for every (p, q)."""
+        return attention_matrices(self.delta, self.A, self.B, self.C, weightings)
 
     def row(self, query: int) -> Tensor:
         """(l, d): alpha[d, query, s] at [s, d], zero for s > query. Cost O(l d n)."""

@@ -1,5 +1,7 @@
 """Every method against its float64 twin on random S6 mixers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from tests.reference.s6_mixer import Array, MixerRun, sigmoid
 from tests.workers.analyses.traces import ExplicitTrace, Sizes, planted, random_mixer, s6_trace
 from workers.analyses.maps import MethodMaps
 from workers.analyses.methods import LayerReading, ReadingPlan, read_layers
+from workers.mixers.protocol import Weighting
 from workers.mixers.s6 import S6Trace
 
 # Float32 rounds each of some thousand terms to 6e-8 of its size, and signs cancel: errors of 1e-6
@@ -204,17 +207,43 @@ def test_the_one_pair_of_one_token_has_no_spread(method: Method) -> None:
     assert read_one(trace, method, 0).neuron_importance.tolist() == [0.0] * 5
 
 
-def test_mean_attention_is_computed_once_for_all_methods() -> None:
-    calls: list[None] = []
+@pytest.mark.parametrize(
+    ("methods", "passes"),
+    [
+        ([Method.CONTRIBUTION], []),
+        ([Method.ATTENTION_WEIGHTED, Method.ROLLOUT], [1]),
+        ([Method.GRADIENT_GUIDED], [1]),
+        ([Method.GRADIENT_GUIDED, Method.ATTENTION_WEIGHTED], [2]),
+        ([Method.ROLLOUT, Method.GRADIENT_GUIDED], [2]),
+    ],
+)
+def test_one_pass_computes_the_matrices_that_the_methods_read(
+    methods: list[Method], passes: list[int]
+) -> None:
+    seen: list[int] = []
 
     class Counting(ExplicitTrace):
-        def matrix(self, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-            calls.append(None)
-            return super().matrix(p, q)
+        def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
+            seen.append(len(weightings))
+            return super().matrices(weightings)
 
     given_trace = Counting(**vars(planted(torch.eye(3))))
-    list(read_layers({0: given_trace}, plan([Method.ATTENTION_WEIGHTED, Method.ROLLOUT], 2)))
-    assert len(calls) == 1
+    list(read_layers({0: given_trace}, plan(methods, 2)))
+    assert seen == passes
+
+
+def test_a_layer_that_only_carries_the_rollout_on_computes_no_gradient_matrix() -> None:
+    seen: list[int] = []
+
+    class Counting(ExplicitTrace):
+        def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
+            seen.append(len(weightings))
+            return super().matrices(weightings)
+
+    traces = {0: Counting(**vars(planted(torch.eye(2)))), 1: planted(torch.eye(2), layer=1)}
+    methods = [Method.ROLLOUT, Method.GRADIENT_GUIDED]
+    list(read_layers(traces, plan(methods, 1, layers=frozenset({1}))))
+    assert seen == [1]
 
 
 def test_methods_that_need_the_gradient_say_so() -> None:
@@ -240,8 +269,8 @@ def test_a_trace_that_does_not_rebuild_the_output_fails() -> None:
 )
 def test_a_matrix_whose_rows_do_not_add_up_fails(method: Method) -> None:
     class Wrong(ExplicitTrace):
-        def matrix(self, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-            return super().matrix(p, q) * 1.001
+        def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
+            return [matrix * 1.001 for matrix in super().matrices(weightings)]
 
     wrong = Wrong(**vars(planted(torch.eye(2), layer=5)))
     with pytest.raises(ProblemError, match=r"Layer 5: the row-sum error") as got:

@@ -1,5 +1,6 @@
 """Traces for tests: one given by its alpha as numbers, and random S6 mixers with their twins."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from schemas.names import Mixer
 from tests.reference.s6_mixer import Array, MixerRun, run_mixer
-from workers.mixers.protocol import Contribution
+from workers.mixers.protocol import Contribution, Weighting
 from workers.mixers.s6 import S6Trace
 
 
@@ -44,14 +45,14 @@ class ExplicitTrace:
     def mixed(self, values: Tensor | None = None) -> Tensor:
         return torch.einsum("dts,sd->td", self.alpha, self.values if values is None else values)
 
-    def matrix(self, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-        return self._weighted(p, q).mean(0)
+    def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
+        return [self._weighted(p, q).mean(0) for p, q in weightings]
 
     def row(self, query: int) -> Tensor:
         return self.alpha[:, query].T
 
     def weighted_row(self, r: Tensor, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-        return r @ self.matrix(p, q)
+        return r @ self._weighted(p, q).mean(0)
 
     def moments(self, p: Tensor | None = None, q: Tensor | None = None) -> tuple[Tensor, Tensor]:
         at = torch.tril_indices(self.length, self.length)

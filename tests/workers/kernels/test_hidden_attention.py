@@ -58,7 +58,7 @@ texts = st.builds(
     st.integers(1, 70),
     st.integers(1, 20),
     st.integers(1, 17),
-    st.sampled_from([1e-4, 1e-2, 0.1, 1.0, 30.0]),
+    st.sampled_from([0.0, 1e-30, 1e-8, 1e-4, 1e-2, 0.1, 1.0, 30.0, 1e6]),
     st.integers(0, 10**6),
 )
 
@@ -73,20 +73,49 @@ def close(
     assert np.abs(got.double().numpy() - wanted).max() <= tolerance * scale
 
 
-@settings(deadline=None, max_examples=40)
-@given(texts, st.booleans(), st.booleans())
-@example(make(64, 3, 5), True, True)
-@example(make(33, 20, 17, 30.0), True, False)
-def test_matrix(text: Text, use_p: bool, use_q: bool) -> None:
-    def weights(source: Text) -> list[Any]:
-        return [source.p if use_p else None, source.q if use_q else None]
+weightings = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=3)
 
+
+def chosen(source: Text, present: list[tuple[bool, bool]]) -> list[tuple[Any, Any]]:
+    """Weightings with p, q or both; each after the first scaled by another power of two."""
+    return [
+        (source.p / 2**index if with_p else None, source.q if with_q else None)
+        for index, (with_p, with_q) in enumerate(present)
+    ]
+
+
+def check_matrices(got: list[torch.Tensor], text: Text, present: list[tuple[bool, bool]]) -> None:
+    """Every entry within the tolerance of what was summed for it, to five digits of the largest."""
     exact, sizes = text.exact(), text.magnitudes()
-    close(
-        hidden_attention.attention_matrix(*text.system, *weights(text)),
-        reference.attention_matrix(*exact.system, *weights(exact)),
-        magnitudes=reference.attention_matrix(*sizes.system, *weights(sizes)),
-    )
+    assert len(got) == len(present)
+    for ours, weights, summed in zip(
+        got, chosen(exact, present), chosen(sizes, present), strict=True
+    ):
+        wanted = reference.attention_matrix(*exact.system, *weights)
+        magnitudes = reference.attention_matrix(*sizes.system, *summed)
+        close(ours, wanted, magnitudes=magnitudes)
+        assert not ours.triu(1).any()
+        # The exponent's rounding is relative to the exponent, which may reach 87 before the decay
+        # is a zero, and decays below float32's smallest normal number are zeros.
+        error = np.abs(ours.double().numpy() - wanted)
+        assert np.all(error <= 1e-5 * magnitudes + 1e-36 * np.abs(magnitudes).max() + 1e-38)
+
+
+@settings(deadline=None, max_examples=60)
+@given(texts, weightings)
+@example(make(64, 3, 5), [(True, True)])
+@example(make(33, 20, 17, 30.0), [(True, False), (False, True)])
+@example(make(48, 2, 3, 1e-8), [(False, False), (True, True)])
+@example(make(1, 1, 1, 0.0), [(False, False)])
+def test_matrices(text: Text, present: list[tuple[bool, bool]]) -> None:
+    got = hidden_attention.attention_matrices(*text.system, chosen(text, present))
+    check_matrices(got, text, present)
+
+
+@settings(deadline=None, max_examples=20)
+@given(texts, weightings)
+def test_plain_torch_matrices(text: Text, present: list[tuple[bool, bool]]) -> None:
+    check_matrices(plain.matrices(*text.system, chosen(text, present)), text, present)
 
 
 @settings(deadline=None, max_examples=30)
@@ -139,10 +168,6 @@ def test_apply(text: Text) -> None:
 def test_plain_torch_agrees(length: int, d: int, n: int, scale: float) -> None:
     text = make(length, d, n, scale)
     exact, ones = text.exact(), torch.ones(length, d)
-    close(
-        plain.matrix(*text.system, text.p, text.q),
-        reference.attention_matrix(*exact.system, exact.p, exact.q),
-    )
     close(
         plain.row(text.delta, text.A, text.B, text.C[-1]),
         reference.attention_row(*exact.system, length - 1),

@@ -87,13 +87,13 @@ def test_trace_recomputes_every_tensor(trace: S6Trace, twin: MixerRun) -> None:
 
 
 def test_matrix_equals_the_reference(trace: S6Trace, twin: MixerRun) -> None:
-    _close(trace.matrix(), twin.alpha.mean(0))
+    _close(trace.matrices([(None, None)])[0], twin.alpha.mean(0))
 
 
 def test_weighted_matrix_equals_the_reference(trace: S6Trace, twin: MixerRun) -> None:
     p, q = torch.randn(2, LENGTH, trace.channels, generator=torch.Generator().manual_seed(3))
     reference = np.einsum("td,sd,dts->ts", p.double(), q.double(), twin.alpha) / trace.channels
-    _close(trace.matrix(p, q), reference)
+    _close(trace.matrices([(p, q)])[0], reference)
     r = torch.randn(LENGTH, generator=torch.Generator().manual_seed(4))
     _close(trace.weighted_row(r, p, q), r.double().numpy() @ reference)
 
