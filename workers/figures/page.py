@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from workers.figures import png, style, words
+from workers.figures.canvas import Canvas
 from workers.figures.captions import Caption
 from workers.figures.labels import label_axis
 from workers.figures.scale import Scale
@@ -72,7 +72,7 @@ class Page:
             facecolor="white",
             layout="none",  # type: ignore[arg-type]
         )
-        FigureCanvasAgg(self.figure)
+        Canvas(self.figure)
         self._header()
         self._footer()
 
@@ -165,7 +165,7 @@ class Page:
     def render(self) -> bytes:
         """The figure as PNG bytes: the same page gives the same bytes."""
         canvas = self.figure.canvas
-        assert isinstance(canvas, FigureCanvasAgg)
+        assert isinstance(canvas, Canvas)
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         return png.encode(pixels, style.DPI, self.caption.metadata | {"Software": SOFTWARE})
