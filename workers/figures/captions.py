@@ -2,7 +2,7 @@
 
 # ruff: noqa: RUF001 (true multiplication and minus signs are typeset on purpose)
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from schemas.names import Method
@@ -16,9 +16,13 @@ QUOTED_TOKEN_INCHES = (1.6, 1.1, 0.8, 0.5)
 
 @dataclass(frozen=True)
 class MethodWords:
-    """A method's title and what its quantities are. The formulas stand in docs/methods."""
+    """A method's title and what its quantities are. The formulas stand in docs/methods.
+
+    `targeted`: the numbers depend on the target's token, not on its position alone.
+    """
 
     title: str
+    targeted: bool
     matrix: str
     relevance: str
     activation: str
@@ -29,6 +33,7 @@ class MethodWords:
 METHODS = {
     Method.ATTENTION_WEIGHTED: MethodWords(
         title="Hidden attention",
+        targeted=False,
         matrix="attention weight, mean over channels",
         relevance="weight with which the target position reads each token",
         activation="attention × input, mean over reading tokens",
@@ -36,6 +41,7 @@ METHODS = {
     ),
     Method.GRADIENT_GUIDED: MethodWords(
         title="Gradient-guided attention",
+        targeted=True,
         matrix="gradient × attention, mean over channels (logits)",
         relevance="gradient × attention, summed over all reading positions (logits)",
         activation="gradient × mixed value, summed over tokens (logits)",
@@ -43,13 +49,15 @@ METHODS = {
     ),
     Method.ROLLOUT: MethodWords(
         title="Attention rollout",
+        targeted=False,
         matrix="attention through all layers up to this one",
-        relevance="share of each token in the target position, through all layers up to this one",
+        relevance="each token's share in the target position, up to this layer",
         activation="rollout × input, mean over reading tokens",
         importance="standard deviation of the same over tokens",
     ),
     Method.CONTRIBUTION: MethodWords(
         title="Contribution",
+        targeted=True,
         matrix="norm of the token's share of the mixer's output",
         relevance="norm of each token's share of the mixer's output at the target position",
         activation="effect on the target through the neuron (logits)",
@@ -80,16 +88,29 @@ class Caption:
         }
 
 
-def caption(part: TextPart, title: str, facts: Sequence[str], choices: str) -> Caption:
-    """The lines around one figure; `facts` and `choices` are the two lines of its footer."""
+def caption(
+    part: TextPart, methods: Collection[Method], title: str, facts: Sequence[str], choices: str
+) -> Caption:
+    """The lines around a figure of some methods; `facts` and `choices` make its footer."""
     result = part.result
+    targeted = any(METHODS[method].targeted for method in methods)
     return Caption(
         title=title,
         model=result.model,
-        explains=explains(result),
+        explains=explains(result) if targeted else read_at(result),
         facts="  ·  ".join([f"text {result.text_index}", *facts]),
         choices=choices,
         job=f"job {words.readable(part.job_id, 2.6, style.FOOTER)}",
+    )
+
+
+def read_at(result: TextResult) -> str:
+    """One line for methods that depend on the target's position and not on its token."""
+    position = result.target.position
+    token = words.readable(result.tokens[position].text, QUOTED_TOKEN_INCHES[0], style.SUBTITLE)
+    return (
+        f"read at position {position}, “{token}”, of {_count(result)}; "
+        "whatever token is predicted there"
     )
 
 
@@ -115,9 +136,13 @@ def _explains(result: TextResult, inches: float) -> str:
         what += f" minus logit of {quoted(target.contrast.token)}"
         chance += f" against p {words.probability(target.contrast.probability)}"
     after = quoted(result.tokens[target.position].text)
-    count = len(result.tokens)
-    where = f"{count} token{'s' * (count != 1)}, read at position {target.position}"
+    where = f"{_count(result)}, read at position {target.position}"
     return f"explains: {what} after {after}  ({chance}; {where})"
+
+
+def _count(result: TextResult) -> str:
+    count = len(result.tokens)
+    return f"{count} token{'s' * (count != 1)}"
 
 
 def parameters(attention: MethodAttention) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,15 +34,21 @@ class Series:
     values: Floats
     signed: bool
 
-    @property
-    def stride(self) -> int:
-        """Tokens in one column of the drawing."""
-        return thin(self.values)[1]
+    @cached_property
+    def thinned(self) -> tuple[Floats, int]:
+        """The values as they are drawn, and the tokens in one column of the drawing."""
+        return thin(self.values)
 
-    @property
+    @cached_property
+    def peaks(self) -> list[int]:
+        """(layers,) where each layer is largest in magnitude."""
+        found: list[int] = np.abs(self.values).argmax(axis=1).tolist()
+        return found
+
+    @cached_property
     def largest(self) -> Floats:
         """(layers,) largest magnitude of each layer."""
-        return np.asarray(np.abs(self.values).max(axis=1))
+        return np.abs(self.values[range(len(self.values)), self.peaks])
 
 
 def overview(part: TextPart, method: Method) -> Page:
@@ -60,12 +67,13 @@ def overview(part: TextPart, method: Method) -> Page:
         raise ValueError(f"no layer was analysed by {method}: ask for it in `attention.methods`")
     series = _series(result, layers, method)
     height = len(layers) * float(np.clip(MATRIX_HEIGHT / len(layers), LOWEST_ROW, HIGHEST_ROW))
+    _, stride = series[0].thinned
     along = TokenAxis.of(
         "x",
         MATRIX_WIDTH,
         result.tokens,
-        range(0, len(result.tokens), series[0].stride),
-        series[0].stride,
+        range(0, len(result.tokens), stride),
+        stride,
         result.target.position,
     )
     pitch = HEAD + height + along.depth + GAP
@@ -73,6 +81,7 @@ def overview(part: TextPart, method: Method) -> Page:
     page = Page(
         captions.caption(
             part,
+            [method],
             f"{captions.METHODS[method].title} · layers by tokens",
             [f"largest {captions.rebuilt(max(errors))}"],
             captions.parameters(result.attention_analysis[layers[0]].methods[method]),
@@ -99,7 +108,8 @@ def _series(result: TextResult, layers: Sequence[int], method: Method) -> list[S
 
 
 def _panel(page: Page, box: Box, shown: Series, along: TokenAxis) -> None:
-    pooled = f"; each column is the largest of {shown.stride} tokens" if shown.stride > 1 else ""
+    values, stride = shown.thinned
+    pooled = f"; each column is the largest of {stride} tokens" if stride > 1 else ""
     page.heading(
         box.left,
         box.top - 0.44,
@@ -110,7 +120,6 @@ def _panel(page: Page, box: Box, shown: Series, along: TokenAxis) -> None:
     )
     scale = Scale(1.0, shown.signed)
     page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, box.top - 0.53, BAR_LENGTH)
-    values, _ = thin(shown.values)
     safe = np.where(shown.largest > TINIEST, shown.largest, 1.0)
     axes = page.axes(box.left, box.top, box.width, box.height)
     axes.imshow(scale.colours(values / safe[:, None]), aspect="auto", interpolation="nearest")
@@ -141,7 +150,7 @@ def _label_layers(
     for i in range(0, len(layers), step):
         middle = box.top + (i + 0.5) * row + 0.037
         page.text(box.left - 0.1, middle, str(layers[i]), style.SMALL, ha="right")
-        peak = int(np.abs(shown.values[i]).argmax())
+        peak = shown.peaks[i]
         aside = words.number(float(shown.values[i, peak]))
         if shown.largest[i] > TINIEST:
             aside += f" at {peak}: "

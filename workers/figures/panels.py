@@ -180,16 +180,21 @@ def over_tokens(
 
 
 def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
-    """Horizontal bars, most important first: importance at the left, activation at the right."""
+    """Horizontal bars in the order given: importance at the left, activation at the right."""
     half = (box.width - FACET_GAP) / 2
     left = Box(box.left, box.top, half, box.height)
     right = Box(box.left + half + FACET_GAP, box.top, half, box.height)
-    importance = np.array([neuron.importance for neuron in ranked])
-    axes = _facet(page, left, "importance", importance, Scale.of(importance, may_bend=False))
-    at = range(len(ranked))
-    label_axis(axes, "y", [float(i) for i in at], [str(neuron.neuron) for neuron in ranked])
-    activation = np.array([neuron.activation for neuron in ranked])
-    _facet(page, right, "activation", activation, Scale.of(activation, True, may_bend=False))
+    importance = [neuron.importance for neuron in ranked if neuron.importance is not None]
+    activation = [neuron.activation for neuron in ranked]
+    facets = [(left, "importance", importance, None), (right, "activation", activation, True)]
+    if len(importance) < len(ranked):
+        facets = [(box, "activation", activation, True)]
+    for index, (place, name, numbers, signed) in enumerate(facets):
+        values = np.array(numbers)
+        axes = _facet(page, place, name, values, Scale.of(values, signed, may_bend=False))
+        if index == 0:
+            at = [float(i) for i in range(len(ranked))]
+            label_axis(axes, "y", at, [str(neuron.neuron) for neuron in ranked])
 
 
 def _facet(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Axes:

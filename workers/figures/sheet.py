@@ -5,7 +5,7 @@
 import numpy as np
 
 from schemas.names import Method
-from schemas.result import MethodAttention, TextResult
+from schemas.result import MethodAttention, NeuronSummary, TextResult
 from workers.figures import captions, panels, style
 from workers.figures.labels import TokenAxis, thin
 from workers.figures.page import LETTER_WIDTH, Page
@@ -21,6 +21,7 @@ MATRIX_SIZE = 3.0
 HEIGHT = 8.4
 NOTE_ROOM = 0.33
 ROW_GAP = 0.62
+NO_IMPORTANCE = 'needs the rows of every position: ask for attention.rows "all"'
 # Neurons in the ranking.
 RANKED = 12
 
@@ -43,6 +44,7 @@ def sheet(part: TextPart, layer: int, method: Method) -> Page:
     page = Page(
         captions.caption(
             part,
+            [method],
             f"{name.title} · layer {layer}",
             [f"{analysed.mixer} mixer", captions.rebuilt(analysed.reconstruction_error)],
             captions.parameters(attention),
@@ -54,12 +56,7 @@ def sheet(part: TextPart, layer: int, method: Method) -> Page:
         _matrix(page, result, attention, name)
     else:
         _row(page, result, attention, name)
-    shown = attention.neurons.top_by_importance[:RANKED]
-    total = attention.neurons.num_neurons
-    page.heading(
-        RIGHT, LOWER - NOTE_ROOM, "d", "Top neurons", f"{len(shown)} most important of {total}"
-    )
-    panels.ranking(page, Box(RIGHT, LOWER, NEURON_WIDTH, MATRIX_SIZE), shown)
+    _ranking(page, attention.neurons)
     return page
 
 
@@ -83,13 +80,27 @@ def _neurons(page: Page, attention: MethodAttention, name: captions.MethodWords)
             facts.top_by_importance,
         ),
     ):
+        page.heading(left, UPPER - NOTE_ROOM, letter, title, unit)
+        if numbers is None or top is None:
+            page.text(left, UPPER + 0.2, NO_IMPORTANCE, style.SMALL, color=style.SOFT_INK)
+            continue
         values = np.array(numbers, dtype=np.float64)
         box = Box(left, UPPER, NEURON_WIDTH, NEURON_HEIGHT)
-        page.heading(left, UPPER - NOTE_ROOM, letter, title, unit)
         note = panels.neurons(page, box, values, top)
         page.aside(left + NEURON_WIDTH, UPPER - NOTE_ROOM, note)
         middle, below = left + NEURON_WIDTH / 2, UPPER + NEURON_HEIGHT + 0.36
         page.text(middle, below, "neuron", style.SMALL, color=style.SOFT_INK, ha="center")
+
+
+def _ranking(page: Page, facts: NeuronSummary) -> None:
+    """The most important neurons; the most active ones where importance was not computed."""
+    top, order = facts.top_by_importance, "important"
+    if top is None:
+        top, order = facts.top_by_activation, "active"
+    shown = top[:RANKED]
+    note = f"{len(shown)} most {order} of {facts.num_neurons}"
+    page.heading(RIGHT, LOWER - NOTE_ROOM, "d", "Top neurons", note)
+    panels.ranking(page, Box(RIGHT, LOWER, NEURON_WIDTH, MATRIX_SIZE), shown)
 
 
 def _matrix(
@@ -110,7 +121,7 @@ def _row(
 ) -> None:
     """The target position's row only, as bars; below it the signed effect, if there is one."""
     series: list[tuple[str, str, list[float], bool | None]] = [
-        ("Token relevance", name.matrix, attention.token_relevance, None)
+        ("Token relevance", name.relevance, attention.token_relevance, None)
     ]
     if attention.signed_relevance is not None:
         series.append(("Signed relevance", name.signed, attention.signed_relevance, True))

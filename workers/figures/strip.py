@@ -47,8 +47,8 @@ def token_strip(part: TextPart, layer: int) -> Page:
     """The tokens coloured by relevance, each method on its own scale, at one layer.
 
     A long text is shown in windows: the tokens most relevant under any of the methods with
-    NEIGHBOURS tokens on either side, both ends always among them; a note in the text says how many
-    tokens each gap leaves out, and the top line how many are shown.
+    NEIGHBOURS tokens on either side, both ends always among them; a note in each gap says how many
+    tokens it leaves out and where the text goes on, and the top line how many are shown.
 
     Raises:
         KeyError: the result has no such layer.
@@ -63,6 +63,7 @@ def token_strip(part: TextPart, layer: int) -> Page:
     page = Page(
         captions.caption(
             part,
+            list(analysed.methods),
             f"Tokens by relevance · layer {layer}",
             [f"{analysed.mixer} mixer", captions.rebuilt(analysed.reconstruction_error)],
             "each method has its own colour scale; the outlined token is the one after which the "
@@ -73,7 +74,7 @@ def token_strip(part: TextPart, layer: int) -> Page:
     if not shown.all():
         note = (
             f"{shown.sum()} of {len(shown)} tokens: the most relevant under any method with "
-            f"{NEIGHBOURS} neighbours each, and both ends; “… n …” stands for n tokens not shown"
+            f"{NEIGHBOURS} neighbours each, and both ends; “… n … p:” leaves out n and goes on at p"
         )
         page.text(style.MARGIN, HEADER_HEIGHT + 0.2, note, style.SMALL, color=style.SOFT_INK)
     for index, (method, attention) in enumerate(analysed.methods.items()):
@@ -135,19 +136,18 @@ def _lay_out(tokens: Sequence[Token], shown: Mask) -> list[Word]:
 
 def _words(tokens: Sequence[Token], shown: Mask) -> Iterator[tuple[int | None, str, bool]]:
     """Position, drawable text, and whether it continues the word before it."""
-    left_out = 0
-    for position, token in enumerate(tokens):
-        if not shown[position]:
-            left_out += 1
-            continue
+    last = -1
+    for position in np.flatnonzero(shown).tolist():
+        left_out = position - last - 1
+        last = position
         if left_out:
-            yield None, f"… {left_out} …", False
+            yield None, f"… {left_out} … {position}:", False
+        token = tokens[position]
         before = tokens[position - 1] if position else None
         joined = before is not None and not left_out and before.end >= token.start
         starts_word = token.text[:1].isspace() or (
             before is not None and before.text[-1:].isspace()
         )
-        left_out = 0
         text = words.readable(token.text, LONGEST_WORD, style.BODY)
         yield position, text, joined and not starts_word
 

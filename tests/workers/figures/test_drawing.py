@@ -77,7 +77,9 @@ def test_files_are_png_of_a_printable_size_that_say_where_they_come_from(
             assert image.info["Job"] == f"job {made.job_id}"
             assert image.info["Software"] == "Mambascope"
             assert "pocket/recall-mamba" in image.info["Title"]
-            assert image.info["Description"].startswith("explains: logit of “7” after “river”")
+            about = "read at position 7" if drawing.shows.method is Method.ROLLOUT else "explains: "
+            assert image.info["Description"].startswith(about)
+            assert image.info["dpi"] == pytest.approx((style.DPI, style.DPI), abs=0.01)
             low, high = image.convert("L").getextrema()
             assert low < 80 and high == 255
         assert len(drawing.png) < 1_000_000

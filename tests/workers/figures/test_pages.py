@@ -12,9 +12,10 @@ from matplotlib.patches import PathPatch
 
 from schemas.artifact_names import Subject
 from schemas.names import Method
-from schemas.result import ResultDocument, TextResult
+from schemas.result import MethodAttention, ResultDocument, TextResult
 from tests.workers.figures.documents import Shape, document, prose, recall_words
 from tests.workers.figures.looking import look
+from workers.figures.captions import METHODS
 from workers.figures.colours import DIVERGING
 from workers.figures.labels import TokenAxis, thin
 from workers.figures.overview import overview
@@ -79,12 +80,71 @@ def test_the_target_row_alone_is_drawn_as_bars() -> None:
 
 def test_a_sheet_names_target_layer_method_and_self_check() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(5,), contrast="3"))
-    strings = "\n".join(look(sheet(parts(made)[0], 5, Method.ROLLOUT)).strings)
-    assert "Attention rollout · layer 5" in strings
+    strings = "\n".join(look(sheet(parts(made)[0], 5, Method.GRADIENT_GUIDED)).strings)
+    assert "Gradient-guided attention · layer 5" in strings
     assert "explains: logit of “7” minus logit of “3” after “river”" in strings
     assert "s6 mixer" in strings
     assert "reconstruction error 1.40×10⁻⁶" in strings
-    assert "clamp negative-to-zero, rows all, normalisation rows" in strings
+    assert "clamp none, rows all, normalisation none" in strings
+
+
+@pytest.mark.parametrize("method", [Method.ATTENTION_WEIGHTED, Method.ROLLOUT])
+def test_a_method_that_knows_no_target_token_names_its_position_only(method: Method) -> None:
+    made = parts(document(Shape([recall_words(9)], neurons=8, layers=(5,), contrast="3")))[0]
+    for page in (sheet(made, 5, method), overview(made, method)):
+        strings = "\n".join(look(page).strings)
+        assert "logit of" not in strings
+        assert "read at position 8, “river”, of 9 tokens" in strings
+
+
+def test_the_target_row_alone_of_every_method_is_drawn_as_its_relevance() -> None:
+    made = target_rows(parts(document(Shape([recall_words(9)], neurons=8, layers=(0,))))[0])
+    for method in Method:
+        page = sheet(made, 0, method)
+        assert page.figure.findobj(AxesImage) == []
+        seen = look(page)
+        assert seen.touching() == []
+        assert METHODS[method].relevance in seen.strings
+
+
+def test_an_importance_that_was_not_computed_is_said_to_be_missing() -> None:
+    made = target_rows(parts(document(Shape([recall_words(9)], neurons=50, layers=(0,))))[0])
+    facts = made.result.attention_analysis[0].methods[Method.ROLLOUT].neurons
+    page = sheet(made, 0, Method.ROLLOUT)
+    strings = look(page).strings
+    assert any("attention.rows" in text for text in strings)
+    assert "10 most active of 50" in strings
+    assert "importance" not in strings
+    ranked = [str(neuron.neuron) for neuron in facts.top_by_activation]
+    assert ranked in [[t.get_text() for t in axes.get_yticklabels()] for axes in page.figure.axes]
+
+
+def target_rows(part: TextPart) -> TextPart:
+    """As with `rows: target`: a single row of every method, and no importance under rollout."""
+    layers = {
+        layer: analysed.model_copy(
+            update={
+                "methods": {
+                    method: target_row(method, attention)
+                    for method, attention in analysed.methods.items()
+                }
+            }
+        )
+        for layer, analysed in part.result.attention_analysis.items()
+    }
+    result = part.result.model_copy(update={"attention_analysis": layers})
+    return part.model_copy(update={"result": result})
+
+
+def target_row(method: Method, attention: MethodAttention) -> MethodAttention:
+    whole, facts = attention.heatmap, attention.neurons
+    row = whole.model_copy(update={"queries": whole.queries[-1:], "rows": whole.rows[-1:]})
+    if method is Method.ROLLOUT:
+        ranked = [n.model_copy(update={"importance": None}) for n in facts.top_by_activation]
+        facts = facts.model_copy(
+            update={"importance": None, "top_by_importance": None, "top_by_activation": ranked}
+        )
+    return attention.model_copy(update={"heatmap": row, "neurons": facts})
 
 
 def test_the_ranking_names_neurons_by_importance() -> None:
@@ -130,15 +190,18 @@ def test_words_stand_above_their_boxes() -> None:
     assert above > max(axes.get_zorder() for axes in page.figure.axes)
 
 
-@pytest.mark.parametrize("length", [350, 512, 4096])
+@pytest.mark.parametrize("length", [350, 512, 4096, 131_072])
 def test_a_long_text_shows_windows_and_counts_what_it_leaves_out(length: int) -> None:
     made = _relevant_at(length, [length // 3, 2 * length // 3])
     page = token_strip(part_of(made), 0)
     shown = words_shown(page)
     notes = [text for text in shown if text.startswith("… ")]
     tokens = [text for text in shown if not text.startswith("… ")]
-    left_out = sum(int(note.strip("… ")) for note in notes)
+    left_out = sum(int(note.split()[1]) for note in notes)
     assert len(tokens) + left_out == length
+    for note, after in pairwise(shown):
+        if note.startswith("… "):
+            assert note.split()[-1] == f"{after}:"
     assert len(tokens) <= MOST_WORDS + 10
     wanted = {"0", str(length - 1), str(length // 3), str(length // 3 + 4), str(2 * length // 3)}
     assert wanted <= set(tokens)
@@ -151,7 +214,7 @@ def test_a_gap_of_two_tokens_is_shown_instead_of_noted() -> None:
     made = _relevant_at(600, [100, 100 + near, 300, 301 + near])
     shown = words_shown(token_strip(part_of(made), 0))
     assert {str(position) for position in range(100, 100 + near)} <= set(shown)
-    assert "… 3 …" in shown
+    assert any(note.startswith("… 3 … ") for note in shown)
 
 
 def _relevant_at(length: int, peaks: list[int]) -> TextResult:
