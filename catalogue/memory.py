@@ -175,10 +175,10 @@ def token_bytes(model: ModelDescription, captured: int, gradient: Collection[int
     layer = 6 * m + 8 * d + 3 * selected
     floats = layer + captured * 2 * m + len(gradient) * m
     if gradient:
-        above = len(model.layers) - min(gradient)
-        # Kept for the backward pass: projections, convolution, scan, and a state in 32 tokens.
-        floats += above * (3 * m + 6 * d + 2 * selected + d * n // 32)
-        floats += 4 * m + 10 * d + d * n // 32
+        # The lowest of them is a leaf: only what lies above it is kept for the backward pass, which
+        # is projections, convolution, scan, and a state in 32 tokens.
+        above = len(model.layers) - 1 - min(gradient)
+        floats += above * (3 * m + 5 * d + 2 * selected + d * n // 32) + 2 * d
     return _FLOAT * floats
 
 
@@ -200,7 +200,8 @@ def reading_bytes(work: Workload, length: int) -> int:
     if not work.methods or d is None:
         return 0
     # The trace of this layer and of the one before, and the copies that the kernels make.
-    held = _FLOAT * length * (24 * d + 4 * work.model.hidden_size)
+    wide = 12 + 5 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
+    held = _FLOAT * length * (wide * d + 4 * work.model.hidden_size)
     if not _matrices(work):
         return held
     square = length * length

@@ -82,11 +82,10 @@ def test_rows_of_the_target_are_named_as_a_way_out_only_where_they_are_one(
     settings: Settings,
 ) -> None:
     tight = settings.model_copy(update={"job_memory_bytes": GIB})
-    text, methods = ["7 " * 4000], ["attention_weighted", "rollout"]
-    unclamped = {"methods": methods, "rollout_clamp": False}
-    [(_, detail)] = faults(tight, texts=text, layers=[11], attention=unclamped)
+    text, whole = ["7 " * 4000], {"methods": ["attention_weighted"]}
+    [(_, detail)] = faults(tight, texts=text, layers=[11], attention=whole)
     assert "`attention.rows`" in detail
-    assert faults(tight, texts=text, layers=[11], attention=unclamped | {"rows": "target"}) == []
+    assert faults(tight, texts=text, layers=[11], attention=whole | {"rows": "target"}) == []
     [(_, detail)] = faults(tight, texts=text, layers=[0], attention={"methods": ALL})
     assert "`attention.rows`" not in detail
 
