@@ -10,8 +10,10 @@ from catalogue.memory import (
     loading_bytes,
     longest_that_fits,
     needs,
+    without_gradient,
 )
 from schemas.catalogue import ModelDescription
+from schemas.names import NEEDS_GRADIENT
 from schemas.problem import FieldError, ProblemError, ProblemType
 
 _GIB = 2**30
@@ -75,12 +77,17 @@ def tensors_error(total: int, limit: int) -> FieldError | None:
 
 
 def _mend(work: Workload, fitting: int, results: int, budget: int) -> str:
-    """What would make the job fit, the smallest changes first."""
+    """What would make the job fit; a change that would not is left out where that is known."""
+
+    def fits(changed: Workload) -> bool:
+        return needs(changed, results).total <= budget
+
     ways = []
-    if work.whole:
-        rows = replace(work, rows=dict.fromkeys(work.rows, "target"))
-        if needs(rows, results).total <= budget:
-            ways.append("set `attention.rows` to `target`")
+    if work.whole and fits(replace(work, rows=dict.fromkeys(work.rows, "target"))):
+        ways.append("set `attention.rows` to `target`")
+    if work.selection.gradient and fits(without_gradient(work)):
+        named = " and ".join(f"`{method}`" for method in work.rows if method in NEEDS_GRADIENT)
+        ways.append(f"leave out {named}, which need the gradient")
     if fitting:
         ways.append(f"shorten texts to about {fitting} tokens")
     else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from catalogue.selection import Selection, select
 from schemas.catalogue import ModelDescription
-from schemas.names import Method
+from schemas.names import NEEDS_GRADIENT, Method
 from schemas.request import JobRequest, Rows
 from schemas.settings import Settings
 
@@ -110,6 +110,12 @@ def needs(work: Workload, results: int) -> Needs:
         Needs(model, results=results + tensor_bytes(work)),
     )
     return max(moments, key=lambda moment: moment.total)
+
+
+def without_gradient(work: Workload) -> Workload:
+    """The workload without the methods that need a gradient."""
+    rows = {method: rows for method, rows in work.rows.items() if method not in NEEDS_GRADIENT}
+    return replace(work, rows=rows, selection=replace(work.selection, gradient=set()))
 
 
 def activation_room(work: Workload, results: int, budget: int) -> int:

@@ -90,6 +90,17 @@ def test_rows_of_the_target_are_named_as_a_way_out_only_where_they_are_one(
     assert "`attention.rows`" not in detail
 
 
+def test_methods_that_need_the_gradient_are_named_where_leaving_them_out_is_enough(
+    settings: Settings,
+) -> None:
+    tight = settings.model_copy(update={"job_memory_bytes": GIB})
+    request = {"texts": ["7 " * 3000], "layers": [0]}
+    methods = ["attention_weighted", "gradient_guided", "contribution"]
+    [(_, detail)] = faults(tight, **request, attention={"methods": methods})
+    assert "leave out `gradient_guided` and `contribution`" in detail.lower()
+    assert faults(tight, **request, attention={"methods": methods[:1]}) == []
+
+
 @pytest.mark.parametrize("parameters", [WIDE_PARAMETERS, 10**12])
 def test_a_model_that_does_not_fit_by_itself_is_named(
     settings: Settings, tmp_path: Path, parameters: int
