@@ -1,10 +1,13 @@
 """Whether a request fits the models it names. Asked before the queue, and again by the worker."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+from catalogue.budget import memory_error, tensors_error
 from catalogue.cached import description, tokeniser
 from catalogue.locate import Location, UnknownModel, locate
+from catalogue.memory import result_bytes, tensor_bytes, workload
 from catalogue.tokeniser import Tokeniser
 from schemas.artifact_names import figure_count
 from schemas.catalogue import ModelDescription
@@ -29,15 +32,19 @@ def admit(request: JobRequest, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The request as one model sees it."""
+    """The request as one model sees it; None and no lengths for what its files do not tell."""
 
     request: JobRequest
     settings: Settings
-    name: str
+    index: int
+    described: ModelDescription | None
+    tokens: Tokeniser | None
+    lengths: list[int]
+    refused: list[FieldError]
 
     @property
     def whom(self) -> str:
-        return f"`{self.name}`"
+        return f"`{self.request.models[self.index]}`"
 
 
 def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
@@ -48,49 +55,59 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         )
         yield FieldError(pointer="/texts", detail=detail)
         return
+    sound = []
     for index, name in enumerate(request.models):
         try:
             location = locate(name, settings)
         except UnknownModel as error:
             yield FieldError(pointer=f"/models/{index}", detail=str(error))
             continue
-        yield from _model_errors(_Subject(request, settings, name), location)
+        subject = _subject(request, settings, index, location)
+        errors = list(_model_errors(subject))
+        yield from errors
+        if not errors:
+            sound.append(subject)
+    yield from _memory_errors(sound)
 
 
-def _model_errors(subject: _Subject, location: Location) -> Iterator[FieldError]:
-    if location.path is None:
-        return
-    limit = subject.settings.max_tokens
-    try:
-        described = description(location, limit)
-    except ProblemError:
-        pass  # broken files are the worker's to report, as the job's own problem
-    else:
-        limit = described.max_tokens
-        yield from _layer_errors(subject, described)
-        yield from _figure_errors(subject, described)
-    try:
-        tokens = tokeniser(location.path)
-    except ProblemError:
-        return
-    lengths, refused = _lengths(subject, tokens)
-    if refused:
-        yield from refused
-        return
-    yield from _length_errors(subject, lengths, limit)
-    yield from _target_errors(subject, lengths, tokens)
+def _subject(request: JobRequest, settings: Settings, index: int, location: Location) -> _Subject:
+    """What the model's files tell; broken ones are the worker's to report, as the job's problem."""
+    described = tokens = None
+    with suppress(ProblemError):
+        described = description(location, settings)
+    if location.path is not None:
+        with suppress(ProblemError):
+            tokens = tokeniser(location.path)
+    lengths, refused = ([], []) if tokens is None else _lengths(request, index, tokens)
+    return _Subject(request, settings, index, described, tokens, lengths, refused)
 
 
-def _lengths(subject: _Subject, tokens: Tokeniser) -> tuple[list[int], list[FieldError]]:
+def _lengths(
+    request: JobRequest, model: int, tokens: Tokeniser
+) -> tuple[list[int], list[FieldError]]:
     """How many tokens each text has, and those that the tokenizer cannot read."""
     lengths, refused = [], []
-    for index, text in enumerate(subject.request.texts):
+    for index, text in enumerate(request.texts):
         try:
             lengths.append(tokens.count(text))
         except ValueError as error:
-            detail = f"{subject.whom} cannot read the text: {error}. Change the text or the model."
+            detail = (
+                f"`{request.models[model]}` cannot read the text: {error}. "
+                "Change the text or the model."
+            )
             refused.append(FieldError(pointer=f"/texts/{index}", detail=detail))
     return lengths, refused
+
+
+def _model_errors(subject: _Subject) -> Iterator[FieldError]:
+    if subject.described is not None:
+        yield from _layer_errors(subject, subject.described)
+        yield from _figure_errors(subject, subject.described)
+    if subject.refused:
+        yield from subject.refused
+    elif subject.tokens is not None:
+        yield from _length_errors(subject)
+        yield from _target_errors(subject, subject.lengths, subject.tokens)
 
 
 def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:
@@ -123,8 +140,9 @@ def _figure_errors(subject: _Subject, described: ModelDescription) -> Iterator[F
         yield FieldError(pointer="/figures", detail=detail)
 
 
-def _length_errors(subject: _Subject, lengths: list[int], limit: int) -> Iterator[FieldError]:
-    settings = subject.settings
+def _length_errors(subject: _Subject) -> Iterator[FieldError]:
+    settings, lengths = subject.settings, subject.lengths
+    limit, hint = _longest(subject)
     for index, length in enumerate(lengths):
         pointer = f"/texts/{index}"
         if length == 0:
@@ -132,8 +150,8 @@ def _length_errors(subject: _Subject, lengths: list[int], limit: int) -> Iterato
             yield FieldError(pointer=pointer, detail=detail)
         elif length > limit:
             detail = (
-                f"The text has {length} tokens in {subject.whom}, which takes at most {limit}: "
-                "shorten it or split it. Texts are never cut."
+                f"The text has {length} tokens in {subject.whom}, which takes at most {limit}"
+                f"{hint}: shorten it or split it. Texts are never cut."
             )
             yield FieldError(pointer=pointer, detail=detail)
     total = sum(lengths)
@@ -156,6 +174,22 @@ def _length_errors(subject: _Subject, lengths: list[int], limit: int) -> Iterato
             f"most {settings.max_contribution_tokens} a text: use `target` or a shorter text."
         )
         yield FieldError(pointer="/attention/rows", detail=detail)
+
+
+def _longest(subject: _Subject) -> tuple[int, str]:
+    """Tokens that a text may have as it is to be read, and what would allow more."""
+    described, attention = subject.described, subject.request.attention
+    if described is None:
+        return subject.settings.max_tokens, ""
+    reads_rows = attention is None or all(
+        attention.rows_of(method) == "target" for method in attention.methods
+    )
+    if reads_rows:
+        return described.max_row_tokens, ""
+    if described.max_row_tokens == described.max_tokens:
+        return described.max_tokens, ""
+    hint = f" (up to {described.max_row_tokens} with `attention.rows` set to `target`)"
+    return described.max_tokens, hint
 
 
 def _target_errors(
@@ -186,3 +220,24 @@ def _target_errors(
             )
             yield FieldError(pointer=f"/target/{field}", detail=detail)
         named.add(token)
+
+
+def _memory_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
+    """What is over the budget, of the models whose every other field is right."""
+    known = [(s, s.described) for s in subjects if s.described is not None and s.lengths]
+    works = {
+        subject.index: workload(subject.request, described, subject.lengths, subject.settings)
+        for subject, described in known
+    }
+    if not works:
+        return
+    settings = subjects[0].settings
+    tensors = tensors_error(sum(map(tensor_bytes, works.values())), settings.max_tensor_bytes)
+    if tensors is not None:
+        yield tensors
+        return
+    results = sum(map(result_bytes, works.values()))
+    for index, work in works.items():
+        error = memory_error(index, work, results, settings.job_memory_bytes)
+        if error is not None:
+            yield error

@@ -7,15 +7,19 @@ from catalogue.describe import describe
 from catalogue.locate import CONFIG_FILE, Location
 from catalogue.tokeniser import TOKENIZER_FILE, Tokeniser
 from schemas.catalogue import ModelDescription
+from schemas.settings import Settings
 
 _MODELS_KEPT = 32
 
 Stamp = tuple[int, int] | None
 
 
-def description(location: Location, service_limit: int) -> ModelDescription:
-    """`describe`, remembered until config.json changes. Raises what `describe` raises."""
-    return _description(location, service_limit, _stamp(location.path, CONFIG_FILE))
+def description(location: Location, settings: Settings) -> ModelDescription:
+    """`describe`, remembered until config or weights change. Raises what `describe` raises."""
+    path = location.path
+    weights = [] if path is None else sorted(file.name for file in path.glob("*.safetensors*"))
+    stamps = tuple((name, _stamp(path, name)) for name in (CONFIG_FILE, *weights))
+    return _description(location, settings, stamps)
 
 
 def tokeniser(path: Path) -> Tokeniser:
@@ -35,8 +39,10 @@ def _stamp(path: Path | None, name: str) -> Stamp:
 
 
 @lru_cache(_MODELS_KEPT)
-def _description(location: Location, service_limit: int, stamp: Stamp) -> ModelDescription:
-    return describe(location, service_limit)
+def _description(
+    location: Location, settings: Settings, stamps: tuple[tuple[str, Stamp], ...]
+) -> ModelDescription:
+    return describe(location, settings)
 
 
 @lru_cache(_MODELS_KEPT)

@@ -1,14 +1,16 @@
-"""What a model's config.json says about it; no weights are read."""
+"""What a model's config.json and its weights' headers say about it; no weights are read."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from catalogue.locate import CONFIG_FILE, Location
+from catalogue.weights import WeightsSize, weights_size
 from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import Method, Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import select_layers
+from schemas.settings import Settings
 
 # model_type -> the mixer that every layer of it carries. A type that is not listed has no
 # token mixer that this version can name.
@@ -30,11 +32,13 @@ _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 _MOST_LAYERS = 10_000
 
 
-def describe(location: Location, service_limit: int) -> ModelDescription:
+def describe(location: Location, settings: Settings) -> ModelDescription:
     """The description of a model on disk.
 
-    `service_limit` is the service's own limit on the tokens of a text; the model's, where it has
-    one, can only lower it. Raises ProblemError(MODEL_INVALID) when the config is missing or broken.
+    The settings limit the tokens of a text; the model's own limit, where it has one, can only lower
+    that. Only an S6 mixer has rows in linear time, so only it may read longer texts by them. Raises
+    ProblemError(MODEL_INVALID) when the config is missing or broken; weights that are leave their
+    size out.
     """
     config = _read(location)
     model_type = config.get("model_type")
@@ -46,8 +50,9 @@ def describe(location: Location, service_limit: int) -> ModelDescription:
     hidden = _positive(location, config, _HIDDEN)
     mixer = _MIXERS.get(model_type, Mixer.NONE)
     methods = _METHODS.get(mixer, [])
-    positions = _positive(location, config, _POSITIONS) if _has(config, _POSITIONS) else None
     is_s6 = mixer is Mixer.S6
+    longest, longest_rows = _limits(location, config, settings, linear=is_s6)
+    weights = _weights(location)
     return ModelDescription(
         id=location.name,
         source=location.source,
@@ -56,8 +61,12 @@ def describe(location: Location, service_limit: int) -> ModelDescription:
         hidden_size=hidden,
         channels=_channels(location, config, hidden) if is_s6 else None,
         d_state=_positive(location, config, ("state_size",)) if is_s6 else None,
+        dt_rank=_rank(location, config, hidden) if is_s6 else None,
         vocab_size=_positive(location, config, ("vocab_size",)),
-        max_tokens=service_limit if positions is None else min(service_limit, positions),
+        parameters=None if weights is None else weights.parameters,
+        stored_bytes=None if weights is None else weights.stored_bytes,
+        max_tokens=longest,
+        max_row_tokens=longest_rows,
         default_layers=select_layers(None, count),
         resident_on=[],
     )
@@ -107,6 +116,33 @@ def _channels(location: Location, config: dict[str, Any], hidden: int) -> int:
         if 1 <= channels < float("inf"):
             return int(channels)
     raise _invalid(location, "`expand` must be a number above 0")
+
+
+def _rank(location: Location, config: dict[str, Any], hidden: int) -> int:
+    """The rank of Delta's projection; left out or `auto`, it is a sixteenth of the hidden size."""
+    if config.get("time_step_rank") in (None, "auto"):
+        return -(-hidden // 16)
+    return _positive(location, config, ("time_step_rank",))
+
+
+def _limits(
+    location: Location, config: dict[str, Any], settings: Settings, linear: bool
+) -> tuple[int, int]:
+    """Tokens of the longest text, and of the longest of which only a row is read."""
+    rows = max(settings.max_tokens, settings.max_row_tokens if linear else 0)
+    limits = settings.max_tokens, rows
+    if not _has(config, _POSITIONS):
+        return limits
+    positions = _positive(location, config, _POSITIONS)
+    return min(limits[0], positions), min(limits[1], positions)
+
+
+def _weights(location: Location) -> WeightsSize | None:
+    """None for weights that cannot be read, which is for whoever loads them to report."""
+    try:
+        return None if location.path is None else weights_size(location.path, location.name)
+    except ProblemError:
+        return None
 
 
 def _invalid(location: Location, why: str) -> ProblemError:

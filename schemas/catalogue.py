@@ -46,8 +46,19 @@ class ModelDescription(Contract):
     hidden_size: int = Field(description="d_model")
     channels: int | None = Field(description="d_inner of the S6 mixers; null without them")
     d_state: int | None = Field(description="States per channel; null without S6 mixers")
+    dt_rank: int | None = Field(
+        description="Rank of the projection that makes Delta; null without S6 mixers"
+    )
     vocab_size: int
-    max_tokens: int = Field(description="Longest text accepted, in tokens")
+    parameters: int | None = Field(
+        description="Numbers in its weights; null while the files cannot be read"
+    )
+    stored_bytes: int | None = Field(description="Bytes of its weights as stored; null likewise")
+    max_tokens: int = Field(description="Longest text, in tokens, of which any matrix can be read")
+    max_row_tokens: int = Field(
+        description="Longest text, in tokens, where only the target's row is read "
+        "(`attention.rows` is `target`, or `attention` null)"
+    )
     default_layers: list[int] = Field(description="What `layers: null` means for this model")
     resident_on: list[str] = Field(description="Workers that hold the model in memory")
 

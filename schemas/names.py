@@ -33,6 +33,7 @@ class Method(StrEnum):
 
 
 DEFAULT_METHODS = (Method.ATTENTION_WEIGHTED, Method.GRADIENT_GUIDED, Method.ROLLOUT)
+NEEDS_GRADIENT = frozenset({Method.GRADIENT_GUIDED, Method.CONTRIBUTION})
 
 
 class Mixer(StrEnum):

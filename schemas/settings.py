@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 2**20
+GIB = 2**30
 
 
 def _separated(value: Any) -> Any:
@@ -44,8 +45,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=4 * MIB, gt=0)
     body_time_limit: int = Field(default=30, gt=0, description="For a request's body to arrive")
     max_texts: int = Field(default=64, gt=0)
-    max_tokens: int = Field(default=4096, gt=0, description="Per text")
-    max_total_tokens: int = Field(default=65536, gt=0, description="Over all texts of a job")
+    max_tokens: int = Field(default=4096, gt=0, description="Per text, where matrices are read")
+    max_row_tokens: int = Field(
+        default=131072, gt=0, description="Per text, where only the target's row is read"
+    )
+    max_total_tokens: int = Field(default=131072, gt=0, description="Over all texts of a job")
+    job_memory_bytes: int = Field(
+        default=8 * GIB, gt=0, description="For one job: the model, activations, matrices, tensors"
+    )
     max_tensor_bytes: int = Field(
         default=1024 * MIB, gt=0, description="Of one job's `tensors.safetensors`"
     )

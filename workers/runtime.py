@@ -7,6 +7,7 @@ from jobs import Jobs
 from schemas.settings import Settings
 from workers.figures.studio import Studio
 from workers.kernels.warm import warm_up
+from workers.memory import fit
 from workers.models.loading import choose_device
 from workers.models.residency import Residency
 
@@ -26,12 +27,12 @@ class Runtime:
 
 
 def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
-    """Open what all jobs share, once, with every kernel compiled.
+    """Open what all jobs share, once, with every kernel compiled, for the memory that is here.
 
     Raises ValueError: the device of the settings is not there.
     """
-    choose_device(settings.device)
+    fitted = fit(settings, choose_device(settings.device))
     # Its processes load their libraries while the kernels compile.
     studio = Studio(settings.threads or os.cpu_count() or 1)
     warm_up()
-    return Runtime(settings, jobs, Residency(settings), studio)
+    return Runtime(fitted, jobs, Residency(fitted), studio)

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 import structlog
 
 from catalogue.admission import admit
+from catalogue.memory import captured_bytes
+from catalogue.selection import select
 from catalogue.tokeniser import Tokeniser
 from jobs import Attempt
 from schemas.problem import ProblemError
 from schemas.request import JobRequest
 from schemas.settings import Settings
 from workers.models.loading import LoadedModel
-from workers.selection import select
 from workers.tracing import Outcome, TraceRequest, trace_each
 
 log = structlog.get_logger("workers.shared_pass")
@@ -34,14 +35,17 @@ class SharedPass:
         self._settings = settings
         self._traced: dict[str, dict[str, Outcomes]] = {}
 
-    def outcomes(self, attempt: Attempt, loaded: LoadedModel) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(
+        self, attempt: Attempt, loaded: LoadedModel, room: int
+    ) -> Iterator[tuple[int, Outcome]]:
         """One job's texts under one model, shortest first as `trace_each` yields them.
 
-        Each is handed out once, so that its captures can be dropped.
+        Each is handed out once, so that its captures can be dropped. One batch's activations, and
+        the captures of a shared pass, take at most `room` bytes.
         """
         if len(self._attempts) > 1:
             if loaded.name not in self._traced:
-                self._traced[loaded.name] = self._trace_all(loaded)
+                self._traced[loaded.name] = self._trace_all(loaded, room)
             found = self._traced[loaded.name].pop(attempt.job_id, None)
             if found is not None:
                 for text in list(found):
@@ -49,9 +53,9 @@ class SharedPass:
                 return
         chosen = select(attempt.request, loaded.description)
         requests = trace_requests(attempt.request, loaded.tokeniser)
-        yield from trace_each(loaded, requests, chosen.traced, chosen.gradient)
+        yield from trace_each(loaded, requests, chosen.traced, chosen.gradient, room)
 
-    def _trace_all(self, loaded: LoadedModel) -> dict[str, Outcomes]:
+    def _trace_all(self, loaded: LoadedModel, room: int) -> dict[str, Outcomes]:
         owners, requests = [], []
         for attempt in self._attempts:
             try:
@@ -64,8 +68,13 @@ class SharedPass:
         found: dict[str, Outcomes] = {job_id: {} for job_id in owners}
         # Gathered jobs ask for the same layers and methods: `jobs.gathering.pass_of`.
         chosen = select(self._attempts[0].request, loaded.description)
+        held = captured_bytes(loaded.description, chosen) * sum(len(text.ids) for text in requests)
+        if held > room:
+            return {}
         try:
-            for index, outcome in trace_each(loaded, requests, chosen.traced, chosen.gradient):
+            for index, outcome in trace_each(
+                loaded, requests, chosen.traced, chosen.gradient, room - held
+            ):
                 found[owners[index]][requests[index].text] = outcome
         except Exception as error:
             log.warning("a shared pass failed; each job runs alone", error=repr(error))

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from catalogue.admission import admit
+from catalogue.budget import require_room
+from catalogue.memory import needs, result_bytes, tensor_bytes, workload
+from catalogue.selection import Selection
 from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.job import Artifact, Shows
@@ -18,9 +21,8 @@ from workers.models.loading import LoadedModel
 from workers.progress import Report
 from workers.provenance import versions
 from workers.runtime import Runtime
-from workers.selection import Selection, select
 from workers.shared_pass import SharedPass
-from workers.tensors import TensorFile, TensorSizes
+from workers.tensors import TensorFile
 from workers.tracing import TextTrace, traced
 
 _MEDIA_TYPES = {
@@ -32,12 +34,13 @@ _MEDIA_TYPES = {
 
 @dataclass(frozen=True)
 class ModelRun:
-    """One of the job's models, ready to run on the job's texts."""
+    """One of the job's models, ready to run on its texts; a batch may take `room` bytes."""
 
     index: int
     loaded: LoadedModel
     selection: Selection
     tokens: list[list[Token]]
+    room: int
 
     def share(self, text: int) -> float:
         """The text's share of the model's tokens, which is about its share of the work."""
@@ -63,6 +66,7 @@ class Stages:
         self._layers: dict[str, list[int]] = {}
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
+        self._kept = 0
         self._traced = 0.0
         self._analysed = 0.0
 
@@ -82,8 +86,13 @@ class Stages:
                 alone = self._request.model_copy(update={"models": [name]})
                 admit(alone, self._runtime.settings)
             tokens = [loaded.tokeniser.encode(text) for text in self._request.texts]
-            model = ModelRun(index, loaded, select(self._request, loaded.description), tokens)
-            self._announce_tensors(model)
+            lengths = [len(found) for found in tokens]
+            work = workload(self._request, loaded.description, lengths, self._runtime.settings)
+            self._tensors.expect(tensor_bytes(work))
+            self._kept += result_bytes(work)
+            room = require_room(index, work, self._kept, self._runtime.settings.job_memory_bytes)
+            self._runtime.models.make_room(name, needs(work, self._kept).total)
+            model = ModelRun(index, loaded, work.selection, tokens, room)
         self._models_loaded += fresh
         self._layers[name] = model.selection.layers
         self._models.append(loaded.provenance)
@@ -92,7 +101,7 @@ class Stages:
 
     def traces(self, model: ModelRun) -> Iterator[tuple[int, TextTrace]]:
         """Run the model on every text, a batch at a time, shortest texts first."""
-        outcomes = self._shared.outcomes(self._attempt, model.loaded)
+        outcomes = self._shared.outcomes(self._attempt, model.loaded, model.room)
         while True:
             self._report.tell(Stage.TRACING, self._traced, f"running {model.loaded.name}")
             with self._report.timed(Stage.TRACING):
@@ -207,16 +216,3 @@ class Stages:
         with self._report.timed(Stage.STORING):
             written = self._writer.put(name, data, kind, _MEDIA_TYPES[kind], shows)
         self._artifacts[name] = written
-
-    def _announce_tensors(self, model: ModelRun) -> None:
-        section, channels = self._request.attention, model.loaded.description.channels
-        if not self._request.tensors or section is None or channels is None:
-            return
-        sizes = TensorSizes(
-            lengths=[len(tokens) for tokens in model.tokens],
-            channels=channels,
-            layers=len(model.selection.layers),
-            methods=section.methods,
-            contribution_rows=section.rows_of(Method.CONTRIBUTION),
-        )
-        self._tensors.expect(sizes)

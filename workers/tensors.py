@@ -1,43 +1,19 @@
 """`tensors.safetensors`: the maps themselves, in float32."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from catalogue.budget import tensors_error
 from schemas.artifact_names import tensor_key
 from schemas.names import Method
-from schemas.problem import FieldError, ProblemError, ProblemType
-from workers.analyses.maps import ContributionRows, MethodMaps
+from schemas.problem import ProblemError, ProblemType
+from workers.analyses.maps import MethodMaps
 
-_FLOAT32_BYTES = 4
 _ALIGNMENT = 8
-
-
-@dataclass(frozen=True)
-class TensorSizes:
-    """What decides how large the tensors of one model are: its texts' tokens, and the request."""
-
-    lengths: Sequence[int]
-    channels: int
-    layers: int
-    methods: Sequence[Method]
-    contribution_rows: ContributionRows
-
-    def total(self) -> int:
-        """Bytes of every map of this model."""
-        numbers = 0
-        for length in self.lengths:
-            for method in self.methods:
-                contributes = method is Method.CONTRIBUTION
-                one_row = contributes and self.contribution_rows == "target"
-                rows = 1 if one_row else length
-                relevances = 2 if contributes else 1
-                numbers += (rows + relevances) * length + 2 * self.channels
-        return numbers * self.layers * _FLOAT32_BYTES
 
 
 @dataclass
@@ -48,20 +24,15 @@ class TensorFile:
     expected: int = 0
     held: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def expect(self, sizes: TensorSizes) -> None:
-        """Announce a model's tensors before they are computed.
+    def expect(self, size: int) -> None:
+        """Announce a model's tensors, in bytes, before they are computed.
 
         Raises ProblemError (invalid-request) when the file would then be over the limit.
         """
-        self.expected += sizes.total()
-        if self.expected > self.limit:
-            detail = (
-                f"tensors.safetensors would hold {self.expected} bytes; a job's may hold "
-                f"{self.limit}. Send fewer or shorter texts, fewer layers or methods, or set "
-                "`tensors` to false."
-            )
-            error = FieldError(pointer="/tensors", detail=detail)
-            raise ProblemError(ProblemType.INVALID_REQUEST, detail, [error])
+        self.expected += size
+        error = tensors_error(self.expected, self.limit)
+        if error is not None:
+            raise ProblemError(ProblemType.INVALID_REQUEST, error.detail, [error])
 
     def add(self, model: int, text: int, layer: int, maps: dict[Method, MethodMaps]) -> None:
         """Keep every tensor that the methods define for one layer; indices as in the request."""

@@ -15,16 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from catalogue.memory import token_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
 from workers.models.loading import LoadedModel
 
-# What one batch may hold in activations and captures.
+# What one batch holds in activations and captures at most: longer ones are not faster.
 _BATCH_BYTES = 1 << 30
-# Floats that a layer keeps per token and hidden unit: for a backward pass, and for its capture.
-_GRAPH_FLOATS = 24
-_CAPTURE_FLOATS = 3
 
 
 @dataclass(frozen=True)
@@ -116,13 +114,15 @@ def trace_each(
     batch: Sequence[TraceRequest],
     layers: set[int],
     gradient_layers: set[int],
+    room: int = _BATCH_BYTES,
 ) -> Iterator[tuple[int, Outcome]]:
     """Trace many texts: yields (index into `batch`, outcome) batch by batch, shortest texts first.
 
     Equal to tracing each alone within float32 rounding. A text that cannot be traced yields its
     ProblemError and leaves the others as they are: not-finite, when the model computes infinities
     or NaN for it; invalid-request, when its top token is its contrast. A consumer that drops each
-    trace before the next holds one batch in memory, not all texts.
+    trace before the next holds one batch in memory, not all texts; a batch of several texts takes
+    at most `room` bytes, by the estimate of `catalogue.memory`.
 
     Raises ValueError: an empty text, a position outside its text, or a gradient layer not in
     `layers`.
@@ -132,7 +132,7 @@ def trace_each(
     requests = [_checked(request) for request in batch]
     modules = {k: module for k, module in mixers_of(loaded.model).items() if k in layers}
     tracer = _Tracer(loaded, modules, gradient_layers & modules.keys())
-    for indices in _batches([len(request.ids) for request in requests], tracer.token_budget()):
+    for indices in _batches([len(request.ids) for request in requests], tracer.token_budget(room)):
         yield from zip(indices, tracer.run([requests[i] for i in indices]), strict=True)
 
 
@@ -183,13 +183,11 @@ class _Tracer:
     modules: dict[int, nn.Module]
     gradient_layers: set[int]
 
-    def token_budget(self) -> int:
+    def token_budget(self, room: int) -> int:
         """Padded tokens that one batch may have."""
         model = self.loaded.description
-        count = len(model.layers)
-        graph = _GRAPH_FLOATS * (count - min(self.gradient_layers, default=count - 1))
-        floats = model.hidden_size * (graph + _CAPTURE_FLOATS * len(self.modules))
-        return max(1, _BATCH_BYTES // (4 * floats))
+        each = token_bytes(model, len(self.modules), self.gradient_layers)
+        return min(room, _BATCH_BYTES) // each
 
     def run(self, requests: list[TraceRequest]) -> list[Outcome]:
         """Forward, then backward if any gradient is wanted, then one outcome per text."""

@@ -66,6 +66,6 @@ def get_model(
             f"`{model_id}` may be asked for, but its files are not on this service's disk, "
             "so it cannot be described yet. A job that names it fetches them.",
         )
-    described = description(place, context.settings.max_tokens)
+    described = description(place, context.settings)
     holders = [w.worker for w in context.jobs.presence.alive() if model_id in w.models]
     return json_response(described.model_copy(update={"resident_on": holders}), _FRESH)

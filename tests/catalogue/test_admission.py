@@ -19,6 +19,7 @@ def settings(tmp_path: Path) -> Settings:
         model_dir=tmp_path,
         max_texts=3,
         max_tokens=6,
+        max_row_tokens=9,
         max_total_tokens=10,
         max_contribution_tokens=4,
     )
@@ -95,6 +96,28 @@ def test_all_rows_are_bounded_only_for_contribution(settings: Settings) -> None:
     attention = {"methods": ["rollout"], "rows": "all"}
     assert faults(settings, texts=["7 " * 5], attention=attention) == []
     assert faults(settings, texts=["7 " * 5], attention=None) == []
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        None,
+        {"methods": ["contribution"]},
+        {"methods": ["rollout", "contribution"], "rows": "target"},
+    ],
+)
+def test_a_longer_text_is_admitted_where_only_the_targets_row_is_read(
+    settings: Settings, attention: dict[str, Any] | None
+) -> None:
+    assert faults(settings, texts=["7 " * 9], attention=attention) == []
+    [(pointer, detail)] = faults(settings, texts=["7 " * 10], attention=attention)
+    assert pointer == "/texts/0"
+    assert "takes at most 9:" in detail
+
+
+def test_a_text_too_long_for_its_matrices_is_told_what_would_allow_it(settings: Settings) -> None:
+    [(_, detail)] = faults(settings, texts=["7 " * 8])
+    assert "takes at most 6 (up to 9 with `attention.rows` set to `target`)" in detail
 
 
 def test_every_fault_is_named_at_once(settings: Settings) -> None:

@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from catalogue.cached import description
@@ -10,9 +11,10 @@ from catalogue.describe import describe
 from catalogue.locate import Location
 from schemas.names import Method, Mixer
 from schemas.problem import ProblemError, ProblemType
-from tests.catalogue.models import GPT2, MAMBA, save_model
+from schemas.settings import Settings
+from tests.catalogue.models import GPT2, MAMBA, save_model, save_weights
 
-LIMIT = 4096
+SETTINGS = Settings(max_tokens=100, max_row_tokens=3000)
 
 
 def place(directory: Path, config: dict[str, Any] = MAMBA) -> Location:
@@ -20,30 +22,44 @@ def place(directory: Path, config: dict[str, Any] = MAMBA) -> Location:
 
 
 def test_a_mamba_has_s6_on_every_layer_and_all_methods(tmp_path: Path) -> None:
-    described = describe(place(tmp_path), service_limit=100)
+    described = describe(place(tmp_path), SETTINGS)
     assert [layer.mixer for layer in described.layers] == [Mixer.S6] * 3
     assert all(layer.methods == list(Method) for layer in described.layers)
     assert (described.hidden_size, described.channels, described.d_state) == (8, 16, 4)
-    assert (described.vocab_size, described.max_tokens) == (8, 100)
+    assert (described.vocab_size, described.dt_rank) == (8, 1)
+    assert (described.max_tokens, described.max_row_tokens) == (100, 3000)
+    assert (described.parameters, described.stored_bytes) == (None, None)
     assert described.default_layers == [0, 1, 2]
     assert described.resident_on == []
 
 
 def test_channels_come_from_expand_not_from_a_stale_key(tmp_path: Path) -> None:
-    described = describe(place(tmp_path, MAMBA | {"expand": 1.5, "intermediate_size": 99}), LIMIT)
+    described = describe(
+        place(tmp_path, MAMBA | {"expand": 1.5, "intermediate_size": 99}), SETTINGS
+    )
     assert described.channels == 12
 
 
 def test_a_transformer_has_no_methods_and_its_own_limit(tmp_path: Path) -> None:
-    described = describe(place(tmp_path, GPT2), service_limit=100)
+    described = describe(place(tmp_path, GPT2), SETTINGS)
     assert [layer.mixer for layer in described.layers] == [Mixer.SOFTMAX] * 2
     assert all(layer.methods == [] for layer in described.layers)
-    assert (described.channels, described.d_state, described.max_tokens) == (None, None, 4)
-    assert describe(place(tmp_path, GPT2), service_limit=3).max_tokens == 3
+    assert (described.channels, described.d_state, described.dt_rank) == (None, None, None)
+    assert (described.max_tokens, described.max_row_tokens) == (4, 4)
+    assert describe(place(tmp_path, GPT2), Settings(max_tokens=3)).max_tokens == 3
+
+
+def test_only_what_reads_rows_in_linear_time_takes_longer_texts_by_them(tmp_path: Path) -> None:
+    long = describe(place(tmp_path, GPT2 | {"n_positions": 10_000}), SETTINGS)
+    assert (long.max_tokens, long.max_row_tokens) == (100, 100)
+    bounded = describe(place(tmp_path, MAMBA | {"max_position_embeddings": 500}), SETTINGS)
+    assert (bounded.max_tokens, bounded.max_row_tokens) == (100, 500)
+    few = Settings(max_tokens=100, max_row_tokens=50)
+    assert describe(place(tmp_path), few).max_row_tokens == 100
 
 
 def test_an_architecture_without_a_known_mixer_says_none(tmp_path: Path) -> None:
-    described = describe(place(tmp_path, MAMBA | {"model_type": "rwkv"}), LIMIT)
+    described = describe(place(tmp_path, MAMBA | {"model_type": "rwkv"}), SETTINGS)
     assert {layer.mixer for layer in described.layers} == {Mixer.NONE}
 
 
@@ -57,6 +73,7 @@ def test_an_architecture_without_a_known_mixer_says_none(tmp_path: Path) -> None
         ({"num_hidden_layers": True}, "`num_hidden_layers`"),
         ({"vocab_size": -1}, "`vocab_size`"),
         ({"state_size": 1.5}, "`state_size`"),
+        ({"time_step_rank": 0}, "`time_step_rank`"),
         ({"expand": 0}, "`expand`"),
         ({"expand": float("nan")}, "`expand`"),
         ({"max_position_embeddings": 0}, "`max_position_embeddings`"),
@@ -64,7 +81,7 @@ def test_an_architecture_without_a_known_mixer_says_none(tmp_path: Path) -> None
 )
 def test_a_broken_config_is_named(tmp_path: Path, change: dict[str, Any], names: str) -> None:
     with pytest.raises(ProblemError, match=names) as caught:
-        describe(place(tmp_path, MAMBA | change), LIMIT)
+        describe(place(tmp_path, MAMBA | change), SETTINGS)
     assert caught.value.kind is ProblemType.MODEL_INVALID
 
 
@@ -73,25 +90,41 @@ def test_a_config_that_is_no_json_object_is_a_typed_problem(tmp_path: Path, cont
     location = place(tmp_path)
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ProblemError) as caught:
-        describe(location, LIMIT)
+        describe(location, SETTINGS)
     assert caught.value.kind is ProblemType.MODEL_INVALID
 
 
 def test_a_missing_config_and_a_missing_snapshot_are_typed_problems(tmp_path: Path) -> None:
     with pytest.raises(ProblemError) as missing:
-        describe(Location("m", "directory", tmp_path), LIMIT)
+        describe(Location("m", "directory", tmp_path), SETTINGS)
     assert missing.value.kind is ProblemType.MODEL_INVALID
     with pytest.raises(ProblemError) as absent:
-        describe(Location("m", "hugging-face", None), LIMIT)
+        describe(Location("m", "hugging-face", None), SETTINGS)
     assert absent.value.kind is ProblemType.MODEL_UNAVAILABLE
 
 
 def test_the_remembered_description_follows_the_file(tmp_path: Path) -> None:
     location = place(tmp_path)
-    first = description(location, 100)
-    assert description(location, 100) is first
-    assert description(location, 50).max_tokens == 50
+    first = description(location, SETTINGS)
+    assert description(location, SETTINGS) is first
+    assert description(location, Settings(max_tokens=50)).max_tokens == 50
     config = tmp_path / "config.json"
     config.write_text(json.dumps(MAMBA | {"num_hidden_layers": 9}))
     os.utime(config, ns=(1, 1))
-    assert len(description(location, 100).layers) == 9
+    assert len(description(location, SETTINGS).layers) == 9
+    save_weights(tmp_path, 5)
+    assert description(location, SETTINGS).parameters == 5
+
+
+def test_the_size_of_the_weights_is_read_from_their_headers(tmp_path: Path) -> None:
+    location = place(tmp_path)
+    save_weights(tmp_path, 12, dtype=np.float16)
+    described = describe(location, SETTINGS)
+    assert (described.parameters, described.stored_bytes) == (12, 24)
+
+
+@pytest.mark.parametrize("auto", [None, "auto"])
+def test_a_rank_that_is_not_named_follows_the_hidden_size(tmp_path: Path, auto: str | None) -> None:
+    wide = MAMBA | {"hidden_size": 100, "time_step_rank": auto}
+    assert describe(place(tmp_path, wide), SETTINGS).dt_rank == 7
+    assert describe(place(tmp_path, MAMBA | {"time_step_rank": 5}), SETTINGS).dt_rank == 5

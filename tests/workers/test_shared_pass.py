@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from catalogue.locate import locate
+from catalogue.memory import captured_bytes
+from catalogue.selection import select
 from jobs import Attempt
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import JobRequest
@@ -18,6 +20,7 @@ from workers.models.loading import LoadedModel, load
 from workers.shared_pass import SharedPass
 from workers.tracing import TextTrace
 
+ROOM = 1 << 30
 TEXTS = (["w1 w2 w3"], ["w4 w5", "w6 w7 w8 w9"], ["w1"])
 
 
@@ -63,9 +66,9 @@ def test_one_pass_serves_all_and_equals_running_alone(
     together = attempts()
     shared = SharedPass(together, settings)
     for attempt in together:
-        found = dict(shared.outcomes(attempt, loaded))
+        found = dict(shared.outcomes(attempt, loaded, ROOM))
         assert sorted(found) == list(range(len(attempt.request.texts)))
-        alone = dict(SharedPass([attempt], settings).outcomes(attempt, loaded))
+        alone = dict(SharedPass([attempt], settings).outcomes(attempt, loaded, ROOM))
         for text, ours in found.items():
             theirs = alone[text]
             assert isinstance(ours, TextTrace)
@@ -87,9 +90,9 @@ def test_a_job_that_would_fail_is_left_out_and_fails_alone(
     bad = attempts(target={"token": "unheard"})[0]
     good = [Attempt("good", "token", 1, attempts()[1].request)]
     shared = SharedPass([bad, *good], settings)
-    assert len(dict(shared.outcomes(good[0], loaded))) == 2
+    assert len(dict(shared.outcomes(good[0], loaded, ROOM))) == 2
     with pytest.raises(ValueError, match="vocabulary"):
-        list(shared.outcomes(bad, loaded))
+        list(shared.outcomes(bad, loaded, ROOM))
 
 
 def test_a_text_that_cannot_be_traced_is_its_own_jobs_failure(
@@ -100,7 +103,7 @@ def test_a_text_that_cannot_be_traced_is_its_own_jobs_failure(
     shared = SharedPass(together, settings)
     kinds = []
     for attempt in together:
-        for _, outcome in shared.outcomes(attempt, loaded):
+        for _, outcome in shared.outcomes(attempt, loaded, ROOM):
             kinds.append(outcome.kind if isinstance(outcome, ProblemError) else None)
     assert kinds == [ProblemType.NOT_FINITE, None, None, None]
 
@@ -118,5 +121,21 @@ def test_when_the_pass_itself_fails_each_job_runs_alone(
     monkeypatch.setattr(shared_pass, "trace_each", too_large)
     together = attempts()
     shared = SharedPass(together, settings)
-    counts = [len(dict(shared.outcomes(attempt, loaded))) for attempt in together]
+    counts = [len(dict(shared.outcomes(attempt, loaded, ROOM))) for attempt in together]
     assert counts == [1, 2, 1]
+
+
+def test_jobs_whose_captures_do_not_fit_together_run_alone(
+    loaded: LoadedModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = attempts()
+    chosen = select(together[0].request, loaded.description)
+    # The texts have ten tokens.
+    exact = 10 * captured_bytes(loaded.description, chosen)
+    for room, passes in ((exact, [4]), (exact - 1, [1, 2, 1])):
+        counted = count_passes(monkeypatch)
+        shared = SharedPass(together, settings)
+        found = [dict(shared.outcomes(attempt, loaded, room)) for attempt in together]
+        assert [len(texts) for texts in found] == [1, 2, 1]
+        assert counted == passes
+        monkeypatch.undo()

@@ -2,23 +2,41 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.numpy import load
 
+from catalogue.memory import Workload, tensor_bytes, workload
 from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
+from schemas.request import AttentionSection, JobRequest, Rows
+from schemas.settings import Settings
+from tests.catalogue.models import described
 from tests.workers.analyses.traces import planted
 from workers.analyses.maps import ContributionRows
 from workers.analyses.methods import ReadingPlan, read_layers
-from workers.tensors import TensorFile, TensorSizes
+from workers.tensors import TensorFile
+
+
+def work(lengths: list[int], rows: dict[Method, Rows]) -> Workload:
+    """Tensors of one layer of three channels, as `planted` traces have."""
+    model = described(layers=1, channels=3)
+    request = JobRequest(
+        texts=["a"] * len(lengths),
+        attention=AttentionSection(methods=list(rows)),
+        tensors=True,
+    )
+    found = workload(request, model, lengths, Settings())
+    return replace(found, rows=rows)
 
 
 @pytest.mark.parametrize("rows", ["target", "all"])
 def test_the_size_told_is_the_size_held(rows: ContributionRows) -> None:
     file = TensorFile(limit=10**6)
-    file.expect(TensorSizes([5, 2], 3, 1, list(Method), rows))
+    contribution: dict[Method, Rows] = {Method.CONTRIBUTION: rows}
+    file.expect(tensor_bytes(work([5, 2], dict.fromkeys(Method, "all") | contribution)))
     for text, length in enumerate((5, 2)):
         plan = ReadingPlan(frozenset({0}), list(Method), 1, 1e-4, rows)
         (reading,) = read_layers({0: planted(torch.eye(length))}, plan)
@@ -43,11 +61,11 @@ def test_a_row_of_a_matrix_is_written_as_that_row() -> None:
 
 def test_over_the_limit_names_both_numbers_and_the_field() -> None:
     # (2 + 1) * 2 + 2 * 3 = 12 numbers a model.
-    sizes = TensorSizes([2], 3, 1, [Method.ROLLOUT], "target")
+    size = tensor_bytes(work([2], {Method.ROLLOUT: "all"}))
     file = TensorFile(limit=95)
-    file.expect(sizes)
+    file.expect(size)
     with pytest.raises(ProblemError, match="would hold 96 bytes; a job's may hold 95") as failed:
-        file.expect(sizes)
+        file.expect(size)
     assert failed.value.kind is ProblemType.INVALID_REQUEST
     assert [error.pointer for error in failed.value.problem.errors] == ["/tensors"]
 

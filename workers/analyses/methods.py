@@ -16,8 +16,6 @@ ANALYSES: dict[Method, Analysis] = {
 }
 """The methods that read one layer by itself; `rollout` reads all layers up to it."""
 
-NEEDS_GRADIENT = frozenset({Method.GRADIENT_GUIDED, Method.CONTRIBUTION})
-
 
 @dataclass(frozen=True)
 class ReadingPlan:

@@ -8,8 +8,8 @@ from huggingface_hub import snapshot_download
 
 from catalogue.locate import CONFIG_FILE, Location
 from catalogue.tokeniser import TOKENIZER_FILE
+from catalogue.weights import INDEX, SINGLE, weight_files
 from schemas.problem import ProblemError, ProblemType
-from workers.models.weights import INDEX, SINGLE, weight_files
 
 # Neither code nor pickles are ever fetched.
 _WANTED = [CONFIG_FILE, TOKENIZER_FILE, SINGLE, INDEX, "model-*.safetensors"]

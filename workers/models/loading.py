@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from catalogue.describe import describe
 from catalogue.locate import CONFIG_FILE, Location
 from catalogue.tokeniser import Tokeniser
+from catalogue.weights import invalid, weight_files
 from schemas.catalogue import ModelDescription
 from schemas.names import Mixer
 from schemas.problem import ProblemError, ProblemType
@@ -27,7 +28,7 @@ from schemas.settings import Settings
 from workers.kernels import selective_scan
 from workers.mixers import adapter_for, mixers_of
 from workers.models.fetching import fetch
-from workers.models.weights import invalid, read, sha256, weight_files
+from workers.models.weights import read, sha256
 
 # Hidden attention is compared with the model's output to 1e-4, which bfloat16 cannot reach.
 DTYPE = torch.float32
@@ -83,7 +84,7 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     path = found.path
     if path is None:
         raise ValueError(f"`{location.name}` has no directory")
-    description = describe(found, settings.max_tokens)
+    description = describe(found, settings)
     tokeniser = Tokeniser.load(path)
     name = location.name
     files = weight_files(path, name)

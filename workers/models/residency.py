@@ -3,16 +3,23 @@
 from collections import OrderedDict
 from pathlib import Path
 
+from catalogue.budget import model_objection
+from catalogue.cached import description
 from catalogue.locate import CONFIG_FILE, Location, locate
+from catalogue.memory import loading_bytes, weight_bytes
 from catalogue.tokeniser import TOKENIZER_FILE
+from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
+from workers.models.fetching import fetch
 from workers.models.loading import LoadedModel, load
 
 Stamps = tuple[tuple[str, int, int], ...]
 
 
 class Residency:
-    """The models of one worker: at most `settings.resident_models`, least recently used out first.
+    """The models of one worker, least recently used out first.
+
+    At most `settings.resident_models` of them, and within `settings.job_memory_bytes` together.
 
     Not for several threads at once: a worker runs one job at a time.
     """
@@ -25,7 +32,8 @@ class Residency:
         """The model, and whether this call loaded it; loads again when its files have changed.
 
         The one that must leave goes before the new one loads, so memory never holds one too many.
-        Raises UnknownModel (from `locate`) and what `load` raises; other models stay usable.
+        Raises UnknownModel (from `locate`), what `load` raises, and ProblemError (out-of-memory)
+        for a model that is over the budget by itself; other models stay usable.
         """
         location = locate(name, self._settings)
         held = self._held.get(name)
@@ -37,13 +45,32 @@ class Residency:
         self._held.pop(name, None)
         while len(self._held) >= self._settings.resident_models:
             self._held.popitem(last=False)
+        location = fetch(location)
+        described = description(location, self._settings)
+        objection = model_objection(described, self._settings.job_memory_bytes)
+        if objection is not None:
+            raise ProblemError(ProblemType.OUT_OF_MEMORY, objection)
+        self._free(loading_bytes(described))
         stamps = _stamps(location)
         loaded = load(location, self._settings)
-        if location.source == "hugging-face":
-            # The load may have downloaded; a cached snapshot does not change under it.
-            stamps = _stamps(locate(name, self._settings))
         self._held[name] = (loaded, stamps)
         return loaded, True
+
+    def make_room(self, name: str, needed: int) -> None:
+        """Let go of other models than `name` until a job that needs these bytes fits beside them.
+
+        The budget is `settings.job_memory_bytes`; `needed` counts the model itself.
+        """
+        self._free(needed, keep=name)
+
+    def _free(self, needed: int, keep: str | None = None) -> None:
+        budget = self._settings.job_memory_bytes
+        others = [name for name in self._held if name != keep]
+        held = sum(weight_bytes(self._held[name][0].description) for name in others)
+        for name in others:
+            if held + needed <= budget:
+                return
+            held -= weight_bytes(self._held.pop(name)[0].description)
 
     def names(self) -> list[str]:
         """Models in memory, least recently used first."""

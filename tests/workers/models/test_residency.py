@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from catalogue.locate import UnknownModel
-from schemas.problem import ProblemError
+from catalogue.describe import describe
+from catalogue.locate import UnknownModel, locate
+from catalogue.memory import weight_bytes
+from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
 from tests.tiny_models import save_mamba
 from workers.models.residency import Residency
@@ -47,6 +49,27 @@ def test_changed_files_are_read_again(residency: Residency, tmp_path: Path, file
     assert fresh
     if file == "model.safetensors":
         assert after.provenance.weights_sha256 != before.provenance.weights_sha256
+
+
+def test_models_leave_before_the_budget_is_exceeded(tmp_path: Path) -> None:
+    for seed, name in enumerate(NAMES):
+        save_mamba(tmp_path / name, seed=seed, num_hidden_layers=1)
+    settings = Settings(model_dir=tmp_path, device="cpu")
+    size = weight_bytes(describe(locate("one", settings), settings))
+    two = Residency(settings.model_copy(update={"job_memory_bytes": 2 * size}))
+    for name in NAMES:
+        two.get(name)
+    assert two.names() == ["two", "three"]
+    two.make_room("three", size)
+    assert two.names() == ["two", "three"]
+    two.make_room("two", size + 1)
+    assert two.names() == ["two"]
+    two.make_room("two", 10 * size)
+    assert two.names() == ["two"]
+    none = Residency(settings.model_copy(update={"job_memory_bytes": size - 1}))
+    with pytest.raises(ProblemError, match="to load") as caught:
+        none.get("one")
+    assert caught.value.kind is ProblemType.OUT_OF_MEMORY
 
 
 def test_a_broken_model_leaves_the_others_usable(residency: Residency, tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from catalogue.selection import select
 from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import Method, Mixer
 from schemas.request import JobRequest
-from workers.selection import select
 
 
 def model(*mixers: Mixer) -> ModelDescription:
@@ -21,8 +21,12 @@ def model(*mixers: Mixer) -> ModelDescription:
         hidden_size=4,
         channels=8,
         d_state=2,
+        dt_rank=1,
         vocab_size=10,
+        parameters=None,
+        stored_bytes=None,
         max_tokens=100,
+        max_row_tokens=100,
         default_layers=[0],
         resident_on=[],
     )

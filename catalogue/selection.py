@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from schemas.catalogue import ModelDescription
-from schemas.names import Method, Mixer
+from schemas.names import NEEDS_GRADIENT, Method, Mixer
 from schemas.request import JobRequest, select_layers
-from workers.analyses.methods import NEEDS_GRADIENT
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,259 @@
+"""How much memory a job needs, told from its request before it runs.
+
+Upper bounds, in bytes, of what is alive at the same moment; a test measures real jobs against
+them. They leave out what a worker needs without any job: its libraries, about 0.8 GB.
+
+Letters in comments: m hidden size, d channels, n states, r rank of Delta's projection, l tokens.
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from catalogue.selection import Selection, select
+from schemas.catalogue import ModelDescription
+from schemas.names import NEEDS_GRADIENT, Method
+from schemas.request import JobRequest, Rows
+from schemas.settings import Settings
+
+_FLOAT = 4
+# Bytes of one number of the document, as an object, then as text and again encoded; of one token.
+_NUMBER = 64
+_TOKEN = 1024
+# Floats per token and hidden unit of a forward pass whose mixers are unknown here.
+_OTHER_MODEL = 48
+# Rows and columns of a heatmap in the document, at most.
+_HEATMAP = 128
+# What the matrix kernel holds per thread: its factors per token, and all threads' sums together.
+_FACTORS = 5280
+_PARTIAL = 1 << 29
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one model of a job does, as far as memory goes; `rows` holds the methods asked for."""
+
+    model: ModelDescription
+    selection: Selection
+    lengths: Sequence[int]
+    rows: Mapping[Method, Rows]
+    rollout_clamp: bool
+    tensors: bool
+    threads: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(self.lengths)
+
+    @property
+    def methods(self) -> Collection[Method]:
+        """The methods that will run: none where no layer can be read."""
+        return self.rows if self.selection.layers else ()
+
+    @property
+    def whole(self) -> set[Method]:
+        """The methods whose whole matrix is read."""
+        return {method for method in self.methods if self.rows[method] == "all"}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that are alive together, by what they are."""
+
+    model: int = 0
+    activations: int = 0
+    matrices: int = 0
+    results: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.model + self.activations + self.matrices + self.results
+
+
+def workload(
+    request: JobRequest, model: ModelDescription, lengths: Sequence[int], settings: Settings
+) -> Workload:
+    """What the request asks of one model whose tokenizer gives the texts these lengths."""
+    section = request.attention
+    methods = [] if section is None else section.methods
+    return Workload(
+        model=model,
+        selection=select(request, model),
+        lengths=lengths,
+        rows={} if section is None else {method: section.rows_of(method) for method in methods},
+        rollout_clamp=section is None or section.rollout_clamp,
+        tensors=request.tensors,
+        threads=settings.threads or os.cpu_count() or 1,
+    )
+
+
+def needs(work: Workload, results: int) -> Needs:
+    """The worst moment of a model's part of a job whose texts run one by one.
+
+    `results` is what the whole job keeps to its end (`result_bytes` of all its models), since the
+    models run after each other.
+    """
+    model, length = weight_bytes(work.model), work.longest
+    moments = (
+        Needs(model=loading_bytes(work.model)),
+        Needs(model, length * token_bytes_of(work), 0, results),
+        Needs(
+            model,
+            length * captured_bytes(work.model, work.selection),
+            reading_bytes(work, length),
+            results,
+        ),
+        # Writing the tensors makes a second copy of them.
+        Needs(model, results=results + tensor_bytes(work)),
+    )
+    return max(moments, key=lambda moment: moment.total)
+
+
+def without_gradient(work: Workload) -> Workload:
+    """The workload without the methods that need a gradient."""
+    rows = {method: rows for method, rows in work.rows.items() if method not in NEEDS_GRADIENT}
+    return replace(work, rows=rows, selection=replace(work.selection, gradient=set()))
+
+
+def activation_room(work: Workload, results: int, budget: int) -> int:
+    """Bytes of the budget that the activations of one batch of texts may take."""
+    matrices = reading_bytes(work, work.longest)
+    return max(0, budget - weight_bytes(work.model) - matrices - results)
+
+
+def longest_that_fits(work: Workload, results: int, budget: int) -> int:
+    """Tokens that the longest text may have, the others as they are; 0 where even one is too much.
+
+    Never more than it has now.
+    """
+    fitting, over = 0, work.longest + 1
+    while over - fitting > 1:
+        middle = (fitting + over) // 2
+        shorter = replace(work, lengths=[min(length, middle) for length in work.lengths])
+        saved = result_bytes(work) - result_bytes(shorter)
+        if needs(shorter, results - saved).total <= budget:
+            fitting = middle
+        else:
+            over = middle
+    return fitting
+
+
+def weight_bytes(model: ModelDescription) -> int:
+    """The weights in float32, as they run; 0 where their number is unknown."""
+    return _FLOAT * (model.parameters or 0)
+
+
+def loading_bytes(model: ModelDescription) -> int:
+    """The weights while they are loaded: as stored, and widened where they are not float32."""
+    stored, wide = model.stored_bytes or 0, weight_bytes(model)
+    return stored if stored == wide else stored + wide
+
+
+def is_plausible(model: ModelDescription) -> bool:
+    """Whether the weights are enough for the sizes that the config gives.
+
+    A config that claims more is refused when the model is loaded; what it would need means nothing.
+    """
+    if model.parameters is None:
+        return False
+    hidden, layers = model.hidden_size, len(model.layers)
+    least = model.vocab_size * hidden + layers
+    if model.channels is not None and model.d_state is not None and model.dt_rank is not None:
+        mixer = 3 * hidden + 3 * model.d_state + 2 * model.dt_rank
+        least += layers * model.channels * mixer
+    return least <= model.parameters
+
+
+def token_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> int:
+    """Bytes that one token of a batch takes while it is traced.
+
+    `captured` layers keep what goes in and out of their mixer; a gradient at the `gradient` layers
+    keeps the graph from the lowest of them on.
+    """
+    m = model.hidden_size
+    d, n, r = model.channels, model.d_state, model.dt_rank
+    if d is None or n is None or r is None:
+        return _FLOAT * _OTHER_MODEL * m
+    selected = r + 2 * n
+    layer = 6 * m + 8 * d + 3 * selected
+    floats = layer + captured * 2 * m + len(gradient) * m
+    if gradient:
+        # The lowest of them is a leaf: only what lies above it is kept for the backward pass, which
+        # is projections, convolution, scan, and a state in 32 tokens.
+        above = len(model.layers) - 1 - min(gradient)
+        floats += above * (3 * m + 5 * d + 2 * selected + d * n // 32) + 2 * d
+    return _FLOAT * floats
+
+
+def token_bytes_of(work: Workload) -> int:
+    """`token_bytes` of a workload, with what its batch before still holds."""
+    chosen = work.selection
+    before = captured_bytes(work.model, work.selection) if len(work.lengths) > 1 else 0
+    return before + token_bytes(work.model, len(chosen.traced), chosen.gradient)
+
+
+def captured_bytes(model: ModelDescription, chosen: Selection) -> int:
+    """Bytes per token that stay from a batch's tracing until its texts are analysed."""
+    return _FLOAT * model.hidden_size * (2 * len(chosen.traced) + len(chosen.gradient))
+
+
+def reading_bytes(work: Workload, length: int) -> int:
+    """What the methods hold at once while they read one layer of a text of `length` tokens."""
+    d = work.model.channels
+    if not work.methods or d is None:
+        return 0
+    # The trace of this layer and of the one before, and the copies that the kernels make.
+    wide = 12 + 5 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
+    held = _FLOAT * length * (wide * d + 4 * work.model.hidden_size)
+    if not _matrices(work):
+        return held
+    square = length * length
+    threads = min(work.threads, max(1, _PARTIAL // (_FLOAT * square)))
+    kernel = threads * (_FLOAT * square // 2 + (_PAGE + _FACTORS) * length)
+    return held + kernel + _FLOAT * square * _matrices(work)
+
+
+def _matrices(work: Workload) -> int:
+    """How many (l, l) matrices are alive at once."""
+    whole = work.whole
+    rolls = Method.ROLLOUT in whole
+    carries = Method.ROLLOUT in work.methods and not rolls and work.rollout_clamp
+    own = len(whole & {Method.GRADIENT_GUIDED, Method.CONTRIBUTION})
+    averaged = Method.ATTENTION_WEIGHTED in whole
+    # Of the layer before until this one is read; the running rollout and the next one; of this
+    # layer, and a copy for its checks; the rows of `contribution` before they are stacked.
+    before = averaged + own
+    running = 2 * rolls + 2 * carries
+    now = (averaged or rolls) + own + (Method.CONTRIBUTION in whole)
+    return before + running + now + bool(whole)
+
+
+def tensor_bytes(work: Workload) -> int:
+    """Every tensor of this model in `tensors.safetensors`; 0 where they are not asked for."""
+    d = work.model.channels
+    if not work.tensors or d is None:
+        return 0
+    numbers = 0
+    for length in work.lengths:
+        for method in work.methods:
+            rows = length if method in work.whole else 1
+            relevances = 2 if method is Method.CONTRIBUTION else 1
+            numbers += (rows + relevances) * length + 2 * d
+    return _FLOAT * numbers * len(work.selection.layers)
+
+
+def result_bytes(work: Workload) -> int:
+    """What one model adds to what a job keeps to its end: its tensors and its part of the result.
+
+    The result counts as objects and, at the end, as text.
+    """
+    numbers = 0
+    for length in work.lengths:
+        for method in work.methods:
+            drawn = min(length, _HEATMAP) ** 2 if method in work.whole else length
+            numbers += 2 * length + drawn + 2 * (work.model.channels or 0)
+    documents = _NUMBER * numbers * len(work.selection.layers) + _TOKEN * sum(work.lengths)
+    return documents + tensor_bytes(work)
