@@ -11,6 +11,9 @@ from workers.memory import fit
 from workers.models.loading import choose_device
 from workers.models.residency import Residency
 
+# Each holds some 150 MB.
+_MOST_ARTISTS = 8
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -33,6 +36,7 @@ def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
     """
     fitted = fit(settings, choose_device(settings.device))
     # Its processes load their libraries while the kernels compile.
-    studio = Studio(settings.threads or os.cpu_count() or 1)
+    processors = settings.threads or len(os.sched_getaffinity(0))
+    studio = Studio(min(processors, _MOST_ARTISTS))
     warm_up()
     return Runtime(fitted, jobs, Residency(fitted), studio)
