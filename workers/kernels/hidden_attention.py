@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from workers.kernels import _parallel, plain, scans
-from workers.kernels.contraction import Weighting, contract
+from workers.kernels.contraction import Text, Weighting, contract
 
 
 def attention_matrices(
@@ -32,15 +32,36 @@ def attention_matrices(
 
     Zero above the diagonal. Per weighting at most l^2 d n floating-point operations, those of the
     lower triangle of one (l, d n) by (d n, l) product, and fewer where the model forgets; the
-    exponentials, O(l d n), are computed once for all. Memory per weighting: O(l^2), two factors
-    (l, 256) a thread, and O(l d).
+    exponentials, O(l d n), are shared on short texts, where they weigh. Memory: O(l^2) and O(l d) a
+    weighting, and two factors (l, 256) a thread.
     """
-    delta, A, B, C = _system(delta, A, B, C)
-    pairs = [
-        (None if p is None else _like(p, delta, "p"), None if q is None else _like(q, delta, "q"))
-        for p, q in weightings
-    ]
-    return (contract if delta.is_cpu else plain.matrices)(delta, A, B, C, pairs)
+    return batch_matrices(A, [Text(delta, B, C, weightings)])[0]
+
+
+def batch_matrices(A: Tensor, texts: Sequence[Text]) -> list[list[Tensor]]:
+    """`attention_matrices` of many texts of one layer, of any lengths, as if called for each.
+
+    For short texts, which by themselves are over before a second thread has begun. Texts without
+    the same number of weightings raise `ValueError`.
+    """
+    if len({len(text.weightings) for text in texts}) > 1:
+        raise ValueError("all texts of a batch must have the same number of weightings")
+    ready = []
+    for text in texts:
+        delta, rates, B, C = _system(text.delta, A, text.B, text.C)
+        pairs = [
+            (
+                None if p is None else _like(p, delta, "p"),
+                None if q is None else _like(q, delta, "q"),
+            )
+            for p, q in text.weightings
+        ]
+        ready.append(Text(delta, B, C, pairs))
+    if not ready or not ready[0].weightings:
+        return [[] for _ in ready]
+    if ready[0].delta.is_cpu:
+        return contract(rates, ready)
+    return [plain.matrices(delta, rates, B, C, pairs) for delta, B, C, pairs in ready]
 
 
 def attention_matrix(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,37 @@ def check_matrices(got: list[torch.Tensor], text: Text, present: list[tuple[bool
 def test_matrices(text: Text, present: list[tuple[bool, bool]]) -> None:
     got = hidden_attention.attention_matrices(*text.system, chosen(text, present))
     check_matrices(got, text, present)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(texts, min_size=1, max_size=4), weightings)
+@example([make(9, 3, 2), make(80, 3, 2), make(16, 3, 2, 30.0)], [(False, True), (True, False)])
+def test_a_batch_of_ragged_texts(drawn: list[Text], present: list[tuple[bool, bool]]) -> None:
+    # One layer's A, so all texts take the shape of the first one's.
+    A = drawn[0].A
+    same = [replace(make(len(text.delta), *A.shape, seed=i), A=A) for i, text in enumerate(drawn)]
+    batch = [
+        hidden_attention.Text(text.delta, text.B, text.C, chosen(text, present)) for text in same
+    ]
+    for text, matrices in zip(same, hidden_attention.batch_matrices(A, batch), strict=True):
+        check_matrices(matrices, text, present)
+
+
+def test_a_text_too_long_to_share_a_pass_between_weightings() -> None:
+    text = make(200, 30, 5, 0.3)
+    present = [(False, False), (True, True), (True, False)]
+    got = hidden_attention.attention_matrices(*text.system, chosen(text, present))
+    check_matrices(got, text, present)
+
+
+def test_no_weightings_and_no_texts() -> None:
+    text = make(5, 3, 2)
+    assert hidden_attention.attention_matrices(*text.system, []) == []
+    assert hidden_attention.batch_matrices(text.A, []) == []
+    one, two = ([(None, None)] * count for count in (1, 2))
+    texts = [hidden_attention.Text(text.delta, text.B, text.C, few) for few in (one, two)]
+    with pytest.raises(ValueError, match="same number of weightings"):
+        hidden_attention.batch_matrices(text.A, texts)
 
 
 @settings(deadline=None, max_examples=20)
