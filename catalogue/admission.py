@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from catalogue.budget import memory_error, tensors_error
 from catalogue.cached import description, tokeniser
@@ -16,15 +17,18 @@ from schemas.problem import FieldError, ProblemError, ProblemType, and_more
 from schemas.request import JobRequest, select_layers
 from schemas.settings import Settings
 
+# A list of layers may hold as many faults as a body has room for; nobody reads more than some.
+_MOST_ERRORS = 100
+
 
 def admit(request: JobRequest, settings: Settings) -> None:
-    """Raise ProblemError(INVALID_REQUEST), with every field that is wrong, or return.
+    """Raise ProblemError(INVALID_REQUEST), with the fields that are wrong, or return.
 
     What needs files that are not on this disk, or that are broken, is not judged: the worker asks
     again once it has the model, and a model that cannot be read fails there with its own problem.
     Costs one tokenisation of each text per model.
     """
-    errors = list(_errors(request, settings))
+    errors = list(islice(_errors(request, settings), _MOST_ERRORS))
     if errors:
         detail = errors[0].detail + and_more(errors)
         raise ProblemError(ProblemType.INVALID_REQUEST, detail, errors)
@@ -63,7 +67,7 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
             yield FieldError(pointer=f"/models/{index}", detail=str(error))
             continue
         subject = _subject(request, settings, index, location)
-        errors = list(_model_errors(subject))
+        errors = list(islice(_model_errors(subject), _MOST_ERRORS))
         yield from errors
         if not errors:
             sound.append(subject)

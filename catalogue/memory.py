@@ -1,7 +1,7 @@
 """How much memory a job needs, told from its request before it runs.
 
 Upper bounds, in bytes, of what is alive at the same moment; a test measures real jobs against
-them. They leave out what a worker needs without any job: its libraries, about 0.8 GB.
+them. They leave out what a worker needs without any job: its libraries, and those that draw.
 
 Letters in comments: m hidden size, d channels, n states, r rank of Delta's projection, l tokens.
 """
@@ -253,7 +253,9 @@ def result_bytes(work: Workload) -> int:
     numbers = 0
     for length in work.lengths:
         for method in work.methods:
-            drawn = min(length, _HEATMAP) ** 2 if method in work.whole else length
-            numbers += 2 * length + drawn + 2 * (work.model.channels or 0)
+            side = min(length, _HEATMAP)
+            drawn = side * (side + 1) // 2 if method in work.whole else length
+            relevances = 2 if method is Method.CONTRIBUTION else 1
+            numbers += relevances * length + drawn + 2 * (work.model.channels or 0)
     documents = _NUMBER * numbers * len(work.selection.layers) + _TOKEN * sum(work.lengths)
     return documents + tensor_bytes(work)

@@ -27,11 +27,16 @@ def run(runtime: Runtime, attempt: Attempt, shared: SharedPass) -> Iterator[None
         stages = Stages(runtime, attempt, shared, drawings)
         stages.check()
         for index in range(len(attempt.request.models)):
-            model = stages.load(index)
-            for text, trace in stages.traces(model):
-                stages.analyse(model, text, trace)
+            _compute(stages, index)
         yield
         document = stages.document()
         stages.collect_figures(document)
         stages.write_tensors()
         stages.succeed(document)
+
+
+def _compute(stages: Stages, index: int) -> None:
+    """One model's part. What it held is free again before the next model is loaded."""
+    model = stages.load(index)
+    for text, trace in stages.traces(model):
+        stages.analyse(model, text, trace)

@@ -136,6 +136,11 @@ def test_every_fault_is_named_at_once(settings: Settings) -> None:
     )
 
 
+def test_no_more_faults_are_named_than_are_read(settings: Settings) -> None:
+    found = faults(settings, models=["tiny", "short"], layers=list(range(5000)))
+    assert len(found) == 100
+
+
 def test_a_text_without_tokens_is_refused(settings: Settings, tmp_path: Path) -> None:
     tokenizer = word_tokenizer()
     tokenizer.normalizer = normalizers.Replace("~", " ")

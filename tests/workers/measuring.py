@@ -55,6 +55,7 @@ def measured(request: JobRequest) -> dict[str, int]:
     Path("/proc/self/clear_refs").write_text("5")
     complete(runtime, jobs, request)
     taken = resident("VmHWM") - before
+    runtime.close()
     loaded, _ = runtime.models.get(request.models[0])
     lengths = [len(loaded.tokeniser.encode(text)) for text in request.texts]
     work = workload(request, loaded.description, lengths, settings)
