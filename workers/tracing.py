@@ -1,16 +1,14 @@
 """The tracing pass: run a model once per batch of texts and keep what the analyses need.
 
-One forward pass and at most one backward pass per batch. Hooks on the mixer modules keep their
-inputs and outputs; the model's own code computes everything else. Parameters require no gradient,
-and the lowest gradient layer's output becomes a leaf, so nothing below it enters the graph.
+One forward pass and at most one backward pass per batch (`passes`). Hooks on the mixer modules keep
+their inputs and outputs; the model's own code computes everything else. Parameters require no
+gradient, and nothing below the lowest gradient layer enters the graph.
 
 Axes: b texts, l tokens (right-padded: a causal model never sees padding), m hidden size.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +17,11 @@ from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
 from workers.models.loading import LoadedModel
+from workers.passes import GRAPH_FLOATS, Batch, Captured, pass_over
 
 # What one batch may hold in activations and captures.
 _BATCH_BYTES = 1 << 30
-# Floats that a layer keeps per token and hidden unit: for a backward pass, and for its capture.
-_GRAPH_FLOATS = 24
+# Floats that a layer keeps per token and hidden unit for its capture.
 _CAPTURE_FLOATS = 3
 
 
@@ -151,14 +149,6 @@ def _batches(lengths: list[int], budget: int) -> Iterator[list[int]]:
         yield group
 
 
-@dataclass
-class _Captured:
-    """Inputs and outputs (b, l, m) of the hooked mixers, filled while the model runs."""
-
-    hidden: dict[int, Tensor] = field(default_factory=dict)
-    output: dict[int, Tensor] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class _Tracer:
     """The pass over one model: the mixers to capture and those whose gradient is wanted."""
@@ -171,21 +161,28 @@ class _Tracer:
         """Padded tokens that one batch may have."""
         model = self.loaded.description
         count = len(model.layers)
-        graph = _GRAPH_FLOATS * (count - min(self.gradient_layers, default=count - 1))
+        graph = GRAPH_FLOATS * (count - min(self.gradient_layers, default=count - 1))
         floats = model.hidden_size * (graph + _CAPTURE_FLOATS * len(self.modules))
         return max(1, _BATCH_BYTES // (4 * floats))
 
     def run(self, requests: list[TraceRequest], indices: list[int]) -> list[TextTrace]:
         """Forward, then backward if any gradient is wanted, then one trace per text."""
-        with self._hooks() as captured, torch.set_grad_enabled(bool(self.gradient_layers)):
-            logits = self._logits(requests)
+        work = pass_over(self._batch(requests))
+        read = work.read()
+        with torch.set_grad_enabled(bool(self.gradient_layers)):
+            read.requires_grad_(bool(self.gradient_layers))
+            logits = self._logits(read)
             targets = [_target(request, row) for request, row in zip(requests, logits, strict=True)]
             values = torch.stack(
                 [_value(target, row) for target, row in zip(targets, logits, strict=True)]
             )
             _require_finite(logits, "vector of logits", indices)
             _require_contrast(targets, indices)
-            gradients = self._gradients(values.sum(), captured)
+            gradients = {}
+            if self.gradient_layers:
+                # Texts do not mix, so the gradient of the sum is each one's own.
+                gradients = work.gradients(*torch.autograd.grad(values.sum(), read))
+        captured = work.captured
         for layer, output in captured.output.items():
             unpadded = [output[row, : len(request.ids)] for row, request in enumerate(requests)]
             _require_finite(unpadded, f"mixer output of layer {layer}", indices)
@@ -200,42 +197,27 @@ class _Tracer:
             for row, request in enumerate(requests)
         ]
 
-    @contextmanager
-    def _hooks(self) -> Iterator[_Captured]:
-        """Hooks that fill the captures; the lowest gradient layer's output becomes a leaf."""
-        captured = _Captured()
-        lowest = min(self.gradient_layers, default=None)
-        with ExitStack() as hooks:
-            for layer, module in self.modules.items():
-                hook = _hook(layer, _adapter(module).hidden, captured, leaf=layer == lowest)
-                handle = module.register_forward_hook(hook, with_kwargs=True)
-                hooks.callback(handle.remove)
-            yield captured
-
-    def _logits(self, requests: list[TraceRequest]) -> Tensor:
-        """(b, vocab) float32: next-token logits at each text's position only."""
+    def _batch(self, requests: list[TraceRequest]) -> Batch:
         ids = nn.utils.rnn.pad_sequence(
             [torch.tensor(request.ids) for request in requests], batch_first=True
         )
-        model = self.loaded.model
-        states = model.base_model(input_ids=ids.to(self.loaded.device), use_cache=False)
-        hidden = states.last_hidden_state
-        # Slices, not an index tensor: their backward adds in a fixed order on every device.
-        read = torch.stack([hidden[row, r.position] for row, r in enumerate(requests)])
-        head = model.get_output_embeddings()
+        return Batch(
+            model=self.loaded.model,
+            modules=self.modules,
+            hidden={layer: _adapter(module).hidden for layer, module in self.modules.items()},
+            gradient_layers=sorted(self.gradient_layers),
+            ids=ids.to(self.loaded.device),
+            positions=[request.position for request in requests],
+        )
+
+    def _logits(self, read: Tensor) -> Tensor:
+        """(b, vocab) float32: next-token logits at the positions read, (b, m)."""
+        head = self.loaded.model.get_output_embeddings()
         logits: Tensor = head(read.to(head.weight.dtype)).float()
         return logits
 
-    def _gradients(self, total: Tensor, captured: _Captured) -> dict[int, Tensor]:
-        """d target / d output (b, l, m); texts do not mix, so the sum's gradient is each one's."""
-        layers = sorted(self.gradient_layers)
-        if not layers:
-            return {}
-        outputs = [captured.output[layer] for layer in layers]
-        return dict(zip(layers, torch.autograd.grad(total, outputs), strict=True))
-
     def _mixers(
-        self, row: int, length: int, captured: _Captured, gradients: dict[int, Tensor]
+        self, row: int, length: int, captured: Captured, gradients: dict[int, Tensor]
     ) -> LayerTraces:
         def cut(tensor: Tensor) -> Tensor:
             return tensor[row, :length].detach()
@@ -250,17 +232,6 @@ class _Tracer:
             for layer in self.modules
         }
         return LayerTraces(captures, self.modules)
-
-
-def _hook(
-    layer: int, hidden: Callable[..., Tensor], captured: _Captured, leaf: bool
-) -> Callable[..., Tensor | None]:
-    def keep(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
-        captured.hidden[layer] = hidden(args, kwargs).detach()
-        captured.output[layer] = output.detach().requires_grad_() if leaf else output
-        return captured.output[layer] if leaf else None
-
-    return keep
 
 
 def _target(request: TraceRequest, logits: Tensor) -> TargetIds:

@@ -32,6 +32,25 @@ class Border:
     rows: dict[int, Tensor] = field(default_factory=dict)
     states: dict[int, Tensor] = field(default_factory=dict)
 
+    def tensors(self) -> list[Tensor]:
+        """All of them, in a fixed order."""
+        return [kind[layer] for kind in (self.rows, self.states) for layer in sorted(kind)]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Border":
+        """The border with every tensor changed, in the order of `tensors`."""
+        rows, states = (
+            {layer: change(kind[layer]) for layer in sorted(kind)}
+            for kind in (self.rows, self.states)
+        )
+        return Border(rows, states)
+
+    def above(self, layer: int) -> "Border":
+        """The part of the layers above this one."""
+        rows, states = (
+            {k: kept for k, kept in kind.items() if k > layer} for kind in (self.rows, self.states)
+        )
+        return Border(rows, states)
+
 
 class Carried:
     """A cache for one piece of the texts: mixers start from `before` and leave `after`.
