@@ -105,6 +105,8 @@ def bench(settings: Settings, jobs: Jobs) -> Iterator[Bench]:
     with mamba.installed():
         yield Bench(open_runtime(settings, jobs), jobs)
     torch.set_num_threads(threads)
+    # The mode would stay with this thread, and hypothesis draws no denormals in it.
+    torch.set_flush_denormal(False)
 
 
 def test_a_whole_job(bench: Bench) -> None:
