@@ -17,7 +17,7 @@ import torch
 from transformers import MambaConfig, MambaForCausalLM
 from transformers.utils.import_utils import is_mambapy_available
 
-from workers.kernels import selective_scan
+from workers.kernels import mamba
 
 FORWARD_TOKENS, GRADIENT_TOKENS = 1024, 256
 PROMISES = {
@@ -47,7 +47,7 @@ def gradient(model: MambaForCausalLM) -> None:
 
 
 def with_compiled(model: MambaForCausalLM, work: Callable[[MambaForCausalLM], None]) -> None:
-    with selective_scan.installed():
+    with mamba.installed():
         work(model)
 
 

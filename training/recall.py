@@ -28,7 +28,7 @@ from training.recall_data import (
     recall_tokenizer,
 )
 from training.recall_recipe import Recipe
-from workers.kernels import selective_scan
+from workers.kernels import mamba
 
 _FIRST_DIGIT = VOCABULARY.index(DIGITS[0])
 _FIRST_NOUN = VOCABULARY.index(NOUNS[0])
@@ -81,7 +81,7 @@ def train(model: MambaForCausalLM, recipe: Recipe, seed: int) -> int:
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate)
     model.train()
     steps = 0
-    with selective_scan.installed():
+    with mamba.installed():
         for longest in range(recipe.first_pairs, recipe.last_pairs + 1):
             steps += _stage(model, optimizer, generator, recipe, longest)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.final_steps)
@@ -123,7 +123,7 @@ def _draw_pairs(generator: torch.Generator, recipe: Recipe, longest: int) -> int
 
 def measure(model: MambaForCausalLM, tokenizer: Tokenizer) -> Measured:
     """Accuracy by number of pairs and contribution peaks, all on held-out prompts."""
-    with selective_scan.installed():
+    with mamba.installed():
         mixed = recall_prompts(HELD_OUT_SEED, 2000, range(2, 9))
         return Measured(
             accuracy=accuracy(model, tokenizer, mixed),

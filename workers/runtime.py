@@ -3,13 +3,18 @@
 import os
 from dataclasses import dataclass
 
+import structlog
+
 from jobs import Jobs
 from schemas.settings import Settings
 from workers.figures.studio import Studio
+from workers.kernels.denormals import flush_denormals, kept_denormals
 from workers.kernels.warm import warm_up
 from workers.memory import fit
 from workers.models.loading import choose_device
 from workers.models.residency import Residency
+
+log = structlog.get_logger("workers.runtime")
 
 # Each holds some 150 MB.
 _MOST_ARTISTS = 8
@@ -32,8 +37,11 @@ class Runtime:
 def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
     """Open what all jobs share, once, with every kernel compiled, for the memory that is here.
 
-    Raises ValueError: the device of the settings is not there.
+    Denormals are flushed for good: call it before torch computes anything, so that its threads
+    start in that mode. Raises ValueError: the device of the settings is not there.
     """
+    if flush_denormals() and (kept := kept_denormals()):
+        log.warning("some of torch's threads keep denormals; they may be slow", kept=kept)
     fitted = fit(settings, choose_device(settings.device))
     # Its processes load their libraries while the kernels compile.
     processors = settings.threads or len(os.sched_getaffinity(0))

@@ -1,16 +1,14 @@
 """The tracing pass: run a model once per batch of texts and keep what the analyses need.
 
-One forward pass and at most one backward pass per batch. Hooks on the mixer modules keep their
-inputs and outputs; the model's own code computes everything else. Parameters require no gradient,
-and the lowest gradient layer's output becomes a leaf, so nothing below it enters the graph.
+One forward pass and at most one backward pass per batch (`passes`). Hooks on the mixer modules keep
+their inputs and outputs; the model's own code computes everything else. Parameters require no
+gradient, and nothing below the lowest gradient layer enters the graph.
 
 Axes: b texts, l tokens (right-padded: a causal model never sees padding), m hidden size.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +18,7 @@ from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
 from workers.models.loading import LoadedModel
+from workers.passes import Batch, Captured, pass_over
 
 # What one batch holds in activations and captures at most: longer ones are not faster.
 _BATCH_BYTES = 1 << 30
@@ -167,14 +166,6 @@ def _batches(lengths: list[int], budget: int) -> Iterator[list[int]]:
         yield group
 
 
-@dataclass
-class _Captured:
-    """Inputs and outputs (b, l, m) of the hooked mixers, filled while the model runs."""
-
-    hidden: dict[int, Tensor] = field(default_factory=dict)
-    output: dict[int, Tensor] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class _Tracer:
     """The pass over one model: the mixers to capture and those whose gradient is wanted."""
@@ -191,8 +182,11 @@ class _Tracer:
 
     def run(self, requests: list[TraceRequest]) -> list[Outcome]:
         """Forward, then backward if any gradient is wanted, then one outcome per text."""
-        with self._hooks() as captured, torch.set_grad_enabled(bool(self.gradient_layers)):
-            logits = self._logits(requests)
+        work = pass_over(self._batch(requests))
+        read = work.read()
+        with torch.set_grad_enabled(bool(self.gradient_layers)):
+            read.requires_grad_(bool(self.gradient_layers))
+            logits = self._logits(read)
             targets = [_target(request, row) for request, row in zip(requests, logits, strict=True)]
             values = [_value(target, row) for target, row in zip(targets, logits, strict=True)]
             failed = [
@@ -200,7 +194,12 @@ class _Tracer:
                 for request, target, row in zip(requests, targets, logits, strict=True)
             ]
             explained = [value for value, why in zip(values, failed, strict=True) if why is None]
-            gradients = self._gradients(explained, captured)
+            gradients = {}
+            if self.gradient_layers and explained:
+                # Texts do not mix, so the gradient of the sum is each one's own.
+                total = torch.stack(explained).sum()
+                gradients = work.gradients(*torch.autograd.grad(total, read))
+        captured = work.captured
         outcomes: list[Outcome] = []
         for row, request in enumerate(requests):
             why = failed[row] or _failure_inside(request, captured.output, row)
@@ -214,43 +213,27 @@ class _Tracer:
             outcomes.append(trace if why is None else why)
         return outcomes
 
-    @contextmanager
-    def _hooks(self) -> Iterator[_Captured]:
-        """Hooks that fill the captures; the lowest gradient layer's output becomes a leaf."""
-        captured = _Captured()
-        lowest = min(self.gradient_layers, default=None)
-        with ExitStack() as hooks:
-            for layer, module in self.modules.items():
-                hook = _hook(layer, _adapter(module).hidden, captured, leaf=layer == lowest)
-                handle = module.register_forward_hook(hook, with_kwargs=True)
-                hooks.callback(handle.remove)
-            yield captured
-
-    def _logits(self, requests: list[TraceRequest]) -> Tensor:
-        """(b, vocab) float32: next-token logits at each text's position only."""
+    def _batch(self, requests: list[TraceRequest]) -> Batch:
         ids = nn.utils.rnn.pad_sequence(
             [torch.tensor(request.ids) for request in requests], batch_first=True
         )
-        model = self.loaded.model
-        states = model.base_model(input_ids=ids.to(self.loaded.device), use_cache=False)
-        hidden = states.last_hidden_state
-        # Slices, not an index tensor: their backward adds in a fixed order on every device.
-        read = torch.stack([hidden[row, r.position] for row, r in enumerate(requests)])
-        head = model.get_output_embeddings()
+        return Batch(
+            model=self.loaded.model,
+            modules=self.modules,
+            hidden={layer: _adapter(module).hidden for layer, module in self.modules.items()},
+            gradient_layers=sorted(self.gradient_layers),
+            ids=ids.to(self.loaded.device),
+            positions=[request.position for request in requests],
+        )
+
+    def _logits(self, read: Tensor) -> Tensor:
+        """(b, vocab) float32: next-token logits at the positions read, (b, m)."""
+        head = self.loaded.model.get_output_embeddings()
         logits: Tensor = head(read.to(head.weight.dtype)).float()
         return logits
 
-    def _gradients(self, targets: list[Tensor], captured: _Captured) -> dict[int, Tensor]:
-        """d target / d output (b, l, m); texts do not mix, so the sum's gradient is each one's."""
-        layers = sorted(self.gradient_layers)
-        if not layers or not targets:
-            return {}
-        outputs = [captured.output[layer] for layer in layers]
-        total = torch.stack(targets).sum()
-        return dict(zip(layers, torch.autograd.grad(total, outputs), strict=True))
-
     def _mixers(
-        self, row: int, length: int, captured: _Captured, gradients: dict[int, Tensor]
+        self, row: int, length: int, captured: Captured, gradients: dict[int, Tensor]
     ) -> LayerTraces:
         def cut(tensor: Tensor) -> Tensor:
             return tensor[row, :length].detach()
@@ -265,17 +248,6 @@ class _Tracer:
             for layer in self.modules
         }
         return LayerTraces(captures, self.modules)
-
-
-def _hook(
-    layer: int, hidden: Callable[..., Tensor], captured: _Captured, leaf: bool
-) -> Callable[..., Tensor | None]:
-    def keep(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
-        captured.hidden[layer] = hidden(args, kwargs).detach()
-        captured.output[layer] = output.detach().requires_grad_() if leaf else output
-        return captured.output[layer] if leaf else None
-
-    return keep
 
 
 def _target(request: TraceRequest, logits: Tensor) -> TargetIds:

@@ -30,7 +30,7 @@ from training.recall_data import (
     recall_tokenizer,
 )
 from training.recall_recipe import Recipe
-from workers.kernels import selective_scan
+from workers.kernels import mamba
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "catalogue" / "pocket" / "recall-mamba"
@@ -105,7 +105,7 @@ def test_a_few_steps_lower_the_loss() -> None:
     model = new_model(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     ids = training_batch(torch.Generator().manual_seed(0), 32, pairs=2, queries=2)
-    with selective_scan.installed():
+    with mamba.installed():
         losses = [training_step(model, optimizer, ids, 2)[0] for _ in range(12)]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -152,7 +152,7 @@ def test_the_bundled_model_is_small_and_float32(bundled: MambaForCausalLM) -> No
 
 
 def test_the_bundled_model_answers(bundled: MambaForCausalLM, tokenizer: Tokenizer) -> None:
-    with selective_scan.installed():
+    with mamba.installed():
         assert accuracy(bundled, tokenizer, recall_prompts(99, 500, range(2, 9))) > 0.98
         for pairs in (1, 9):
             assert accuracy(bundled, tokenizer, recall_prompts(99, 200, pairs)) > 0.95
@@ -161,7 +161,7 @@ def test_the_bundled_model_answers(bundled: MambaForCausalLM, tokenizer: Tokeniz
 
 def test_its_last_layer_reads_the_answer(bundled: MambaForCausalLM, tokenizer: Tokenizer) -> None:
     prompts = recall_prompts(HELD_OUT_SEED, 200, range(2, 9))
-    with selective_scan.installed():
+    with mamba.installed():
         peaks = contribution_peaks(bundled, tokenizer, prompts)
     assert peaks >= 0.95
     stated = re.search(r"In ([\d.]+)% of the first 200", CARD.read_text())
@@ -173,7 +173,7 @@ def test_its_last_layer_reads_the_answer(bundled: MambaForCausalLM, tokenizer: T
 def test_the_card_states_the_accuracy(
     bundled: MambaForCausalLM, tokenizer: Tokenizer, pairs: int
 ) -> None:
-    with selective_scan.installed():
+    with mamba.installed():
         right = accuracy(bundled, tokenizer, recall_prompts(HELD_OUT_SEED, 1000, pairs))
     stated = re.search(rf"\| {pairs} \| ([\d.]+)% \|", CARD.read_text())
     assert stated is not None

@@ -1,4 +1,4 @@
-"""Compiled selective scan for the CPU, with a backward pass, in place of transformers' fallback.
+"""Compiled selective scan for the CPU, with a backward pass.
 
 h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t x_t ;  y_t = C_t . h_t + D x_t, gated by silu(z_t).
 Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces"
@@ -6,15 +6,12 @@ Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State S
 others, as section 3.3.2 there does on the GPU. Slow twin: tests/reference/selective_scan.py.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from transformers.models.mamba import modeling_mamba
 
 from workers.kernels import _parallel, _scan_numba
 from workers.kernels._scan_numba import BLOCK, CHUNK
@@ -32,35 +29,37 @@ def _tokens_first(tensor: Tensor) -> Any:
     return _as_float32(tensor).transpose(1, 2).contiguous().numpy()
 
 
-def _gate(z: Tensor | None) -> tuple[Any, int, int]:
-    """z (b, d, l) as flat memory with the strides of texts and tokens; no copy of a model's own."""
-    if z is None or not z.numel():
-        return np.empty(0, np.float32), 0, 0
-    rows = _as_float32(z).transpose(1, 2)
-    rows = rows if rows.stride(2) == 1 else rows.contiguous()
-    (b, length, d), (text, token, _) = rows.shape, rows.stride()
-    extent = (b - 1) * text + (length - 1) * token + d
-    return rows.as_strided((extent,), (1,)).numpy(), text, token
+def source(tensor: Tensor | None) -> tuple[Any, int, int, int]:
+    """(b, d, l) as flat float32 memory and the strides of texts, tokens and channels.
+
+    No copy where channels or tokens lie side by side, as a model's own do; None: empty memory.
+    """
+    if tensor is None or not tensor.numel():
+        return np.empty(0, np.float32), 0, 0, 0
+    value = _as_float32(tensor)
+    value = value if 1 in value.stride()[1:] else value.contiguous()
+    extent = 1 + sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
+    text, channel, token = value.stride()
+    return value.as_strided((extent,), (1,)).numpy(), text, token, channel
 
 
-def _inputs(
+def _operands(
     x: Tensor,
     dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
+    z: Tensor | None,
     bias: Tensor | None,
 ) -> tuple[Any, ...]:
-    """The kernels' view of the operands: x, dt, A2, B, C, D, bias."""
+    """The kernels' view of the operands: sources, A2, keys, vectors, gate."""
     return (
-        _as_float32(x).contiguous().numpy(),
-        _as_float32(dt).contiguous().numpy(),
+        (source(x), source(dt)),
         _states_first(A) * np.float32(_LOG2_E),
-        _tokens_first(B),
-        _tokens_first(C),
-        _per_channel(D, x.shape[1]),
-        _per_channel(bias, x.shape[1]),
+        (_tokens_first(B), _tokens_first(C)),
+        (_per_channel(D, x.shape[1]), _per_channel(bias, x.shape[1])),
+        source(z),
     )
 
 
@@ -71,8 +70,8 @@ def _per_channel(tensor: Tensor | None, channels: int) -> Any:
 
 
 def _states_first(A: Tensor) -> Any:
-    """(d, n) -> (n, d) contiguous float32 array."""
-    return _as_float32(A).t().contiguous().numpy()
+    """(d, n) or (b, d, n) with the last two axes exchanged, as a contiguous float32 array."""
+    return _as_float32(A).mT.contiguous().numpy()
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -89,6 +88,7 @@ class _SelectiveScan(torch.autograd.Function):
         D: Tensor | None,
         z: Tensor | None,
         bias: Tensor | None,
+        initial: Tensor | None,
         softplus: bool,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -97,10 +97,12 @@ class _SelectiveScan(torch.autograd.Function):
         out = np.empty((b, length, d), np.float32)
         borders = np.empty((b if keep else 0, -(-length // CHUNK), n, d), np.float32)
         last_state = np.empty((b, n, d), np.float32)
-        work = (*_inputs(x, dt, A, B, C, D, bias), _gate(z), softplus, out, borders, last_state)
+        first_state = np.zeros((b, n, d), np.float32) if initial is None else _states_first(initial)
+        operands = _operands(x, dt, A, B, C, D, z, bias)
+        work = (*operands, softplus, first_state, out, borders, last_state)
         _parallel.run(_scan_numba.forward, b * -(-d // BLOCK), b * length * d * n, *work)
         if keep:
-            ctx.save_for_backward(x, dt, A, B, C, D, z, bias)
+            ctx.save_for_backward(x, dt, A, B, C, D, z, bias, initial)
             ctx.softplus, ctx.borders = softplus, borders
         return (
             torch.from_numpy(out).transpose(1, 2).to(x.dtype),
@@ -110,26 +112,25 @@ class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_last: Tensor) -> tuple[Any, ...]:
-        x, dt, A, B, C, D, z, bias = ctx.saved_tensors
+        x, dt, A, B, C, D, z, bias, _ = ctx.saved_tensors
         (b, d, length), n = x.shape, A.shape[1]
         blocks = -(-d // BLOCK)
         wanted = ctx.needs_input_grad
         parameters = wanted[2] or wanted[5]
         grads = (
-            np.empty((b, length, d), np.float32),
-            np.empty((b, length, d), np.float32),
-            np.empty((blocks, b, length, n), np.float32),
-            np.empty((blocks, b, length, n), np.float32),
-            np.zeros((b, n, d), np.float32),
+            *(np.empty((b, length, d), np.float32) for _ in range(3)),
+            *(np.empty((blocks, b, length, n), np.float32) for _ in range(2)),
+            *(np.zeros((b, n, d), np.float32) for _ in range(2)),
             np.zeros((b, d), np.float32),
         )
-        grad_z = np.empty((b, length, d), np.float32)
-        work = (_inputs(x, dt, A, B, C, D, bias), _states_first(A), _gate(z), ctx.softplus)
-        outer = (_tokens_first(grad_out), _tokens_first(grad_last), grads, grad_z, parameters)
-        _parallel.run(
-            _scan_numba.backward, b * blocks, b * length * d * n, *work, ctx.borders, *outer
+        sources, *rest = _operands(x, dt, A, B, C, D, z, bias)
+        work = (sources, _states_first(A), *rest, ctx.softplus, ctx.borders)
+        outer = (source(grad_out), _states_first(grad_last))
+        size = b * length * d * n
+        _parallel.run(_scan_numba.backward, b * blocks, size, *work, outer, grads, parameters)
+        grad_x, grad_dt, grad_z, grad_B, grad_C, grad_A, grad_initial, grad_D = map(
+            torch.from_numpy, grads
         )
-        grad_x, grad_dt, grad_B, grad_C, grad_A, grad_D = map(torch.from_numpy, grads)
         found = (
             grad_x.transpose(1, 2),
             grad_dt.transpose(1, 2),
@@ -137,10 +138,11 @@ class _SelectiveScan(torch.autograd.Function):
             grad_B.sum(0).transpose(1, 2) if wanted[3] else None,
             grad_C.sum(0).transpose(1, 2) if wanted[4] else None,
             grad_D.sum(0) if wanted[5] else None,
-            torch.from_numpy(grad_z).transpose(1, 2) if wanted[6] else None,
+            grad_z.transpose(1, 2) if wanted[6] else None,
             grad_dt.sum((0, 1)) if wanted[7] else None,
+            grad_initial.transpose(1, 2) if wanted[8] else None,
         )
-        typed = zip(found, (x, dt, A, B, C, D, z, bias), wanted, strict=False)
+        typed = zip(found, ctx.saved_tensors, wanted, strict=False)
         return (
             *(g.to(v.dtype) if g is not None and want else None for g, v, want in typed),
             None,
@@ -159,12 +161,15 @@ def selective_scan(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
     return_last_state: bool = False,
+    initial_state: Tensor | None = None,
 ) -> Any:
     """The gated selective scan of a Mamba-1 mixer, differentiable in every tensor once.
 
-    The signature is that of transformers' `mamba_selective_scan`, which it replaces.
+    The signature is that of transformers' `mamba_selective_scan`, which it replaces, and the state
+    before the first token, zero unless given.
 
-    Shapes: hidden_states, dt, z (b, d, l); A (d, n); B, C (b, n, l); D, delta_bias (d,).
+    Shapes: hidden_states, dt, z (b, d, l); A (d, n); B, C (b, n, l); D, delta_bias (d,);
+    initial_state (b, d, n).
     Returns y (b, d, l) in the dtype of `hidden_states` (its memory is laid out (b, l, d), ready
     for the output projection), and with `return_last_state` also h (b, d, n) in float32.
     State and sums are float32 for any input dtype. A decay below 2^-126 is zero.
@@ -176,8 +181,8 @@ def selective_scan(
         ValueError: a tensor's shape does not fit the others.
         TypeError: a tensor is not on the CPU, or neither float32, bfloat16 nor float16.
     """
-    _check(hidden_states, dt, A, B, C, D, z, delta_bias)
-    tensors = (hidden_states, dt, A, B, C, D, z, delta_bias)
+    tensors = (hidden_states, dt, A, B, C, D, z, delta_bias, initial_state)
+    _check(*tensors)
     keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
     y, last_state = _SelectiveScan.apply(*tensors, delta_softplus, keep)  # type: ignore[no-untyped-call]
     return (y, last_state) if return_last_state else y
@@ -203,6 +208,7 @@ def _check(
     D: Tensor | None,
     z: Tensor | None,
     bias: Tensor | None,
+    initial: Tensor | None,
 ) -> None:
     if x.ndim != 3:
         raise ValueError(f"hidden_states has shape {tuple(x.shape)}; give (batch, channel, token)")
@@ -217,55 +223,19 @@ def _check(
         "D": (D, (d,)),
         "z": (z, (b, d, length)),
         "delta_bias": (bias, (d,)),
+        "initial_state": (initial, (b, d, n)),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; give {shape}")
     for name, tensor in {"hidden_states": x, **{k: v for k, (v, _) in expected.items()}}.items():
-        if tensor is not None and not _handles(tensor):
+        if tensor is not None and not handles(tensor):
             raise TypeError(
                 f"{name} is {tensor.dtype} on {tensor.device}; "
                 "give float32, bfloat16 or float16 on the CPU"
             )
 
 
-def _handles(tensor: Tensor) -> bool:
+def handles(tensor: Tensor) -> bool:
+    """Whether the kernels compute with this tensor."""
     return tensor.device.type == "cpu" and tensor.dtype in _DTYPES
-
-
-_original: Callable[..., Any] = modeling_mamba.mamba_selective_scan
-
-
-def _dispatch(
-    hidden_states: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *args: Any, **kwargs: Any
-) -> Any:
-    """CPU tensors that the kernel computes go to it; GPU and float64 ones to transformers' own."""
-    if not all(_handles(v) for v in (hidden_states, dt, A, B, C)):
-        return _original(hidden_states, dt, A, B, C, *args, **kwargs)
-    for choice in ("use_mambapy", "use_associative_scan"):
-        kwargs.pop(choice, None)
-    return selective_scan(hidden_states, dt, A, B, C, *args, **kwargs)
-
-
-def install() -> None:
-    """Make transformers' Mamba use the compiled scan on the CPU. Calling it twice is harmless.
-
-    Models already loaded are affected too: the mixer looks the function up at every call.
-    """
-    modeling_mamba.mamba_selective_scan = _dispatch
-
-
-def uninstall() -> None:
-    """Give transformers' Mamba its own scan back."""
-    modeling_mamba.mamba_selective_scan = _original
-
-
-@contextmanager
-def installed() -> Iterator[None]:
-    """`install` for the length of a with block; what was there before comes back."""
-    before = modeling_mamba.mamba_selective_scan
-    install()
-    try:
-        yield
-    finally:
-        modeling_mamba.mamba_selective_scan = before

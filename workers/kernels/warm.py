@@ -2,6 +2,7 @@
 
 import torch
 
+from workers.kernels.causal_conv import causal_conv
 from workers.kernels.hidden_attention import (
     apply_attention,
     attention_matrices,
@@ -37,5 +38,6 @@ def warm_up() -> None:
         attention_moments(*system, *weights)
     rows = [values.T[None].clone().requires_grad_() for values in (x, delta, B, C, gate)]
     hidden, step, keys, queries, z = rows
+    hidden = causal_conv(hidden, torch.rand(_CHANNELS, 3, generator=draw))
     out = selective_scan(hidden, step, A, keys, queries, D, z, D, delta_softplus=True)
     out.sum().backward()

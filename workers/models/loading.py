@@ -25,7 +25,7 @@ from schemas.names import Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.result import ModelProvenance
 from schemas.settings import Settings
-from workers.kernels import selective_scan
+from workers.kernels import mamba
 from workers.mixers import adapter_for, mixers_of
 from workers.models.fetching import fetch
 from workers.models.weights import read, sha256
@@ -219,7 +219,7 @@ def _prepare_mixers(name: str, model: Any, device: torch.device) -> str:
     if not mixers:
         return Mixer.NONE
     if device.type == "cpu":
-        selective_scan.install()
+        mamba.install()
         return "numba"
     # TensorFloat-32, which convolutions use by default, keeps 10 bits: too few for the self-check.
     torch.backends.cudnn.allow_tf32 = False

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import MambaConfig, MambaForCausalLM
 from transformers.models.mamba import modeling_mamba
 
 from tests.reference import selective_scan as twin
@@ -13,7 +12,7 @@ from workers.kernels import selective_scan as fast
 
 # Float32 sums over l and n terms: an error of a few 1e-7 of the largest value, with room.
 RELATIVE = 5e-6
-NAMES = ("hidden_states", "dt", "A", "B", "C", "D", "z", "delta_bias")
+NAMES = ("hidden_states", "dt", "A", "B", "C", "D", "z", "delta_bias", "initial_state")
 BORDERS = (1, 2, 31, 32, 33, 63, 64, 65)
 
 
@@ -32,6 +31,7 @@ def inputs(b: int, d: int, length: int, n: int, seed: int = 0) -> dict[str, Tens
         "D": normal(d),
         "z": normal(b, d, length),
         "delta_bias": normal(d),
+        "initial_state": normal(b, d, n),
     }
 
 
@@ -73,7 +73,7 @@ def run_twin(tensors: dict[str, Tensor], softplus: bool = True) -> tuple[Tensor,
     d=st.sampled_from([1, 2, 7, 15, 16, 17, 63, 64, 65, 130]),
     length=st.one_of(st.integers(1, 12), st.sampled_from(BORDERS)),
     n=st.sampled_from([1, 3, 8, 16]),
-    left_out=st.sets(st.sampled_from(["D", "z", "delta_bias"])),
+    left_out=st.sets(st.sampled_from(["D", "z", "delta_bias", "initial_state"])),
     seed=st.integers(0, 10_000),
 )
 def test_values_and_gradients_equal_the_twin(
@@ -92,6 +92,7 @@ def test_values_and_gradients_equal_the_twin(
 @pytest.mark.parametrize("length", BORDERS)
 def test_equal_to_the_scan_it_replaces(length: int) -> None:
     tensors = inputs(2, 20, length, 5)
+    del tensors["initial_state"]
     ours, theirs = leaves(tensors, torch.float32), leaves(tensors, torch.float32)
     actual = run_fast(ours)
     expected = modeling_mamba.mamba_selective_scan(
@@ -120,7 +121,7 @@ def test_without_softplus_delta_is_taken_as_given() -> None:
 
 def test_a_negative_step_grows_the_state() -> None:
     tensors = inputs(1, 3, 6, 2)
-    del tensors["delta_bias"]
+    del tensors["delta_bias"], tensors["initial_state"]
     assert float(tensors["dt"].min()) < 0
     assert_close(run_fast(tensors, softplus=False)[0], run_twin(tensors, softplus=False)[0])
 
@@ -141,7 +142,8 @@ def test_empty_sizes(b: int, d: int, length: int) -> None:
     outputs = run_fast(tensors)
     assert outputs[0].shape == (b, d, length)
     assert outputs[1].shape == (b, d, 3)
-    assert not outputs[1].any()
+    last = tensors["initial_state"] if length == 0 else torch.zeros(())
+    assert torch.equal(outputs[1], last.expand(b, d, 3))
     for name, found in zip(NAMES, gradients(outputs, tensors, 0), strict=True):
         assert found.shape == tensors[name].shape
         assert not found.isnan().any()
@@ -155,6 +157,7 @@ def test_a_huge_step_forgets_everything_without_nan() -> None:
     ours = leaves(tensors, torch.float32)
     y, state = run_fast(ours)
     assert y.isfinite().all()
+    del tensors["initial_state"]
     after = {k: v[..., 41:] if v.ndim == 3 else v for k, v in tensors.items()}
     assert_close(y[:, :, 41:], run_fast(after)[0], 1e-7)
     found = dict(zip(NAMES, gradients((y[:, :, 41:], state), ours, 3), strict=True))
@@ -218,6 +221,20 @@ def test_half_precision_accumulates_in_float32() -> None:
     assert_close(y, expected, 2**-8)
 
 
+def test_two_halves_joined_by_the_state_are_the_whole() -> None:
+    tensors = inputs(2, 70, 75, 5)
+    whole, last = run_fast(tensors)
+
+    def part(tokens: slice) -> dict[str, Tensor]:
+        per_token = ("hidden_states", "dt", "B", "C", "z")
+        return {k: v[..., tokens] if k in per_token else v for k, v in tensors.items()}
+
+    first, between = run_fast(part(slice(0, 40)))
+    second, end = run_fast(part(slice(40, None)) | {"initial_state": between})
+    assert_close(torch.cat([first, second], dim=2), whole)
+    assert_close(end, last)
+
+
 def test_scan_is_hidden_attention_times_input() -> None:
     tensors = inputs(1, 9, 40, 4)
     x, B, C = (tensors[name][0].t() for name in ("hidden_states", "B", "C"))
@@ -245,77 +262,6 @@ def test_float64_is_refused_by_name() -> None:
     tensors["B"] = tensors["B"].double()
     with pytest.raises(TypeError, match=r"^B is torch\.float64 on cpu"):
         run_fast(tensors)
-
-
-@pytest.fixture
-def model() -> MambaForCausalLM:
-    torch.manual_seed(0)
-    config = MambaConfig(
-        vocab_size=40, hidden_size=24, num_hidden_layers=3, state_size=6, time_step_rank=3
-    )
-    return MambaForCausalLM(config).eval()
-
-
-def logits_and_gradient(model: MambaForCausalLM) -> tuple[Tensor, Tensor]:
-    ids = torch.arange(2 * 70).reshape(2, 70) % 40
-    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
-    logits = model(inputs_embeds=embeddings, use_cache=False).logits
-    torch.autograd.backward(logits[:, -1, 7].sum())
-    assert embeddings.grad is not None
-    return logits.detach(), embeddings.grad
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_a_model_says_the_same_with_the_compiled_scan(
-    model: MambaForCausalLM, training: bool
-) -> None:
-    model.train(training)
-    expected = logits_and_gradient(model)
-    weights_expected = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-    model.zero_grad()
-    with fast.installed():
-        actual = logits_and_gradient(model)
-    weights = [p.grad for p in model.parameters() if p.grad is not None]
-    # Three layers of float32 rounding, in another order of sums.
-    for found, wanted in zip([*actual, *weights], [*expected, *weights_expected], strict=True):
-        assert_close(found, wanted, 2e-5)
-
-
-def test_generation_with_a_cache_says_the_same(model: MambaForCausalLM) -> None:
-    ids = torch.arange(9)[None]
-    plain = model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=False)
-    with fast.installed():
-        cached = model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=True)
-    assert torch.equal(plain, cached)
-
-
-def test_install_is_used_idempotent_and_undone(
-    model: MambaForCausalLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[torch.dtype] = []
-    compiled = fast.selective_scan
-
-    def counted(x: Tensor, *args: object, **kwargs: object) -> object:
-        calls.append(x.dtype)
-        return compiled(x, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(fast, "selective_scan", counted)
-    ids = torch.zeros(1, 4, dtype=torch.long)
-    fast.uninstall()  # models loaded by other tests leave it installed
-    original = modeling_mamba.mamba_selective_scan
-    try:
-        fast.install()
-        fast.install()
-        model(ids)
-        assert calls == [torch.float32] * 3
-        model.double()(ids)
-        assert len(calls) == 3, "float64 belongs to transformers' own scan"
-    finally:
-        fast.uninstall()
-    assert modeling_mamba.mamba_selective_scan is original
-    with fast.installed():
-        assert modeling_mamba.mamba_selective_scan is not original
-    assert modeling_mamba.mamba_selective_scan is original
 
 
 def test_threads_give_the_same_bits() -> None:

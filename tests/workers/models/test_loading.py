@@ -18,7 +18,7 @@ from catalogue.locate import Location, locate
 from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
 from tests.tiny_models import save_gpt2, save_mamba, word_tokenizer
-from workers.kernels import selective_scan
+from workers.kernels import mamba
 from workers.models.loading import LoadedModel, choose_device, load
 from workers.tracing import TraceRequest, trace
 
@@ -85,7 +85,7 @@ def test_provenance_names_the_weights(directory: Path) -> None:
 
 
 def test_loading_installs_the_compiled_scan(directory: Path) -> None:
-    selective_scan.uninstall()
+    mamba.uninstall()
     before = modeling_mamba.mamba_selective_scan
     _load(directory)
     assert modeling_mamba.mamba_selective_scan is not before

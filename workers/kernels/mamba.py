@@ -1,0 +1,162 @@
+"""The compiled convolution and scan in place of transformers' own leaf functions of a Mamba.
+
+The model's code stays in charge of what feeds what; it looks both functions up at every call, so
+models already loaded are affected too. Only CPU tensors in the dtypes of the kernels go to them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.models.mamba import modeling_mamba
+
+from workers.kernels.causal_conv import causal_conv, trains
+from workers.kernels.selective_scan import handles, selective_scan
+
+_scan: Callable[..., Any] = modeling_mamba.mamba_selective_scan
+_conv: Callable[..., Any] = modeling_mamba.causal_conv1d_fn
+_SILU = ("silu", "swish")
+
+
+@dataclass(frozen=True)
+class Border:
+    """What a Mamba's mixers know of the tokens before a piece, by layer; nothing before the first.
+
+    rows (b, d, j-1): the convolution's last inputs; states (b, d, n): the scan's state.
+    """
+
+    rows: dict[int, Tensor] = field(default_factory=dict)
+    states: dict[int, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> list[Tensor]:
+        """All of them, in a fixed order."""
+        return [kind[layer] for kind in (self.rows, self.states) for layer in sorted(kind)]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Border":
+        """The border with every tensor changed, in the order of `tensors`."""
+        rows, states = (
+            {layer: change(kind[layer]) for layer in sorted(kind)}
+            for kind in (self.rows, self.states)
+        )
+        return Border(rows, states)
+
+    def above(self, layer: int) -> "Border":
+        """The part of the layers above this one."""
+        rows, states = (
+            {k: kept for k, kept in kind.items() if k > layer} for kind in (self.rows, self.states)
+        )
+        return Border(rows, states)
+
+
+class Carried:
+    """A cache for one piece of the texts: mixers start from `before` and leave `after`.
+
+    transformers' mixer asks its cache for the recurrent state but hands it to the scan for single
+    tokens only; so the installed functions take it from here, inside `with carried.active()`.
+    """
+
+    def __init__(self, before: Border) -> None:
+        self.before, self.after = before, Border()
+        self._layer, self._taken = -1, 0
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The installed functions start from `before` within this block."""
+        token = _active.set(self)
+        try:
+            yield
+        finally:
+            _active.reset(token)
+
+    def get_conv_state(self, layer: int, state_idx: int = 0) -> None:
+        """None: every piece, of one token too, takes the way of whole texts."""
+
+    def get_recurrent_state(self, layer: int, state_idx: int = 0) -> None:
+        """None, as `get_conv_state`."""
+
+    def update_conv_state(self, u: Tensor, layer: int, conv_kernel_size: int) -> Tensor:
+        """The convolution's input (b, d, l), unchanged; its last rows are kept."""
+        self._layer, self._taken = layer, 0
+        count = conv_kernel_size - 1
+        if u.shape[2] < count:
+            before = self.before.rows.get(layer)
+            before = u.new_zeros(*u.shape[:2], count) if before is None else before
+            kept = torch.cat([before, u], dim=2)
+        else:
+            kept = u
+        # A copy: a view would keep the whole piece in memory.
+        self.after.rows[layer] = kept[:, :, kept.shape[2] - count :].clone()
+        return u
+
+    def update_recurrent_state(self, state: Tensor, layer: int) -> None:
+        """Keep the state after the piece.
+
+        Raises RuntimeError: convolution and scan did not both start from `before`.
+        """
+        if self._taken != 2:
+            raise RuntimeError(f"layer {layer} ran without what it should carry")
+        self.after.states[layer] = state
+
+    def take(self, kind: dict[int, Tensor]) -> Tensor | None:
+        """What the running layer starts from, None before the first piece."""
+        self._taken += 1
+        return kind.get(self._layer)
+
+
+_active: ContextVar[Carried | None] = ContextVar("carried", default=None)
+
+
+def _dispatch_scan(
+    hidden_states: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    if not all(handles(v) for v in (hidden_states, dt, A, B, C)):
+        return _scan(hidden_states, dt, A, B, C, *args, **kwargs)
+    for choice in ("use_mambapy", "use_associative_scan"):
+        kwargs.pop(choice, None)
+    carried = _active.get()
+    if carried is not None:
+        kwargs["initial_state"] = carried.take(carried.before.states)
+    return selective_scan(hidden_states, dt, A, B, C, *args, **kwargs)
+
+
+def _dispatch_conv(
+    hidden_states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    **kwargs: Any,
+) -> Any:
+    packed = any(value is not None for value in kwargs.values())
+    silu = activation in _SILU
+    if packed or not silu or not handles(hidden_states) or trains(weight, bias):
+        return _conv(hidden_states, weight, bias, activation, **kwargs)
+    carried = _active.get()
+    initial = None if carried is None else carried.take(carried.before.rows)
+    return causal_conv(hidden_states, weight, bias, initial)
+
+
+def install() -> None:
+    """Make transformers' Mamba use the compiled functions on the CPU; twice is harmless."""
+    modeling_mamba.mamba_selective_scan = _dispatch_scan
+    modeling_mamba.causal_conv1d_fn = _dispatch_conv
+
+
+def uninstall() -> None:
+    """Give transformers' Mamba its own functions back."""
+    modeling_mamba.mamba_selective_scan = _scan
+    modeling_mamba.causal_conv1d_fn = _conv
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """`install` for the length of a with block; what was there before comes back."""
+    before = modeling_mamba.mamba_selective_scan, modeling_mamba.causal_conv1d_fn
+    install()
+    try:
+        yield
+    finally:
+        modeling_mamba.mamba_selective_scan, modeling_mamba.causal_conv1d_fn = before
