@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import exp32, decay64, flush_denormals, restore_denormals
+from workers.kernels._simd import decay64, exp32, flush_denormals, restore_denormals
 
 
 @njit
