@@ -6,9 +6,7 @@ row, as a job of one reported layer makes them.
 """
 
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from transformers import MambaConfig
@@ -20,7 +18,6 @@ from workers.analyses.methods import read_layers
 from workers.kernels.selective_scan import installed
 from workers.mixers.mamba import MambaAdapter
 from workers.mixers.protocol import Capture, MixerTrace
-from workers.mixers.s6 import S6Trace
 
 HIDDEN = 768
 METHODS = [Method.ATTENTION_WEIGHTED, Method.CONTRIBUTION]
