@@ -20,7 +20,8 @@ from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
 from schemas.settings import Settings
 from training.recall_data import HELD_OUT_SEED, RecallPrompt, recall_prompts
-from workers.analyses.methods import ReadingPlan, read_layers
+from workers.analyses.maps import ReadingPlan
+from workers.analyses.methods import read_layers
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TraceRequest, trace
 

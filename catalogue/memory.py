@@ -241,7 +241,9 @@ def tensor_bytes(work: Workload) -> int:
         for method in work.methods:
             rows = length if method in work.whole else 1
             relevances = 2 if method is Method.CONTRIBUTION else 1
-            numbers += (rows + relevances) * length + 2 * d
+            # The importance of a neuron under `rollout` needs every row.
+            neurons = 1 if method is Method.ROLLOUT and method not in work.whole else 2
+            numbers += (rows + relevances) * length + neurons * d
     return _FLOAT * numbers * len(work.selection.layers)
 
 

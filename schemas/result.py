@@ -45,7 +45,7 @@ class RankedNeuron(Contract):
 
     neuron: int
     activation: float
-    importance: float
+    importance: float | None = Field(description="Null where the layer's importance is")
 
 
 class NeuronSummary(Contract):
@@ -56,9 +56,16 @@ class NeuronSummary(Contract):
     neuron_diversity: float = Field(description="Entropy of softmax(activation), nats")
     num_neurons: int
     top_by_activation: list[RankedNeuron] = Field(description="Largest |activation| first")
-    top_by_importance: list[RankedNeuron] = Field(description="Largest |importance| first")
+    top_by_importance: list[RankedNeuron] | None = Field(
+        description="Largest |importance| first; null without an importance"
+    )
     activation: list[float]
-    importance: list[float]
+    importance: list[float] | None = Field(
+        description="Null for `rollout` with `rows: target`, which does not compute what it needs"
+    )
+    importance_unavailable_reason: str | None = Field(
+        default=None, description="Why there is no importance; null where there is one"
+    )
 
 
 class Pair(Contract):
@@ -107,7 +114,8 @@ class MethodAttention(Contract):
     row_sum_error: float = Field(
         description=(
             "Self-check: max|row sums - linear-time scan|, relative to the largest row's sum of "
-            "magnitudes; for `rollout` the worst of the matrices it multiplies; for "
+            "magnitudes; for `rollout` the worst of the matrices it multiplies, or of the changes "
+            "of a row's sum, which is 1, on its way through the layers; for "
             "`contribution` max|sum of all parts - the model's output| / max|output|"
         ),
     )

@@ -40,6 +40,10 @@ SIGNIFICANT_DIGITS = 7
 HEATMAP_BLOCKS = 128
 STRONGEST_PAIRS = 10
 TOP_TOKENS = 5
+_NEEDS_EVERY_ROW = (
+    "A neuron's importance under this method is a standard deviation over query positions, and "
+    "only the target's row was asked for. Set `attention.rows` to `all`."
+)
 # Powers of ten that float64 holds exactly: a whole number divided by one is the double nearest to
 # the decimal that is meant, and prints as that.
 _POWERS = np.array([float(f"1e{power}") for power in range(23)])
@@ -85,6 +89,7 @@ class TextWriter:
         self, target: TargetResult, parts: list[LayerPart], unavailable: str | None
     ) -> TextResult:
         """The whole text; `unavailable` says which analysis is missing and why."""
+        parts = sorted(parts, key=lambda part: part.layer)
         return TextResult(
             model=self.subject.model,
             text_index=self.subject.text,
@@ -160,14 +165,19 @@ def method_attention(maps: MethodMaps, top_k: int, artifacts: list[str]) -> Meth
     )
 
 
-def neuron_summary(activation: Tensor, importance: Tensor, top_k: int) -> NeuronSummary:
-    """Every neuron (d,), and the `top_k` of both rankings."""
+def neuron_summary(activation: Tensor, importance: Tensor | None, top_k: int) -> NeuronSummary:
+    """Every neuron (d,), and the `top_k` of both rankings, or of one without an importance."""
     found = summarise(activation, importance, top_k)
-    activations, importances = _listed(activation), _listed(importance)
+    activations = _listed(activation)
+    importances = None if importance is None else _listed(importance)
 
     def ranked(neurons: list[int]) -> list[RankedNeuron]:
         return [
-            RankedNeuron(neuron=i, activation=activations[i], importance=importances[i])
+            RankedNeuron(
+                neuron=i,
+                activation=activations[i],
+                importance=None if importances is None else importances[i],
+            )
             for i in neurons
         ]
 
@@ -177,9 +187,10 @@ def neuron_summary(activation: Tensor, importance: Tensor, top_k: int) -> Neuron
         neuron_diversity=number(found.neuron_diversity),
         num_neurons=len(activations),
         top_by_activation=ranked(found.by_activation),
-        top_by_importance=ranked(found.by_importance),
+        top_by_importance=None if found.by_importance is None else ranked(found.by_importance),
         activation=activations,
         importance=importances,
+        importance_unavailable_reason=_NEEDS_EVERY_ROW if importance is None else None,
     )
 
 

@@ -10,10 +10,11 @@ from catalogue.selection import Selection
 from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.job import Artifact, Shows
-from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Method, Stage
+from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
 from schemas.request import AttentionSection
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
-from workers.analyses.methods import ReadingPlan, read_layers
+from workers.analyses.maps import ReadingPlan
+from workers.analyses.methods import read_layers
 from workers.document import TextWriter, figure_names, target_result
 from workers.figures.plan import Drawing, TextPart
 from workers.figures.studio import Drawings
@@ -196,7 +197,7 @@ class Stages:
             methods=model.selection.methods,
             position=trace.target.position,
             tolerance=self._runtime.settings.reconstruction_tolerance,
-            contribution_rows=section.rows_of(Method.CONTRIBUTION),
+            rows={method: section.rows_of(method) for method in model.selection.methods},
             rollout_clamp=section.rollout_clamp,
         )
 

@@ -14,8 +14,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MixerRun:
-    """One mixer on one text; shapes as in `workers.mixers.s6.S6Trace`."""
+    """One mixer on one text.
 
+    Its weights by name and its input hidden (l, m). A (d, n) negative; D (d,); conv_weight (d, j),
+    the last tap reads the position itself. delta after softplus, conv_input u, conv_output c,
+    x = silu(c), gate z before silu: (l, d); B, C (l, n); output (l, m).
+    """
+
+    weights: dict[str, Array]
+    hidden: Array
     delta: Array
     A: Array
     B: Array
@@ -91,6 +98,8 @@ def run_mixer(weights: dict[str, Array], hidden: Array) -> MixerRun:
     out_weight = weights["out_proj.weight"]
     out_bias = weights.get("out_proj.bias", np.zeros(m))
     return MixerRun(
+        weights=weights,
+        hidden=hidden,
         delta=delta,
         A=A,
         B=B,

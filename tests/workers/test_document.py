@@ -15,7 +15,8 @@ from schemas.names import Method, Mixer
 from schemas.result import Token
 from tests.tiny_models import VOCABULARY, word_tokenizer
 from tests.workers.analyses.traces import planted
-from workers.analyses.methods import ReadingPlan, read_layers
+from workers.analyses.maps import ReadingPlan
+from workers.analyses.methods import read_layers
 from workers.document import (
     TextWriter,
     figure_names,

@@ -15,8 +15,8 @@ from schemas.request import AttentionSection, JobRequest, Rows
 from schemas.settings import Settings
 from tests.catalogue.models import described
 from tests.workers.analyses.traces import planted
-from workers.analyses.maps import ContributionRows
-from workers.analyses.methods import ReadingPlan, read_layers
+from workers.analyses.maps import ReadingPlan
+from workers.analyses.methods import read_layers
 from workers.tensors import TensorFile
 
 
@@ -33,17 +33,16 @@ def work(lengths: list[int], rows: dict[Method, Rows]) -> Workload:
 
 
 @pytest.mark.parametrize("rows", ["target", "all"])
-def test_the_size_told_is_the_size_held(rows: ContributionRows) -> None:
-    file = TensorFile(limit=10**6)
-    contribution: dict[Method, Rows] = {Method.CONTRIBUTION: rows}
-    file.expect(tensor_bytes(work([5, 2], dict.fromkeys(Method, "all") | contribution)))
+def test_the_size_told_is_the_size_held(rows: Rows) -> None:
+    file, wanted = TensorFile(limit=10**6), dict.fromkeys(Method, rows)
+    file.expect(tensor_bytes(work([5, 2], wanted)))
     for text, length in enumerate((5, 2)):
-        plan = ReadingPlan(frozenset({0}), list(Method), 1, 1e-4, rows)
+        plan = ReadingPlan(frozenset({0}), list(Method), 1, 1e-4, wanted)
         (reading,) = read_layers({0: planted(torch.eye(length))}, plan)
         file.add(0, text, 0, reading.maps)
     assert sum(array.nbytes for array in file.held.values()) == file.expected
     found = load(file.render())
-    assert found["m0/t0/l0/rollout/matrix"].shape == (5, 5)
+    assert found["m0/t0/l0/rollout/matrix"].shape == ((1, 5) if rows == "target" else (5, 5))
     assert found["m0/t1/l0/contribution/signed_relevance"].shape == (2,)
     assert found["m0/t1/l0/contribution/matrix"].shape == ((1, 2) if rows == "target" else (2, 2))
     assert {str(array.dtype) for array in found.values()} == {"float32"}

@@ -16,6 +16,7 @@ from schemas.settings import Settings
 from tests.reference.hidden_attention import alpha
 from tests.tiny_models import one_thread, save_gpt2, save_mamba
 from workers.mixers import mixers_of
+from workers.mixers.protocol import Weighting
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TextTrace, TraceRequest, trace, trace_each
 
@@ -106,12 +107,18 @@ def test_a_top_token_that_is_the_contrast_leaves_nothing_to_explain(loaded: Load
     assert error.pointer == "/target/contrast"
 
 
+def _captured(mixer: Any) -> list[Tensor]:
+    """All that a trace keeps of a text."""
+    kept = (mixer.capture.hidden, mixer.capture.output, mixer.capture.output_gradient)
+    return [tensor for tensor in kept if tensor is not None]
+
+
 def test_every_layer_is_rebuilt(traces: list[TextTrace]) -> None:
     for text in traces:
         assert list(text.mixers) == [0, 1, 2]
         for mixer in text.mixers.values():
             assert mixer.length == len(text.ids)
-            assert mixer.reconstruction_error() < 1e-5
+            assert mixer.summary().reconstruction_error < 1e-5
 
 
 def test_a_batch_equals_each_text_alone(loaded: LoadedModel, traces: list[TextTrace]) -> None:
@@ -121,12 +128,9 @@ def test_a_batch_equals_each_text_alone(loaded: LoadedModel, traces: list[TextTr
         torch.testing.assert_close(alone.logits, together.logits, rtol=1e-5, atol=1e-5)
         for layer in LAYERS:
             ours, theirs = together.mixers[layer], alone.mixers[layer]
-            torch.testing.assert_close(ours.values, theirs.values, rtol=1e-5, atol=1e-5)
-            torch.testing.assert_close(ours.output, theirs.output, rtol=1e-5, atol=1e-5)
-            if layer > 0:
-                torch.testing.assert_close(
-                    ours.channel_gradient(), theirs.channel_gradient(), rtol=1e-4, atol=1e-5
-                )
+            kept = zip(_captured(ours), _captured(theirs), strict=True)
+            for tensor, same in kept:
+                torch.testing.assert_close(tensor, same, rtol=1e-4, atol=1e-5)
 
 
 def test_the_same_batch_gives_the_same_bits(loaded: LoadedModel, traces: list[TextTrace]) -> None:
@@ -134,9 +138,8 @@ def test_the_same_batch_gives_the_same_bits(loaded: LoadedModel, traces: list[Te
     for first, second in zip(traces, again, strict=True):
         assert torch.equal(first.logits, second.logits)
         for layer in (1, 2):
-            assert torch.equal(
-                first.mixers[layer].channel_gradient(), second.mixers[layer].channel_gradient()
-            )
+            kept = zip(_captured(first.mixers[layer]), _captured(second.mixers[layer]), strict=True)
+            assert all(torch.equal(tensor, same) for tensor, same in kept)
 
 
 @pytest.mark.parametrize("text", [0, 2, 4])
@@ -146,12 +149,14 @@ def test_gradient_is_that_of_the_target_through_an_explicit_alpha(
 ) -> None:
     """d target / d alpha[d, t, s] = g[t, d] x[s, d], with alpha a leaf in the running model."""
     mixer: Any = traces[text].mixers[layer]
-    arrays = [getattr(mixer, name).double().numpy() for name in ("delta", "A", "B", "C")]
+    inside, weights = mixer.whole, mixer.weights
+    system = (inside.delta, weights.A, inside.B, inside.C)
+    arrays = [tensor.double().numpy() for tensor in system]
     leaf = torch.tensor(alpha(*arrays), dtype=torch.float32, requires_grad=True)
 
     def from_alpha(module: Any, args: Any, output: Tensor) -> Any:
-        mixed = torch.einsum("dts,sd->td", leaf, mixer.x) + mixer.D * mixer.x
-        neurons = mixed * torch.nn.functional.silu(mixer.gate)
+        mixed = torch.einsum("dts,sd->td", leaf, inside.x) + weights.D * inside.x
+        neurons = mixed * torch.nn.functional.silu(inside.gate)
         return module.out_proj(neurons)[None]
 
     handle = mixers_of(loaded.model)[layer].register_forward_hook(from_alpha)
@@ -164,19 +169,19 @@ def test_gradient_is_that_of_the_target_through_an_explicit_alpha(
     if target.contrast is not None:
         scalar = scalar - logits[target.position, target.contrast]
     (expected,) = torch.autograd.grad(scalar, leaf)
-    found = torch.einsum("td,sd->dts", mixer.channel_gradient(), mixer.x)
+    found = torch.einsum("td,sd->dts", *mixer.pair(Weighting.GRADIENT, inside))
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
 
 
 def test_gradient_is_zero_after_the_target_position(traces: list[TextTrace]) -> None:
-    gradient = traces[4].mixers[1].output_gradient
+    gradient = traces[4].mixers[1].capture.output_gradient
     assert gradient is not None
     assert gradient[:27].abs().amax(1).all()
     assert not gradient[27:].any()
 
 
 def test_layers_without_gradient_carry_none(traces: list[TextTrace]) -> None:
-    assert all(text.mixers[0].output_gradient is None for text in traces)
+    assert all(text.mixers[0].capture.output_gradient is None for text in traces)
 
 
 def test_nothing_below_the_lowest_gradient_layer_is_in_the_graph(loaded: LoadedModel) -> None:
@@ -212,9 +217,8 @@ def test_gradients_are_traced_whatever_the_callers_grad_mode(
 ) -> None:
     with torch.no_grad():
         again = trace(loaded, TEXTS, LAYERS, {1, 2})
-    assert torch.equal(
-        again[4].mixers[1].channel_gradient(), traces[4].mixers[1].channel_gradient()
-    )
+    kept = zip(_captured(again[4].mixers[1]), _captured(traces[4].mixers[1]), strict=True)
+    assert all(torch.equal(tensor, same) for tensor, same in kept)
 
 
 def test_the_head_reads_one_position_a_text(loaded: LoadedModel) -> None:
@@ -317,9 +321,8 @@ def test_a_text_that_cannot_be_traced_leaves_the_others_as_they_are(loaded: Load
 def test_a_model_in_half_precision_gives_float32_traces(loaded: LoadedModel) -> None:
     half = copy.deepcopy(loaded.model).bfloat16()
     text = trace(replace(loaded, model=half), TEXTS[:1], LAYERS, {1})[0]
-    gradient = text.mixers[1].output_gradient
-    assert gradient is not None
-    assert {text.logits.dtype, gradient.dtype, text.mixers[0].values.dtype} == {torch.float32}
+    maps = text.mixers[1].summary([Weighting.GRADIENT])
+    assert {text.logits.dtype, maps.mean_mixed.dtype, maps.pulled.dtype} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,21 @@
 """`attention_weighted`: the mean hidden attention over channels, as it is."""
 
+from schemas.names import Method
+from schemas.request import Rows
 from schemas.result import Parameters
 from workers.analyses.maps import LayerView, MethodMaps
+from workers.mixers.protocol import Weighting
 
-PARAMETERS = Parameters(
-    clamp="none", normalisation="none", channel_reduction="mean", token_reduction="target-row"
-)
+
+def parameters(rows: Rows) -> Parameters:
+    """The choices of `attention_weighted`."""
+    return Parameters(
+        clamp="none",
+        normalisation="none",
+        channel_reduction="mean",
+        token_reduction="target-row",
+        rows=rows,
+    )
 
 
 def analyse(view: LayerView) -> MethodMaps:
@@ -15,16 +25,17 @@ def analyse(view: LayerView) -> MethodMaps:
     neuron_activation[d] = mean_t y'[t,d] with y' = sum_s alpha x;
     neuron_importance[d] = std of alpha[d,t,s] over the causal pairs.
 
-    Source: Ali, Zimerman, Wolf (2403.01590). Cost: Abar, and scans linear in l for the rest.
+    Source: Ali, Zimerman, Wolf (2403.01590). Cost: Abar, and scans linear in l for the rest; linear
+    in l throughout for the target's row.
     """
-    attention = view.mean_attention
+    attention = view.rows(Method.ATTENTION_WEIGHTED, Weighting.PLAIN)
     return MethodMaps(
-        parameters=PARAMETERS,
-        query_positions=list(range(view.mixer.length)),
+        parameters=parameters(view.plan.rows[Method.ATTENTION_WEIGHTED]),
+        query_positions=attention.queries,
         matrix=attention.matrix,
-        token_relevance=attention.matrix[view.position],
+        token_relevance=attention.at(view.plan.position),
         signed_relevance=None,
-        neuron_activation=view.mixed.mean(0),
-        neuron_importance=view.mixer.moments()[1],
+        neuron_activation=view.summary.mean_mixed,
+        neuron_importance=view.summary.spreads[Weighting.PLAIN],
         row_sum_error=attention.row_sum_error,
     )

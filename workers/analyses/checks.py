@@ -13,13 +13,29 @@ def row_sum_error(matrix: Tensor, expected: Tensor) -> float:
     max_t |sum_s K[t,s] - expected[t]| / max_t max(|expected[t]|, sum_s |K[t,s]|)
 
     The scale is what was added up: where signs cancel, a sum may be small while its rounding is
-    not. Shapes: matrix (l, l), expected (l,). Cost O(l^2). Infinity where it is not a number.
+    not. Shapes: matrix (rows, l), expected (rows,); cost O(rows l). Infinity where it is no number.
     """
     sums = matrix.sum(1, dtype=torch.float64)
     wanted = expected.to(torch.float64)
     size = matrix.abs().sum(1, dtype=torch.float64)
     difference = float((sums - wanted).abs().max())
     return relative_error(difference, float(torch.maximum(size, wanted.abs()).max()))
+
+
+def total_error(sums: Tensor, others: Tensor) -> float:
+    """How far the sums of two vectors (l,) are apart that add up the same matrix two ways.
+
+    Relative to the sum of magnitudes of either, whichever is larger.
+    """
+    wide = [values.to(torch.float64) for values in (sums, others)]
+    difference = float((wide[0].sum() - wide[1].sum()).abs())
+    return relative_error(difference, max(float(values.abs().sum()) for values in wide))
+
+
+def sums_error(after: Tensor, before: Tensor) -> float:
+    """The worst row's change of its sum, of rows (k, l), relative to its sum of magnitudes."""
+    pairs = zip(after, before, strict=True)
+    return max(total_error(new, old) for new, old in pairs)
 
 
 def require_agreement(what: str, layer: int, error: float, tolerance: float) -> None:

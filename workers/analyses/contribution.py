@@ -2,11 +2,13 @@
 
 import torch
 
+from schemas.names import Method
+from schemas.request import Rows
 from schemas.result import Parameters
-from workers.analyses.maps import ContributionRows, LayerView, MethodMaps
+from workers.analyses.maps import LayerView, MethodMaps
 
 
-def parameters(rows: ContributionRows) -> Parameters:
+def parameters(rows: Rows) -> Parameters:
     """The choices of `contribution`, for the target's row or all rows."""
     return Parameters(
         clamp="none",
@@ -29,19 +31,19 @@ def analyse(view: LayerView) -> MethodMaps:
     Sources: Zimerman, Ali, Wolf (2405.16504), made exact; Kobayashi et al. (2004.10102). Cost:
     linear in l a row. Raises ValueError where the layer's gradient was not traced.
     """
-    mixer, target = view.mixer, view.position
-    at_target = mixer.contribution(target)
-    queries = [target] if view.contribution_rows == "target" else list(range(mixer.length))
-    rows = [at_target if query == target else mixer.contribution(query) for query in queries]
-    effect = mixer.gated_gradient()[target] * mixer.gated()[target]
+    mixer, target = view.mixer, view.plan.position
+    chosen = view.plan.rows[Method.CONTRIBUTION]
+    queries = [target] if chosen == "target" else list(range(mixer.length))
+    rows = list(mixer.contributions(queries))
+    at_target = rows[queries.index(target)]
     return MethodMaps(
-        parameters=parameters(view.contribution_rows),
+        parameters=parameters(chosen),
         query_positions=queries,
         matrix=torch.stack([row.norm for row in rows]),
         token_relevance=at_target.norm,
         signed_relevance=at_target.signed,
-        neuron_activation=effect,
-        neuron_importance=effect.abs(),
+        neuron_activation=at_target.effect,
+        neuron_importance=at_target.effect.abs(),
         row_sum_error=max(row.error for row in rows),
         bias_relevance=at_target.bias_signed,
     )

@@ -1,12 +1,23 @@
 """`gradient_guided`: hidden attention times how much each of its entries moves the target."""
 
-from schemas.result import Parameters
-from workers.analyses.checks import row_sum_error
-from workers.analyses.maps import LayerView, MethodMaps
+from torch import Tensor
 
-PARAMETERS = Parameters(
-    clamp="none", normalisation="none", channel_reduction="mean", token_reduction="column-sum"
-)
+from schemas.names import Method
+from schemas.request import Rows
+from schemas.result import Parameters
+from workers.analyses.maps import LayerView, MethodMaps
+from workers.mixers.protocol import Weighting
+
+
+def parameters(rows: Rows) -> Parameters:
+    """The choices of `gradient_guided`."""
+    return Parameters(
+        clamp="none",
+        normalisation="none",
+        channel_reduction="mean",
+        token_reduction="column-sum",
+        rows=rows,
+    )
 
 
 def analyse(view: LayerView) -> MethodMaps:
@@ -15,23 +26,33 @@ def analyse(view: LayerView) -> MethodMaps:
     With g = d target / d y, d target / d alpha[d,t,s] = g[t,d] x[s,d], so no gradient passes
     through a matrix:
 
-    matrix[t,s] = K[t,s] = mean_d g[t,d] x[s,d] alpha[d,t,s]; token_relevance[s] = sum_t K[t,s];
-    neuron_activation[d] = sum_t g[t,d] y'[t,d];
+    matrix[t,s] = K[t,s] = mean_d g[t,d] x[s,d] alpha[d,t,s]; token_relevance[s] = sum_t K[t,s], of
+    every row whichever are reported; neuron_activation[d] = sum_t g[t,d] y'[t,d];
     neuron_importance[d] = std of g[t,d] x[s,d] alpha[d,t,s] over the causal pairs.
 
     Sources: Chefer, Gur, Wolf (2012.09838); Ali, Zimerman, Wolf (2403.01590). Cost: one matrix,
-    and scans linear in l. Raises ValueError where the layer's gradient was not traced.
+    and scans linear in l; linear in l throughout for the target's row. Raises ValueError where the
+    layer's gradient was not traced.
     """
-    gradient, values = view.mixer.channel_gradient(), view.mixer.values
-    pulled = gradient * view.mixed
-    matrix = view.gradient_attention
+    pulled = view.summary.pulled
+    if pulled is None:
+        raise ValueError("the layer's summary was made without its gradient")
+    attention = view.rows(Method.GRADIENT_GUIDED, Weighting.GRADIENT)
+    relevance, error = _column_sums(view, attention.matrix)
     return MethodMaps(
-        parameters=PARAMETERS,
-        query_positions=list(range(view.mixer.length)),
-        matrix=matrix,
-        token_relevance=matrix.sum(0),
+        parameters=parameters(view.plan.rows[Method.GRADIENT_GUIDED]),
+        query_positions=attention.queries,
+        matrix=attention.matrix,
+        token_relevance=relevance,
         signed_relevance=None,
-        neuron_activation=pulled.sum(0),
-        neuron_importance=view.mixer.moments(gradient, values)[1],
-        row_sum_error=row_sum_error(matrix, pulled.mean(1)),
+        neuron_activation=pulled,
+        neuron_importance=view.summary.spreads[Weighting.GRADIENT],
+        row_sum_error=max(attention.row_sum_error, error),
     )
+
+
+def _column_sums(view: LayerView, matrix: Tensor) -> tuple[Tensor, float]:
+    """Over all rows, and what their own check says."""
+    if view.plan.rows[Method.GRADIENT_GUIDED] == "target":
+        return view.column_sums()
+    return matrix.sum(0), 0.0

@@ -3,19 +3,18 @@
 Axes: t query, s key, d channel, l tokens of one text; tau is the target's position.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
+import torch
 from torch import Tensor
 
+from schemas.names import Method
+from schemas.request import AttentionSection, Rows
 from schemas.result import Parameters
-from workers.analyses.checks import row_sum_error
-from workers.mixers.protocol import MixerTrace, Weighting
-
-ContributionRows = Literal["target", "all"]
-_MEAN: Weighting = (None, None)
+from workers.analyses.checks import row_sum_error, total_error
+from workers.mixers.protocol import MixerTrace, Read, Summary, Weighting
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class MethodMaps:
     matrix (rows, l): row i belongs to query_positions[i] and is zero for s after it.
     token_relevance (l,). signed_relevance (l,) and bias_relevance, what belongs to no token, or
     None where the method has none.
-    neuron_activation (d,), neuron_importance (d,).
+    neuron_activation (d,); neuron_importance (d,), or None where the rows asked for do not tell.
     row_sum_error: self-check of the matrix against what its rows must add up to.
     """
 
@@ -35,7 +34,7 @@ class MethodMaps:
     token_relevance: Tensor
     signed_relevance: Tensor | None
     neuron_activation: Tensor
-    neuron_importance: Tensor
+    neuron_importance: Tensor | None
     row_sum_error: float
     bias_relevance: float | None = None
 
@@ -44,20 +43,44 @@ class MethodMaps:
         found = {
             "matrix": self.matrix,
             "token_relevance": self.token_relevance,
+            "signed_relevance": self.signed_relevance,
             "neuron_activation": self.neuron_activation,
             "neuron_importance": self.neuron_importance,
         }
-        if self.signed_relevance is not None:
-            found["signed_relevance"] = self.signed_relevance
-        return found
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+# Of a request that names none.
+_USUAL_ROWS = {method: AttentionSection().rows_of(method) for method in Method}
 
 
 @dataclass(frozen=True)
-class MeanAttention:
-    """Abar (l, l), the hidden attention averaged over channels, and its self-check."""
+class ReadingPlan:
+    """How one text is to be read: `layers` are reported, `tolerance` is the self-checks'."""
+
+    layers: frozenset[int]
+    methods: Sequence[Method]
+    position: int
+    tolerance: float
+    rows: Mapping[Method, Rows] = field(default_factory=lambda: dict(_USUAL_ROWS))
+    rollout_clamp: bool = True
+
+    def reads(self, method: Method, rows: Rows) -> bool:
+        """Whether the method is asked for, with these rows."""
+        return method in self.methods and self.rows[method] == rows
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """Rows (k, l) of a weighting's matrix, those of `queries`, and their self-check."""
 
     matrix: Tensor
+    queries: list[int]
     row_sum_error: float
+
+    def at(self, query: int) -> Tensor:
+        """(l,): the row of one query."""
+        return self.matrix[self.queries.index(query)]
 
 
 @dataclass(frozen=True)
@@ -72,42 +95,81 @@ class Rollout:
 class LayerView:
     """One layer as the methods see it; what several of them need is computed once.
 
-    `below` is the rollout of the mixer layers below this one, None at the lowest. `both_matrices`:
-    whether methods will read the mean attention and its gradient's, so that one pass computes them.
+    `methods` are those that read this layer. `below` is the rollout of the mixer layers below this
+    one, None at the lowest. `shares` (k, l) are rows that the rollout multiplies the mean attention
+    by from the left, where it needs no more of it.
     """
 
     mixer: MixerTrace
-    position: int
-    contribution_rows: ContributionRows = "target"
-    rollout_clamp: bool = True
+    summary: Summary
+    plan: ReadingPlan
+    methods: Sequence[Method]
     below: Rollout | None = None
-    both_matrices: bool = False
+    shares: Tensor | None = None
+
+    def rows(self, method: Method, weighting: Weighting) -> CheckedRows:
+        """The rows that the plan wants of a method: every query's, or the target's."""
+        if self.plan.rows[method] == "all":
+            return self.matrix(weighting)
+        if weighting in self._whole:
+            every = self.matrix(weighting)
+            row = every.at(self.plan.position)[None]
+            return CheckedRows(row, [self.plan.position], every.row_sum_error)
+        row = self._read[weighting][:1]
+        expected = self.summary.row_sums[weighting][self.plan.position]
+        return CheckedRows(row, [self.plan.position], row_sum_error(row, expected[None]))
+
+    def matrix(self, weighting: Weighting) -> CheckedRows:
+        """K (l, l), its row sums checked against those that the summary found."""
+        matrix = self._matrices[weighting]
+        error = row_sum_error(matrix, self.summary.row_sums[weighting])
+        return CheckedRows(matrix, list(range(self.mixer.length)), error)
+
+    def column_sums(self) -> tuple[Tensor, float]:
+        """sum_t K[t, s] (l,) of GRADIENT, without K, and how far their sum is from the rows'."""
+        sums = self._read[Weighting.GRADIENT][1]
+        return sums, total_error(sums, self.summary.row_sums[Weighting.GRADIENT])
+
+    def attended(self) -> Tensor:
+        """(k, l): `shares` times the mean hidden attention."""
+        if self.shares is None:
+            raise ValueError("no rows were given to be multiplied")
+        return self._read[Weighting.PLAIN][-len(self.shares) :]
 
     @cached_property
-    def mean_attention(self) -> MeanAttention:
-        """Abar, checked: its row sums are the scan run on ones, averaged over channels."""
-        matrix = self._both[0] if self.both_matrices else self.mixer.matrices([_MEAN])[0]
-        ones = self.mixer.values.new_ones(self.mixer.length, self.mixer.channels)
-        expected = self.mixer.mixed(ones).mean(1)
-        return MeanAttention(matrix, row_sum_error(matrix, expected))
+    def _whole(self) -> list[Weighting]:
+        """The weightings whose matrix is needed."""
+        rolls = Method.ROLLOUT in self.methods and self.shares is None
+        plain = rolls or self._wants(Method.ATTENTION_WEIGHTED, "all")
+        pulled = self._wants(Method.GRADIENT_GUIDED, "all")
+        return [Weighting.PLAIN] * plain + [Weighting.GRADIENT] * pulled
 
     @cached_property
-    def gradient_attention(self) -> Tensor:
-        """(l, l): mean_d g[t, d] x[s, d] alpha[d, t, s]; ValueError if g was not traced."""
-        return self._both[1] if self.both_matrices else self.mixer.matrices([self._gradient])[0]
+    def _matrices(self) -> dict[Weighting, Tensor]:
+        return dict(zip(self._whole, self.mixer.matrices(self._whole), strict=True))
 
     @cached_property
-    def _both(self) -> list[Tensor]:
-        return self.mixer.matrices([_MEAN, self._gradient])
+    def _read(self) -> dict[Weighting, Tensor]:
+        """All that is to be read without a matrix, in one pass."""
+        like = self.summary.row_sums[Weighting.PLAIN]
+        target = torch.zeros_like(like)
+        target[self.plan.position] = 1.0
+        plain, stop = [], self.plan.position + 1
+        if self._wants(Method.ATTENTION_WEIGHTED, "target") and Weighting.PLAIN not in self._whole:
+            plain.append(target[None])
+        if self.shares is not None:
+            plain.append(self.shares)
+            stop = self.mixer.length
+        reads = [Read(torch.cat(plain), Weighting.PLAIN)] if plain else []
+        if self._wants(Method.GRADIENT_GUIDED, "target"):
+            rows = torch.stack([target, torch.ones_like(target)])
+            reads.append(Read(rows, Weighting.GRADIENT))
+            stop = self.mixer.length
+        found = self.mixer.read(reads, stop)
+        return {read.weighting: rows for read, rows in zip(reads, found, strict=True)}
 
-    @property
-    def _gradient(self) -> Weighting:
-        return self.mixer.channel_gradient(), self.mixer.values
-
-    @cached_property
-    def mixed(self) -> Tensor:
-        """(l, d): y' = sum_s alpha x."""
-        return self.mixer.mixed()
+    def _wants(self, method: Method, rows: Rows) -> bool:
+        return method in self.methods and self.plan.rows[method] == rows
 
 
 Analysis = Callable[[LayerView], MethodMaps]

@@ -1,13 +1,14 @@
 """Every method by its name, and one text read through its layers."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from schemas.names import Method, Mixer
 from workers.analyses import attention_weighted, contribution, gradient_guided, rollout
 from workers.analyses.checks import require_agreement, require_finite
-from workers.analyses.maps import Analysis, ContributionRows, LayerView, MethodMaps, Rollout
-from workers.mixers.protocol import MixerTraces
+from workers.analyses.maps import Analysis, LayerView, MethodMaps, ReadingPlan, Rollout
+from workers.analyses.rollout_row import Descent
+from workers.mixers.protocol import MixerTrace, MixerTraces, Summary, Weighting
 
 ANALYSES: dict[Method, Analysis] = {
     Method.ATTENTION_WEIGHTED: attention_weighted.analyse,
@@ -16,23 +17,10 @@ ANALYSES: dict[Method, Analysis] = {
 }
 """The methods that read one layer by itself; `rollout` reads all layers up to it."""
 
-
-@dataclass(frozen=True)
-class ReadingPlan:
-    """How one text is to be read: `layers` are reported, `tolerance` is the self-checks'."""
-
-    layers: frozenset[int]
-    methods: Sequence[Method]
-    position: int
-    tolerance: float
-    contribution_rows: ContributionRows = "target"
-    rollout_clamp: bool = True
-
-    @property
-    def reads_both_matrices(self) -> bool:
-        """Whether the methods read the mean attention and the gradient's."""
-        mean = {Method.ATTENTION_WEIGHTED, Method.ROLLOUT}
-        return Method.GRADIENT_GUIDED in self.methods and not mean.isdisjoint(self.methods)
+_SPREADS = {
+    Method.ATTENTION_WEIGHTED: Weighting.PLAIN,
+    Method.GRADIENT_GUIDED: Weighting.GRADIENT,
+}
 
 
 @dataclass(frozen=True)
@@ -46,45 +34,87 @@ class LayerReading:
 
 
 def read_layers(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
-    """Read every traced layer in ascending order; each layer's matrices can then be dropped.
+    """Read every traced layer; each layer's matrices can then be dropped.
+
+    Layers come in ascending order, but for a rollout of the target's row: it goes downwards, so
+    that the reported layers, whose rollout ends at the lowest, come after all others.
 
     For `rollout`, `mixers` must hold every mixer layer up to the highest reported one. Memory: the
-    running rollout (l, l) and one layer's matrices.
+    running rollout (l, l) and one layer's matrices, where a method wants any; else a few (l,) rows
+    a reported layer.
 
     Raises ProblemError: trace-mismatch when a trace does not rebuild the mixer's output or a
     matrix its row sums; not-finite when a method's numbers are not.
     """
+    if plan.reads(Method.ROLLOUT, "target"):
+        return _downwards(mixers, plan)
+    return _upwards(mixers, plan)
+
+
+def _upwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
     running: Rollout | None = None
     for layer in sorted(mixers):
-        mixer = mixers[layer]
-        error = mixer.reconstruction_error()
-        require_agreement("reconstruction error", layer, error, plan.tolerance)
-        view = LayerView(
-            mixer,
-            plan.position,
-            plan.contribution_rows,
-            plan.rollout_clamp,
-            running,
-            both_matrices=layer in plan.layers and plan.reads_both_matrices,
-        )
+        mixer, methods = mixers[layer], _methods(plan, layer)
+        summary = _summary(mixer, plan, methods)
+        view = LayerView(mixer, summary, plan, methods, running)
+        maps = {}
         if Method.ROLLOUT in plan.methods:
             running = rollout.advance(view)
             what = "row-sum error of the mean attention"
-            require_agreement(what, layer, view.mean_attention.row_sum_error, plan.tolerance)
-        maps = _maps(view, running, plan) if layer in plan.layers else {}
-        yield LayerReading(layer, mixer.family, error, maps)
+            require_agreement(
+                what, layer, view.matrix(Weighting.PLAIN).row_sum_error, plan.tolerance
+            )
+            if layer in plan.layers:
+                maps[Method.ROLLOUT] = rollout.analyse(view, running)
+        yield _reading(mixer, summary, _checked(layer, plan, maps | _own_maps(view)))
 
 
-def _maps(view: LayerView, rolled: Rollout | None, plan: ReadingPlan) -> dict[Method, MethodMaps]:
-    found: dict[Method, MethodMaps] = {}
-    layer = view.mixer.layer
-    for method in plan.methods:
-        if method is Method.ROLLOUT and rolled is not None:
-            maps = rollout.analyse(view, rolled)
+def _downwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
+    descent = Descent(plan)
+    reported = []
+    for layer in sorted(mixers, reverse=True):
+        mixer, methods = mixers[layer], _methods(plan, layer)
+        summary = _summary(mixer, plan, methods)
+        view = LayerView(mixer, summary, plan, methods, shares=descent.enter(layer, summary))
+        error = descent.through(view)
+        require_agreement("row-sum error of the rollout", layer, error, plan.tolerance)
+        reading = _reading(mixer, summary, _checked(layer, plan, _own_maps(view)))
+        if layer in plan.layers:
+            reported.append(reading)
         else:
-            maps = ANALYSES[method](view)
-        require_finite(f"`{method}`", layer, maps.tensors())
+            yield reading
+    for reading in reversed(reported):
+        rolled = {Method.ROLLOUT: descent.maps(reading.layer, mixers[reading.layer])}
+        yield replace(reading, maps=_checked(reading.layer, plan, reading.maps | rolled))
+
+
+def _methods(plan: ReadingPlan, layer: int) -> list[Method]:
+    """The methods that read a layer: all where it is reported, else what leads through it."""
+    return [m for m in plan.methods if layer in plan.layers or m is Method.ROLLOUT]
+
+
+def _summary(mixer: MixerTrace, plan: ReadingPlan, methods: list[Method]) -> Summary:
+    summary = mixer.summary([_SPREADS[method] for method in methods if method in _SPREADS])
+    error = summary.reconstruction_error
+    require_agreement("reconstruction error", mixer.layer, error, plan.tolerance)
+    return summary
+
+
+def _own_maps(view: LayerView) -> dict[Method, MethodMaps]:
+    """The maps of the methods that read one layer by itself."""
+    return {method: ANALYSES[method](view) for method in view.methods if method in ANALYSES}
+
+
+def _reading(mixer: MixerTrace, summary: Summary, maps: dict[Method, MethodMaps]) -> LayerReading:
+    return LayerReading(mixer.layer, mixer.family, summary.reconstruction_error, maps)
+
+
+def _checked(
+    layer: int, plan: ReadingPlan, maps: dict[Method, MethodMaps]
+) -> dict[Method, MethodMaps]:
+    """The maps in the order in which their methods were asked for, each of them checked."""
+    for method, found in maps.items():
+        require_finite(f"`{method}`", layer, found.tensors())
         what = f"row-sum error of `{method}`"
-        require_agreement(what, layer, maps.row_sum_error, plan.tolerance)
-        found[method] = maps
-    return found
+        require_agreement(what, layer, found.row_sum_error, plan.tolerance)
+    return {method: maps[method] for method in plan.methods if method in maps}

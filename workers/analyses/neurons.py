@@ -14,13 +14,14 @@ class NeuronStatistics:
     activation_std: float
     neuron_diversity: float
     by_activation: list[int]
-    by_importance: list[int]
+    by_importance: list[int] | None
 
 
-def summarise(activation: Tensor, importance: Tensor, top_k: int) -> NeuronStatistics:
+def summarise(activation: Tensor, importance: Tensor | None, top_k: int) -> NeuronStatistics:
     """Mean and population std over neurons, neuron_diversity, and the `top_k` by magnitude.
 
-    neuron_diversity is the entropy (nats) of softmax(activation). Shapes: (d,), (d,).
+    neuron_diversity is the entropy (nats) of softmax(activation). Without an importance there is no
+    ranking by it. Shapes: (d,), (d,).
     """
     wide = activation.to(torch.float64)
     log_share = torch.log_softmax(wide, 0)
@@ -29,7 +30,7 @@ def summarise(activation: Tensor, importance: Tensor, top_k: int) -> NeuronStati
         activation_std=float(wide.std(correction=0)),
         neuron_diversity=float(-(log_share.exp() * log_share).sum()),
         by_activation=ranking(activation, top_k),
-        by_importance=ranking(importance, top_k),
+        by_importance=None if importance is None else ranking(importance, top_k),
     )
 
 

@@ -3,22 +3,26 @@
 import torch
 from torch import Tensor
 
+from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
+from schemas.request import Rows
 from schemas.result import Parameters
 from workers.analyses.maps import LayerView, MethodMaps, Rollout
+from workers.mixers.protocol import Weighting
 
 # Without the clamp a row's weights may cancel; dividing by what is left of them below this share
 # would multiply float32's rounding a thousandfold.
 _LEAST_SUM = 1e-3
 
 
-def parameters(clamp: bool) -> Parameters:
+def parameters(clamp: bool, rows: Rows) -> Parameters:
     """The choices of `rollout`, with or without the clamp."""
     return Parameters(
         clamp="negative-to-zero" if clamp else "none",
         normalisation="rows",
         channel_reduction="mean",
         token_reduction="target-row",
+        rows=rows,
     )
 
 
@@ -31,12 +35,13 @@ def advance(view: LayerView) -> Rollout:
 
     Source: Abnar, Zuidema (2005.00928); for hidden attention Ali, Zimerman, Wolf (2403.01590).
     """
-    attention = view.mean_attention
-    hat = attention.matrix.clamp(min=0) if view.rollout_clamp else attention.matrix.clone()
+    attention = view.matrix(Weighting.PLAIN)
+    clamp = view.plan.rollout_clamp
+    hat = attention.matrix.clamp(min=0) if clamp else attention.matrix.clone()
     hat.diagonal().add_(1)
     sums = hat.sum(1, keepdim=True)
-    if not view.rollout_clamp:
-        _require_sums(view.mixer.layer, hat, sums)
+    if not clamp:
+        require_sums(view.mixer.layer, sums.squeeze(1), hat.abs().sum(1))
     hat /= sums
     if view.below is None:
         return Rollout(hat, attention.row_sum_error)
@@ -53,12 +58,12 @@ def analyse(view: LayerView, rolled: Rollout) -> MethodMaps:
 
     Cost: one (l, l) by (l, d) product.
     """
-    carried = rolled.matrix @ view.mixer.values
+    carried = view.mixer.gather(rolled.matrix)
     return MethodMaps(
-        parameters=parameters(view.rollout_clamp),
+        parameters=parameters(view.plan.rollout_clamp, view.plan.rows[Method.ROLLOUT]),
         query_positions=list(range(view.mixer.length)),
         matrix=rolled.matrix,
-        token_relevance=rolled.matrix[view.position],
+        token_relevance=rolled.matrix[view.plan.position],
         signed_relevance=None,
         neuron_activation=carried.mean(0),
         neuron_importance=carried.std(0, correction=0),
@@ -66,11 +71,12 @@ def analyse(view: LayerView, rolled: Rollout) -> MethodMaps:
     )
 
 
-def _require_sums(layer: int, hat: Tensor, sums: Tensor) -> None:
-    share = (sums.squeeze(1).abs() / hat.abs().sum(1).clamp(min=torch.finfo(hat.dtype).tiny)).min()
-    if not float(share) >= _LEAST_SUM:
+def require_sums(layer: int, sums: Tensor, sizes: Tensor) -> None:
+    """Raise ProblemError (not-finite) where a row's sum is nearly nothing beside its size (l,)."""
+    share = float((sums.abs() / sizes.clamp(min=torch.finfo(sizes.dtype).tiny)).min())
+    if not share >= _LEAST_SUM:
         raise ProblemError(
             ProblemType.NOT_FINITE,
             f"Layer {layer}: without its clamp `rollout` divides by row sums, and one of them has "
-            f"cancelled to {float(share):.1e} of its weights. Set `rollout_clamp` to true.",
+            f"cancelled to {share:.1e} of its weights. Set `rollout_clamp` to true.",
         )

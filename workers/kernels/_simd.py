@@ -139,35 +139,17 @@ def restore_denormals(mode: Any) -> None:
     _exchange_mode(mode)
 
 
-_LOG2_E64 = 1.4426950408889634
-_LN2_HIGH64 = 6.93147180369123816490e-01
-_LN2_LOW64 = 1.90821492927058770002e-10
-_ROUND64 = 6755399441055744.0
-_EXP_FLOOR64 = -708.0
-
-
-@intrinsic
-def _power_of_two64(typingctx: Any, rounded: Any) -> Any:
-    """2^k from the float64 `_ROUND64 + k`."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        i64 = ir.IntType(64)
-        bits = builder.bitcast(args[0], i64)
-        bits = builder.add(builder.shl(bits, ir.Constant(i64, 52)), ir.Constant(i64, 1023 << 52))
-        return builder.bitcast(bits, ir.DoubleType())
-
-    return types.float64(types.float64), codegen
-
-
 @njit(forceinline=True, fastmath={"contract"})
-def exp64(x: Any) -> Any:
-    """exp(x) for a float64 x <= 0; zero below -708. A Taylor polynomial of degree 12."""
-    rounded = x * _LOG2_E64 + _ROUND64
-    k = rounded - _ROUND64
-    r = (x - k * _LN2_HIGH64) - k * _LN2_LOW64
-    high = 1 / 5040 + r * (
-        1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r * (1 / 479001600))))
-    )
-    poly = 0.5 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * high))))
-    value = (1.0 + (r + r * r * poly)) * _power_of_two64(rounded)
-    return value if x > _EXP_FLOOR64 else 0.0
+def decay64(x: Any) -> Any:
+    """exp(x) as a float64 for a float32 x <= 0, from float32 arithmetic; zero below -87.3.
+
+    Good to about 1e-7 of exp(x), and near one to about 1e-7 of 1 - exp(x), which float32 could not
+    hold: a product of many decays then is as good as the sum of their exponents.
+    """
+    rounded = x * _LOG2_E + _ROUND
+    k = rounded - _ROUND
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
+    poly = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
+    # With k = 0 the power of two is one, and nothing is rounded here.
+    value = (1.0 + np.float64(r + r * r * poly)) * np.float64(_power_of_two(rounded))
+    return value if x > EXP_FLOOR else 0.0

@@ -143,7 +143,8 @@ def _arranged(A: Tensor, texts: Sequence[Text], bounds: Any, plan: _Plan) -> Inp
     rates, rows = A.numpy(), int(bounds[-1, 0] + bounds[-1, 1])
     d, n = rates.shape
     channels = plan.groups * plan.width
-    slowest_first = np.argsort(-rates.mean(1) * sum(text.delta.sum(0) for text in texts).numpy())
+    steps = torch.stack([text.delta.sum(0) for text in texts]).sum(0)
+    slowest_first = np.argsort(-rates.mean(1) * steps.numpy())
     order = np.concatenate([slowest_first, np.repeat(slowest_first[-1:], channels - d)])
     delta = torch.empty(rows, channels).numpy()
     B, C = np.zeros((2, rows, n), np.float32)

@@ -15,14 +15,18 @@ Wrong shapes raise `ValueError`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from workers.kernels import _parallel, plain, scans
+from workers.kernels import _parallel, applied, plain, scans
 from workers.kernels.contraction import Text, Weighting, contract
+
+# Below it the exponential is not a normal float32 number.
+_SMALLEST_EXPONENT = -87.34
 
 
 def attention_matrices(
@@ -82,29 +86,49 @@ def attention_row(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, query: int) ->
     O(l d n) time, O(d n) memory beside the result. `query` may count from the end; outside the
     text raises `IndexError`.
     """
-    delta, A, B, C = _system(delta, A, B, C)
     length = delta.shape[0]
     if not -length <= query < length:
         raise IndexError(f"query {query} is outside the text: 0..{length - 1}")
     query %= length
     keys = slice(0, query + 1)
+    gap = torch.zeros(delta.shape[1], dtype=torch.float64, device=delta.device)
+    found = row_before(delta[keys], A, B[keys], C[query], gap)
+    return torch.nn.functional.pad(found, (0, 0, 0, length - query - 1))
+
+
+def row_before(delta: Tensor, A: Tensor, B: Tensor, c: Tensor, gap: Tensor) -> Tensor:
+    """alpha[d, t, s] as (l, d) for the l tokens s of a piece that ends at or before query t.
+
+    c = C[t] (n,). gap (d,) float64 is delta summed over the tokens from the piece's end up to t,
+    zero where the piece ends with t; the piece's own are added to it, as far as anything is left to
+    read, so that the piece before can be read next. O(l d n) time, O(d n) memory beside the result.
+    """
+    delta, A, B, _ = _system(delta, A, B, B)
+    c = _operand(c, delta.device)
+    if not delta.is_cpu:
+        return plain.row(delta, A, B, c, gap)
     # numpy's zeros are pages that stay untouched where nothing is left to write.
-    out = torch.from_numpy(np.zeros(delta.shape, np.float32)).to(delta.device)
-    if delta.is_cpu:
-        _over_channels(
-            scans.row,
-            delta[keys].numpy(),
-            A.T.contiguous().numpy(),
-            B[keys].numpy(),
-            C[query].numpy(),
-            out[keys].numpy(),
-        )
-    else:
-        out[keys] = plain.row(delta[keys], A, B[keys], C[query])
+    out = torch.from_numpy(np.zeros(delta.shape, np.float32))
+    rates = A.T.contiguous().numpy()
+    arrays = (B.numpy(), c.numpy(), gap.numpy(), out.numpy())
+    _over_channels(scans.row, scans.ROW_WIDTH, delta.numpy(), rates, *arrays)
     return out
 
 
-def weighted_row(
+def forgotten(A: Tensor, gap: Tensor) -> bool:
+    """Whether every decay over `gap` (d,) is zero in float32, so that nothing is left to read.
+
+    On another device than the CPU the answer is no: to wait for it would cost more than it saves.
+    """
+    return gap.is_cpu and bool((A.amax(1) * gap < _SMALLEST_EXPONENT).all())
+
+
+def carried_state(A: Tensor, count: int) -> Tensor:
+    """(count, d, n) float64 zeros: the state of a scan that has read nothing yet."""
+    return torch.zeros(count, *A.shape, dtype=torch.float64, device=A.device)
+
+
+def weighted_rows(
     delta: Tensor,
     A: Tensor,
     B: Tensor,
@@ -112,109 +136,120 @@ def weighted_row(
     r: Tensor,
     p: Tensor | None = None,
     q: Tensor | None = None,
+    state: Tensor | None = None,
 ) -> Tensor:
-    """r^T K (l,) for r (l,), by one reverse scan.
+    """r K (k, l) for k rows r (k, l), by one reverse scan that shares the exponentials.
 
-    G[s] = exp(A delta[s+1]) G[s+1] + r[s] p[s] C[s];  (r^T K)[s] = mean_d q[s] delta[s] B[s].G[s].
-    A one-hot r gives a row of K, ones give its column sums. O(l d n) time, O(d n + l d) memory.
+    G[s] = exp(A delta[s+1]) G[s+1] + r[s] p[s] C[s];  (r K)[s] = mean_d q[s] delta[s] B[s].G[s].
+    A one-hot row of r gives a row of K, ones give its column sums. `state`, k of `carried_state`,
+    carries a text on from the piece after this one, and is left for the piece before. O(k l d n)
+    time, O(k d n) memory.
     """
     delta, A, B, C = _system(delta, A, B, C)
-    if r.shape != delta.shape[:1]:
-        raise ValueError(f"r must be ({delta.shape[0]},), is {tuple(r.shape)}")
+    if r.ndim != 2 or r.shape[1] != delta.shape[0]:
+        raise ValueError(f"r must be (k, {delta.shape[0]}), is {tuple(r.shape)}")
     r = _operand(r, delta.device)
-    p = torch.ones_like(delta) if p is None else _like(p, delta, "p")
-    q = torch.ones_like(delta) if q is None else _like(q, delta, "q")
+    p, q = _optional(p, delta, "p"), _optional(q, delta, "q")
+    state = carried_state(A, len(r)) if state is None else state
     if not delta.is_cpu:
-        return plain.weighted(delta, A, B, C, r, p, q)
+        return plain.weighted(delta, A, B, C, r, *_ones(p, q, delta), state)
     length, d = delta.shape
-    # Beyond its last non-zero weight a reverse scan has nothing to read.
-    used = int(r.nonzero().max()) + 1 if bool(r.any()) else 0
-    out = torch.zeros(length)
-    if used:
-        blocks = torch.empty(-(-d // scans.WIDTH), used, dtype=torch.float64)
-        _over_channels(
-            scans.weighted,
-            delta[:used].numpy(),
-            A.T.contiguous().numpy(),
-            B.numpy(),
-            C.numpy(),
-            r.numpy(),
-            p.numpy(),
-            (q * delta).numpy(),
-            blocks.numpy(),
-        )
-        out[:used] = blocks.sum(0) / d
-    return out
+    width = scans.WEIGHTED_WIDTH
+    parts = torch.empty(-(-d // width), len(r), length, dtype=torch.float64)
+    arrays = [v.numpy() for v in (B, C, r, p, q, state, parts)]
+    _over_channels(scans.weighted, width, delta.numpy(), A.T.contiguous().numpy(), *arrays)
+    return (parts.sum(0) / d).float()
 
 
-def attention_moments(
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    p: Tensor | None = None,
-    q: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Mean (d,) and population standard deviation (d,) of p[t] q[s] alpha over the pairs s <= t.
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the pairs s <= t of p[t] q[s] alpha and of its square, as a text is read.
 
     Exact and linear in l: the sum is the scan run on q; the sum of squares is a scan whose state is
-    the symmetric n x n product state with rates A_n + A_m. O(l d n^2) time, O(l d) memory. Sums are
-    float64, so that the variance survives a mean far larger than the deviation.
+    the symmetric n x n product state with rates A_n + A_m. O(l d n^2) time, O(d n^2) memory. All is
+    float64, so that the variance survives a mean far larger than the deviation. state (d, n),
+    products (d, n, n), totals (2, d).
     """
-    delta, A, B, C = _system(delta, A, B, C)
-    p = torch.ones_like(delta) if p is None else _like(p, delta, "p")
-    q = torch.ones_like(delta) if q is None else _like(q, delta, "q")
-    length, d = delta.shape
-    if delta.is_cpu:
-        sums = torch.zeros(2, d, dtype=torch.float64)
-        _over_channels(
-            scans.moments,
-            delta.numpy(),
-            A.T.contiguous().numpy(),
-            B.numpy(),
-            C.numpy(),
-            p.numpy(),
-            (q * delta).numpy(),
-            sums.numpy(),
-        )
-        total, square = sums[0], sums[1]
-    else:
-        total, square = plain.moments(delta, A, B, C, p, q)
-    pairs = length * (length + 1) / 2
-    mean = total / pairs
-    if length == 1:
-        # One pair has no spread; the difference of two sums would leave their rounding.
-        return mean.float(), torch.zeros_like(mean).float()
-    return mean.float(), (square / pairs - mean**2).clamp_min(0.0).sqrt().float()
+
+    state: Tensor
+    products: Tensor
+    totals: Tensor
+
+    @classmethod
+    def start(cls, A: Tensor) -> Self:
+        """Nothing read yet."""
+        (d, n), like = A.shape, A.new_empty(0, dtype=torch.float64)
+        return cls(like.new_zeros(d, n), like.new_zeros(d, n, n), like.new_zeros(2, d))
+
+    def read(
+        self,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        p: Tensor | None = None,
+        q: Tensor | None = None,
+    ) -> None:
+        """Go on through the next piece of the text."""
+        delta, A, B, C = _system(delta, A, B, C)
+        p, q = _optional(p, delta, "p"), _optional(q, delta, "q")
+        if not delta.is_cpu:
+            weights = _ones(p, q, delta)
+            plain.moments(delta, A, B, C, *weights, self.state, self.products, self.totals)
+            return
+        arrays = [v.numpy() for v in (B, C, p, q, self.state, self.products, self.totals)]
+        rates = A.T.contiguous().numpy()
+        _over_channels(scans.moments, scans.MOMENTS_WIDTH, delta.numpy(), rates, *arrays)
+
+    def spread(self, length: int) -> tuple[Tensor, Tensor]:
+        """Mean and population standard deviation (d,) after `length` tokens."""
+        pairs = length * (length + 1) / 2
+        mean = self.totals[0] / pairs
+        if length == 1:
+            # One pair has no spread; the difference of two sums would leave their rounding.
+            return mean.float(), torch.zeros_like(mean).float()
+        variance = (self.totals[1] / pairs - mean**2).clamp_min(0.0)
+        return mean.float(), variance.sqrt().float()
 
 
-def apply_attention(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor) -> Tensor:
-    """y' (l, d): y'[t, d] = sum_s alpha[d, t, s] x[s, d], in attention form.
+def apply_attention(
+    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """y' (l, d), y'[t, d] = sum_s alpha[d, t, s] x[s, d], and mean_d sum_s alpha[d, t, s] (l,).
 
-    Exponentials of differences of S inside short blocks, a carried state between them: independent
-    of the token-by-token recurrence, which it serves to check. O(l d n) time, O(l d) memory.
+    In attention form: exponentials of differences of S inside short blocks, a carried state between
+    them, independent of the token-by-token recurrence, which it serves to check. `state`, two of
+    `carried_state`, carries a text on from the piece before. O(l d n) time, O(l d) memory.
     """
     delta, A, B, C = _system(delta, A, B, C)
     x = _like(x, delta, "x")
+    state = carried_state(A, 2) if state is None else state
     if not delta.is_cpu:
-        return plain.apply(delta, A, B, C, x)
+        return plain.apply(delta, A, B, C, x, state)
+    length, d = delta.shape
     out = torch.empty_like(delta)
-    _over_channels(
-        scans.apply,
-        delta.numpy(),
-        A.T.contiguous().numpy(),
-        B.numpy(),
-        C.numpy(),
-        (x * delta).numpy(),
-        out.numpy(),
-    )
-    return out
+    sums = torch.empty(-(-d // applied.WIDTH), length, dtype=torch.float64)
+    arrays = [v.numpy() for v in (B, C, x, state, out, sums)]
+    rates = A.T.contiguous().numpy()
+    _over_channels(applied.apply, applied.WIDTH, delta.numpy(), rates, *arrays)
+    return out, (sums.sum(0) / d).float()
 
 
-def _over_channels(kernel: Callable[..., None], delta: Any, A: Any, *args: Any) -> None:
-    """Share `kernel`'s blocks of channels among threads."""
-    blocks = -(-delta.shape[1] // scans.WIDTH)
+def _over_channels(kernel: Callable[..., None], width: int, delta: Any, A: Any, *args: Any) -> None:
+    """Share `kernel`'s blocks of `width` channels among threads."""
+    blocks = -(-delta.shape[1] // width)
     _parallel.run(kernel, blocks, delta.size * A.shape[0], delta, A, *args, grain=1)
+
+
+def _optional(values: Tensor | None, delta: Tensor, name: str) -> Tensor:
+    """Weights, or the empty tensor that stands for ones."""
+    return delta.new_empty(0, 0) if values is None else _like(values, delta, name)
+
+
+def _ones(p: Tensor, q: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights with ones written out."""
+    ones = torch.ones_like(delta)
+    return (p if p.numel() else ones), (q if q.numel() else ones)
 
 
 def _system(

@@ -60,69 +60,86 @@ def _extended(values: Tensor, rows: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, 0, 0, rows - values.shape[-2]))
 
 
-def row(delta: Tensor, A: Tensor, B: Tensor, c: Tensor) -> Tensor:
-    """alpha[d, last, s] as (s, d)."""
-    length, d = delta.shape
-    total = delta.double().flip(0).cumsum(0).flip(0)
-    gap = torch.cat([total[1:], total.new_zeros(1, d)]).float()
+def row(delta: Tensor, A: Tensor, B: Tensor, c: Tensor, gap: Tensor) -> Tensor:
+    """alpha[d, t, s] as (s, d); gap (d,) float64: delta between the piece and t, carried on."""
+    length = delta.shape[0]
+    since = torch.cat([delta.double(), gap[None]]).flip(0).cumsum(0).flip(0)
     out = torch.empty_like(delta)
     step = max(1, _ELEMENTS // A.numel())
     for s in range(0, length, step):
         tokens = slice(s, s + step)
-        decay = (gap[tokens, :, None] * A).exp()
+        decay = (since[1:][tokens, :, None].float() * A).exp()
         out[tokens] = delta[tokens] * torch.einsum("sdn,sn->sd", decay, B[tokens] * c)
+    gap.copy_(since[0])
     return out
 
 
 def weighted(
-    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, r: Tensor, p: Tensor, q: Tensor
+    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, r: Tensor, p: Tensor, q: Tensor, state: Tensor
 ) -> Tensor:
-    """r^T K (l,) by a reverse scan."""
+    """r K (k, l) for r (k, l), by a reverse scan.
+
+    state (k, d, n), float64, has decayed from the token after the piece to its last one; it is left
+    as the same for the token before the piece.
+    """
     length, d = delta.shape
     delta, A, B, C, r, p, q = (v.double() for v in (delta, A, B, C, r, p, q))
-    state = torch.zeros_like(A)
-    out = delta.new_empty(length)
+    out = delta.new_empty(len(r), length)
     for s in range(length - 1, -1, -1):
-        if s + 1 < length:
-            state = state * (delta[s + 1, :, None] * A).exp()
-        state = state + (r[s] * p[s])[:, None] * C[s]
-        out[s] = (q[s] * delta[s] * (state @ B[s])).sum() / d
+        state += (r[:, s, None] * p[s])[..., None] * C[s]
+        out[:, s] = (q[s] * delta[s] * (state @ B[s])).sum(1) / d
+        state *= (delta[s, :, None] * A).exp()
     return out.float()
 
 
 def moments(
-    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, p: Tensor, q: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Sums (d,) over s <= t of p_t q_s alpha and of its square, in float64."""
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    p: Tensor,
+    q: Tensor,
+    state: Tensor,
+    products: Tensor,
+    totals: Tensor,
+) -> None:
+    """Add to totals (2, d) the sums over s <= t of p_t q_s alpha and of its square, in float64.
+
+    state (d, n) and products (d, n, n) carry the text on from the piece before.
+    """
     delta, A, B, C, p, q = (v.double() for v in (delta, A, B, C, p, q))
-    state = torch.zeros_like(A)
-    square = A.new_zeros(*A.shape, A.shape[1])
-    total, total_square = A.new_zeros(A.shape[0]), A.new_zeros(A.shape[0])
     for t in range(delta.shape[0]):
         decay = (delta[t, :, None] * A).exp()
         fresh = (delta[t] * q[t])[:, None] * B[t]
-        state = decay * state + fresh
-        square = decay[:, :, None] * decay[:, None] * square + fresh[:, :, None] * fresh[:, None]
-        total = total + p[t] * (state @ C[t])
-        total_square = total_square + p[t] ** 2 * (square @ C[t] @ C[t])
-    return total, total_square
+        state.mul_(decay).add_(fresh)
+        products.mul_(decay[:, :, None] * decay[:, None]).add_(fresh[:, :, None] * fresh[:, None])
+        totals[0] += p[t] * (state @ C[t])
+        totals[1] += p[t] ** 2 * (products @ C[t] @ C[t])
 
 
-def apply(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor) -> Tensor:
-    """y' (l, d) = sum_s alpha x_s, from exponentials of differences."""
-    out = torch.empty_like(delta)
-    delta, A, B, C, w = (v.double() for v in (delta, A, B, C, x * delta))
-    carried = torch.zeros_like(A)
-    for start in range(0, delta.shape[0], _BLOCK):
+def apply(
+    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, x: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """y' (l, d) = sum_s alpha x_s, and the same of ones (l,), its mean over channels.
+
+    From exponentials of differences inside blocks. state (2, d, n), float64, of x and of ones,
+    carries the text on from the piece before.
+    """
+    length = delta.shape[0]
+    out, sums = torch.empty_like(delta), delta.new_empty(length)
+    values = torch.stack([x * delta, delta]).double()
+    delta, A, B, C = (v.double() for v in (delta, A, B, C))
+    for start in range(0, length, _BLOCK):
         tokens = slice(start, start + _BLOCK)
-        since = delta[tokens].cumsum(0)
+        since, w = delta[tokens].cumsum(0), values[:, tokens]
         size = since.shape[0]
         causal = torch.ones(size, size, dtype=torch.bool, device=delta.device).tril()
         gap = (since[:, None] - since[None]).masked_fill(~causal[..., None], torch.inf)
         decay = (gap[..., None] * A).exp()
         from_start = (since[..., None] * A).exp()
-        y = torch.einsum("tn,sn,tsdn,sd->td", C[tokens], B[tokens], decay, w[tokens])
-        out[tokens] = (y + torch.einsum("tn,tdn,dn->td", C[tokens], from_start, carried)).float()
-        fresh = torch.einsum("sn,sdn,sd->dn", B[tokens], decay[-1], w[tokens])
-        carried = from_start[-1] * carried + fresh
-    return out
+        y = torch.einsum("tn,sn,tsdn,vsd->vtd", C[tokens], B[tokens], decay, w)
+        y += torch.einsum("tn,tdn,vdn->vtd", C[tokens], from_start, state)
+        out[tokens], sums[tokens] = y[0].float(), y[1].mean(1).float()
+        fresh = torch.einsum("sn,sdn,vsd->vdn", B[tokens], decay[-1], w)
+        state.mul_(from_start[-1]).add_(fresh)
+    return out, sums

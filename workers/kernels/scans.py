@@ -1,9 +1,10 @@
-"""Reads of the hidden attention that need no matrix: one row, weighted rows, moments, products.
+"""Reads of the hidden attention that need no matrix: one row, weighted rows, moments.
 
-Shapes: delta, p, w (l, d); A (n, d); B, C (l, n); r (l,). Each runs over the tokens once, with a
-state per (d, n), for blocks `first` to `last` of `WIDTH` channels; threads share the blocks. The
-states are float64: a decay close to one rounds in float32 by up to 3e-8, always the same way when
-delta is constant, and thousands of tokens would add that up.
+Shapes: delta, p, q (l, d), of which p and q may be empty and then stand for ones; A (n, d); B, C
+(l, n). Each runs over a piece of the tokens once, for blocks `first` to `last` of channels, which
+threads share, and takes its state, float64, from where the piece before it left it. A decay close
+to one rounds in float32 by up to 3e-8, always the same way when delta is constant, and thousands
+of tokens would add that up: `decay64` does not.
 """
 
 from typing import Any
@@ -14,47 +15,51 @@ from numba import njit
 from workers.kernels._simd import (
     EXP_FLOOR,
     FAST_MATH,
+    decay64,
     exp32,
-    exp64,
     flush_denormals,
     restore_denormals,
 )
 
-# Channels worked on together: many, since each pass over them is a call; few enough that their
-# product states fit the second-level cache and that threads have blocks to share.
-WIDTH = 256
-# Tokens whose mutual exponentials `apply` evaluates directly.
-BLOCK = 8
+# Channels worked on together. `row` has little state and long loops; the other widths keep the
+# states of a block in the first-level cache, `moments` those of every pair of states.
+ROW_WIDTH = 256
+WEIGHTED_WIDTH = 128
+MOMENTS_WIDTH = 256
 # Tokens between two looks whether anything is left to read.
 _CHECK = 32
 
+_ONE = np.float32(1.0)
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, out: Any) -> None:
-    """out[s, d] = alpha[d, t, s] with t the last token of delta; A is (n, d), c = C[t].
+_kernel = njit(nogil=True, cache=True, fastmath=FAST_MATH)
 
-    `out` comes in as zeros; once no decay is left, what is further back stays so.
+
+@_kernel
+def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, gap: Any, out: Any) -> None:
+    """out[s, d] = alpha[d, t, s] for a query t at or after the piece; c = C[t].
+
+    gap (d,): delta summed over the tokens after the piece up to t; left summed over the piece too.
+    `out` comes in as zeros; once no decay is left, what is further back stays so, and so does gap.
     """
     length, d = delta.shape
     for block in range(first, last):
         mode = flush_denormals()
-        d0 = block * WIDTH
-        d1 = min(d, d0 + WIDTH)
-        gap = np.zeros(d1 - d0, np.float64)
-        rounded = np.zeros(d1 - d0, np.float32)
+        d0 = block * ROW_WIDTH
+        d1 = min(d, d0 + ROW_WIDTH)
+        since = gap[d0:d1]
+        rounded = np.empty(d1 - d0, np.float32)
         for s in range(length - 1, -1, -1):
-            target = out[s, d0:d1]
+            target, step = out[s, d0:d1], delta[s, d0:d1]
+            for k in range(rounded.size):
+                rounded[k] = np.float32(since[k])
             if s % _CHECK == 0 and _forgotten(A[:, d0:d1], rounded):
                 break
             for n in range(A.shape[0]):
                 _add_decayed(target, A[n, d0:d1], rounded, B[s, n] * c[n])
-            step = delta[s, d0:d1]
-            for k in range(gap.size):
+            for k in range(target.size):
                 target[k] *= step[k]
-            for k in range(gap.size):
-                gap[k] += step[k]
-            for k in range(gap.size):
-                rounded[k] = np.float32(gap[k])
+            for k in range(since.size):
+                since[k] += step[k]
         restore_denormals(mode)
 
 
@@ -68,58 +73,120 @@ def _forgotten(A: Any, gap: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@_kernel
 def _add_decayed(target: Any, a: Any, gap: Any, weight: Any) -> None:
     for k in range(target.size):
         target[k] += weight * exp32(a[k] * gap[k])
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@_kernel
 def weighted(
-    first: int, last: int, delta: Any, A: Any, B: Any, C: Any, r: Any, p: Any, w: Any, out: Any
+    first: int,
+    last: int,
+    delta: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    r: Any,
+    p: Any,
+    q: Any,
+    state: Any,
+    out: Any,
 ) -> None:
-    """out[block, s] = sum over the block's channels of w[s, d] B_s . G_s, where
+    """out[block, k, s] = sum over the block's channels of q[s, d] delta[s, d] B_s . G_s, where
 
-    G_s = exp(A delta_{s+1}) G_{s+1} + r_s p_s C_s and w = q delta; A is (n, d).
+    G_s = exp(A delta_{s+1}) G_{s+1} + r[k, s] p_s C_s; r, with a row per k, is (k, l). state
+    (k, d, n): exp(A delta_{s+1}) G_{s+1} with s the piece's last token; left as the same for the
+    token before the piece.
     """
     length, d = delta.shape
+    rows, states = r.shape[0], A.shape[0]
+    decay = np.empty((states, WEIGHTED_WIDTH), np.float64)
+    later = np.empty((rows, states, WEIGHTED_WIDTH), np.float64)
+    query, key = np.empty(WEIGHTED_WIDTH, np.float32), np.empty(WEIGHTED_WIDTH, np.float32)
+    read = np.empty(WEIGHTED_WIDTH, np.float64)
     for block in range(first, last):
         mode = flush_denormals()
-        d0 = block * WIDTH
-        d1 = min(d, d0 + WIDTH)
-        state = np.zeros((A.shape[0], d1 - d0), np.float64)
-        read = np.empty(d1 - d0, np.float64)
+        d0 = block * WEIGHTED_WIDTH
+        d1 = min(d, d0 + WEIGHTED_WIDTH)
+        width = d1 - d0
+        _load(later, state[:, d0:d1])
         for s in range(length - 1, -1, -1):
-            read[:] = 0.0
-            later = min(s + 1, length - 1)
-            for n in range(A.shape[0]):
-                _decay_and_add(
-                    state[n],
-                    A[n, d0:d1],
-                    delta[later, d0:d1],
-                    p[s, d0:d1],
-                    np.float64(r[s]) * C[s, n],
-                )
-                _add_scaled(read, state[n], np.float64(B[s, n]))
-            out[block, s] = _dot(read, w[s, d0:d1])
+            step = delta[s, d0:d1]
+            _weights(query[:width], p, s, d0)
+            _scaled_weights(key[:width], q, s, d0, step)
+            for n in range(states):
+                _decays(decay[n, :width], A[n, d0:d1], step)
+            for k in range(rows):
+                read[:] = 0.0
+                for n in range(states):
+                    _add_read_decay(
+                        later[k, n, :width],
+                        decay[n, :width],
+                        query[:width],
+                        np.float64(r[k, s]) * C[s, n],
+                        read[:width],
+                        np.float64(B[s, n]),
+                    )
+                out[block, k, s] = _dot(read[:width], key[:width])
+        _store(state[:, d0:d1], later)
         restore_denormals(mode)
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _decay_and_add(state: Any, a: Any, delta: Any, values: Any, weight: Any) -> None:
-    """state = exp(a delta) state + weight values."""
+@_kernel
+def _load(block: Any, state: Any) -> None:
+    """block[k, n, c] = state[k, c, n]."""
+    for k in range(state.shape[0]):
+        for c in range(state.shape[1]):
+            for n in range(state.shape[2]):
+                block[k, n, c] = state[k, c, n]
+
+
+@_kernel
+def _store(state: Any, block: Any) -> None:
+    for k in range(state.shape[0]):
+        for c in range(state.shape[1]):
+            for n in range(state.shape[2]):
+                state[k, c, n] = block[k, n, c]
+
+
+@_kernel
+def _weights(out: Any, values: Any, t: int, d0: int) -> None:
+    """One token's p, or ones."""
+    if values.shape[0] == 0:
+        out[:] = _ONE
+        return
+    found = values[t, d0 : d0 + out.size]
+    for k in range(out.size):
+        out[k] = found[k]
+
+
+@_kernel
+def _scaled_weights(out: Any, values: Any, t: int, d0: int, delta: Any) -> None:
+    """One token's q delta."""
+    _weights(out, values, t, d0)
+    for k in range(out.size):
+        out[k] *= delta[k]
+
+
+@_kernel
+def _decays(out: Any, a: Any, delta: Any) -> None:
+    for k in range(out.size):
+        out[k] = decay64(a[k] * delta[k])
+
+
+@_kernel
+def _add_read_decay(
+    state: Any, decay: Any, values: Any, weight: Any, total: Any, reading: Any
+) -> None:
+    """state += weight values; total += reading state; state *= decay."""
     for k in range(state.size):
-        decay = exp64(np.float64(a[k]) * np.float64(delta[k]))
-        state[k] = decay * state[k] + weight * values[k]
+        fresh = state[k] + weight * values[k]
+        total[k] += reading * fresh
+        state[k] = decay[k] * fresh
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _add_scaled(total: Any, values: Any, weight: Any) -> None:
-    for k in range(total.size):
-        total[k] += weight * values[k]
-
-
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@_kernel
 def _dot(x: Any, y: Any) -> Any:
     total = 0.0
     for k in range(x.size):
@@ -127,136 +194,123 @@ def _dot(x: Any, y: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@_kernel
 def moments(
-    first: int, last: int, delta: Any, A: Any, B: Any, C: Any, p: Any, w: Any, out: Any
+    first: int,
+    last: int,
+    delta: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    p: Any,
+    q: Any,
+    state: Any,
+    products: Any,
+    totals: Any,
 ) -> None:
-    """out[0] and out[1] (d,): sums over s <= t of p_t q_s alpha and of its square; w = q delta.
+    """Add to totals (2, d) the sums over s <= t of p_t q_s alpha and of its square.
 
     The square's state is the product of two states, symmetric in them, so only m <= n is kept and
-    the off-diagonal part is read twice.
+    the off-diagonal part is read twice. state (d, n) and products (d, n, n), of which the lower
+    triangle is used, are those of the last token before the piece; left as those of its last.
     """
     length, d = delta.shape
-    states = A.shape[0]
+    states, W = A.shape[0], MOMENTS_WIDTH
+    decay, sums = np.empty((states, W), np.float64), np.zeros((states, W), np.float64)
+    pairs = np.zeros((states * (states + 1) // 2, W), np.float64)
+    query, key = np.zeros(W, np.float32), np.zeros(W, np.float32)
+    read, total = np.empty((2, W), np.float64), np.empty((2, W), np.float64)
+    queries, keys = np.empty(W, np.float64), np.empty(W, np.float64)
+    rates, step = np.zeros((states, W), np.float32), np.zeros(W, np.float32)
     for block in range(first, last):
         mode = flush_denormals()
-        d0 = block * WIDTH
-        d1 = min(d, d0 + WIDTH)
-        decay = np.empty((states, d1 - d0), np.float64)
-        sums = np.zeros((states, d1 - d0), np.float64)
-        products = np.zeros((states * (states + 1) // 2, d1 - d0), np.float64)
-        read = np.empty((2, d1 - d0), np.float64)
-        squares = np.empty(d1 - d0, np.float64)
+        d0 = block * W
+        d1 = min(d, d0 + W)
+        width = d1 - d0
+        rates[:, :width] = A[:, d0:d1]
+        _load_pairs(sums, pairs, state[d0:d1], products[d0:d1])
+        total[:] = 0.0
         for t in range(length):
+            step[:width] = delta[t, d0:d1]
+            _weights(query[:width], p, t, d0)
+            _scaled_weights(key[:width], q, t, d0, step[:width])
+            _square(queries, query)
+            _square(keys, key)
             read[:] = 0.0
-            _square(squares, w[t, d0:d1])
             pair = 0
             for n in range(states):
-                _decays(decay[n], A[n, d0:d1], delta[t, d0:d1])
-                _advance(sums[n], decay[n], w[t, d0:d1], np.float64(B[t, n]))
-                _add_scaled(read[0], sums[n], np.float64(C[t, n]))
-                for m in range(n + 1):
-                    b = np.float64(B[t, n]) * B[t, m]
-                    c = np.float64(C[t, n]) * C[t, m] * (1.0 if m == n else 2.0)
-                    _advance_pair(products[pair], decay[n], decay[m], squares, b, read[1], c)
+                b, c = np.float64(B[t, n]), np.float64(C[t, n])
+                _decays(decay[n], rates[n], step)
+                _advance(sums[n], decay[n], key, b, read[0], c)
+                for m in range(n):
+                    _advance_pair(
+                        pairs[pair],
+                        decay[n],
+                        decay[m],
+                        keys,
+                        b * B[t, m],
+                        read[1],
+                        2.0 * c * C[t, m],
+                    )
                     pair += 1
-            _add_product(out[0, d0:d1], read[0], p[t, d0:d1])
-            _square(squares, p[t, d0:d1])
-            _add_product(out[1, d0:d1], read[1], squares)
+                _advance_pair(pairs[pair], decay[n], decay[n], keys, b * b, read[1], c * c)
+                pair += 1
+            _add_product(total[0], read[0], query)
+            _add_product(total[1], read[1], queries)
+        totals[:, d0:d1] += total[:, :width]
+        _store_pairs(state[d0:d1], products[d0:d1], sums, pairs)
         restore_denormals(mode)
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@_kernel
+def _load_pairs(sums: Any, pairs: Any, state: Any, products: Any) -> None:
+    for c in range(state.shape[0]):
+        pair = 0
+        for n in range(state.shape[1]):
+            sums[n, c] = state[c, n]
+            for m in range(n + 1):
+                pairs[pair, c] = products[c, n, m]
+                pair += 1
+
+
+@_kernel
+def _store_pairs(state: Any, products: Any, sums: Any, pairs: Any) -> None:
+    for c in range(state.shape[0]):
+        pair = 0
+        for n in range(state.shape[1]):
+            state[c, n] = sums[n, c]
+            for m in range(n + 1):
+                products[c, n, m] = pairs[pair, c]
+                pair += 1
+
+
+@_kernel
 def _square(out: Any, values: Any) -> None:
     for k in range(out.size):
         out[k] = np.float64(values[k]) * np.float64(values[k])
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _decays(out: Any, a: Any, delta: Any) -> None:
-    for k in range(out.size):
-        out[k] = exp64(np.float64(a[k]) * np.float64(delta[k]))
+@_kernel
+def _advance(state: Any, decay: Any, values: Any, weight: Any, total: Any, reading: Any) -> None:
+    """state = decay state + weight values; total += reading state."""
+    for k in range(MOMENTS_WIDTH):
+        fresh = decay[k] * state[k] + weight * values[k]
+        state[k] = fresh
+        total[k] += reading * fresh
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _advance(state: Any, decay: Any, values: Any, weight: Any) -> None:
-    for k in range(state.size):
-        state[k] = decay[k] * state[k] + weight * values[k]
-
-
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@_kernel
 def _advance_pair(
-    state: Any, x: Any, y: Any, values: Any, weight: Any, total: Any, read: Any
+    state: Any, x: Any, y: Any, values: Any, weight: Any, total: Any, reading: Any
 ) -> None:
-    """state = x y state + weight values; total += read state."""
-    for k in range(state.size):
+    """state = x y state + weight values; total += reading state."""
+    for k in range(MOMENTS_WIDTH):
         fresh = x[k] * y[k] * state[k] + weight * values[k]
         state[k] = fresh
-        total[k] += read * fresh
+        total[k] += reading * fresh
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@_kernel
 def _add_product(total: Any, x: Any, y: Any) -> None:
     for k in range(total.size):
         total[k] += x[k] * np.float64(y[k])
-
-
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def apply(first: int, last: int, delta: Any, A: Any, B: Any, C: Any, w: Any, out: Any) -> None:
-    """out[t, d] = sum_s alpha[d, t, s] x[s, d], w = x delta; A is (n, d).
-
-    Inside a block of tokens every pair's exponential is evaluated on its own; what came before the
-    block is read through the decay since its start.
-    """
-    length, d = delta.shape
-    for block in range(first, last):
-        mode = flush_denormals()
-        d0 = block * WIDTH
-        d1 = min(d, d0 + WIDTH)
-        carried = np.zeros((A.shape[0], d1 - d0), np.float64)
-        gap = np.empty(d1 - d0, np.float64)
-        read = np.empty(d1 - d0, np.float64)
-        for start in range(0, length, BLOCK):
-            end = min(start + BLOCK, length)
-            for t in range(start, end):
-                read[:] = 0.0
-                gap[:] = 0.0
-                for s in range(t, start - 1, -1):
-                    for n in range(A.shape[0]):
-                        weight = np.float64(C[t, n]) * B[s, n]
-                        _add_pair(read, A[n, d0:d1], gap, w[s, d0:d1], weight)
-                    _add_scaled(gap, delta[s, d0:d1], 1.0)
-                for n in range(A.shape[0]):
-                    _add_pair(read, A[n, d0:d1], gap, carried[n], np.float64(C[t, n]))
-                _copy(out[t, d0:d1], read)
-            _carry(carried, delta[start:end, d0:d1], A[:, d0:d1], B[start:end], w[start:end, d0:d1])
-        restore_denormals(mode)
-
-
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _carry(carried: Any, delta: Any, A: Any, B: Any, w: Any) -> None:
-    """The state after a block: what was carried and the block's keys, decayed to its end."""
-    tokens, width = delta.shape
-    gap = np.zeros(width, np.float64)
-    fresh = np.zeros((A.shape[0], width), np.float64)
-    for s in range(tokens - 1, -1, -1):
-        for n in range(A.shape[0]):
-            _add_pair(fresh[n], A[n], gap, w[s], np.float64(B[s, n]))
-        _add_scaled(gap, delta[s], 1.0)
-    for n in range(A.shape[0]):
-        _add_pair(fresh[n], A[n], gap, carried[n], 1.0)
-        _copy(carried[n], fresh[n])
-
-
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _add_pair(total: Any, a: Any, gap: Any, values: Any, weight: Any) -> None:
-    """total += weight exp(a gap) values."""
-    for k in range(total.size):
-        decay = exp64(np.float64(a[k]) * gap[k])
-        total[k] += weight * decay * np.float64(values[k])
-
-
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def _copy(out: Any, values: Any) -> None:
-    for k in range(out.size):
-        out[k] = values[k]

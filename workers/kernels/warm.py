@@ -4,11 +4,11 @@ import torch
 
 from workers.kernels.causal_conv import causal_conv
 from workers.kernels.hidden_attention import (
+    Moments,
     apply_attention,
     attention_matrices,
-    attention_moments,
     attention_row,
-    weighted_row,
+    weighted_rows,
 )
 from workers.kernels.selective_scan import scan, selective_scan
 
@@ -34,8 +34,8 @@ def warm_up() -> None:
     weightings = ((None, None), (gate, x))
     attention_matrices(*system, weightings)
     for weights in weightings:
-        weighted_row(*system, x[:, 0].contiguous(), *weights)
-        attention_moments(*system, *weights)
+        weighted_rows(*system, x[:, 0][None], *weights)
+        Moments.start(A).read(*system, *weights)
     rows = [values.T[None].clone().requires_grad_() for values in (x, delta, B, C, gate)]
     hidden, step, keys, queries, z = rows
     hidden = causal_conv(hidden, torch.rand(_CHANNELS, 3, generator=draw))

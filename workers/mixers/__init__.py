@@ -3,8 +3,8 @@
 from torch import nn
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
+from workers.mixers.mamba import MambaAdapter
 from workers.mixers.protocol import MixerAdapter
-from workers.mixers.s6 import MambaAdapter
 
 _ADAPTERS: dict[type[nn.Module], MixerAdapter] = {MambaMixer: MambaAdapter()}
 

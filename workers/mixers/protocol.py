@@ -12,16 +12,46 @@ Words, and what they correspond to in softmax attention:
 - output o: the output of the block.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from schemas.names import Mixer
 
-Weighting = tuple[Tensor | None, Tensor | None]
-"""Weights p (l, d) of the queries and q (l, d) of the keys; None means ones."""
+
+class Weighting(Enum):
+    """The weights p and q of K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s]."""
+
+    PLAIN = "hidden attention: p = q = 1"
+    GRADIENT = "gradient times attention: p = d target / d y, before the gate, and q = x"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one pass over a text from its start finds, in time linear in l.
+
+    reconstruction_error: max|rebuilt - output| / max|output|, the output rebuilt from alpha;
+    infinity where that is not a number. mean_mixed (d,): mean_t y'[t, d]. row_sums: sum_s K[t, s]
+    (l,), always of PLAIN. spreads: std (d,) of p[t, d] q[s, d] alpha[d, t, s] over all causal pairs
+    s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where that was not asked for.
+    """
+
+    reconstruction_error: float
+    mean_mixed: Tensor
+    row_sums: Mapping[Weighting, Tensor]
+    spreads: Mapping[Weighting, Tensor]
+    pulled: Tensor | None
+
+
+@dataclass(frozen=True)
+class Read:
+    """Rows r (k, l), weights over queries, by which the matrix of a weighting is to be read."""
+
+    rows: Tensor
+    weighting: Weighting
 
 
 @dataclass(frozen=True)
@@ -29,21 +59,25 @@ class Contribution:
     """What each key position adds to the mixer's output at one query position t.
 
     norm (l,): Euclidean norm of T_t(u_s), zero for s > t.
-    signed (l,): <T_t(u_s), d target / d o_t>; None where the layer's gradient was not traced.
+    signed (l,): <T_t(u_s), d target / d o_t>.
     bias_signed: the same product for the part of o_t that belongs to no position, the biases.
+    effect (d,): each neuron's activation at t times d target by it.
     error: how far all parts together are from the model's own o_t, relative to max|o|.
     """
 
     norm: Tensor
-    signed: Tensor | None
-    bias_signed: float | None
+    signed: Tensor
+    bias_signed: float
+    effect: Tensor
     error: float
 
 
 class MixerTrace(Protocol):
     """One mixer layer run on one text of l tokens; all tensors float32 on the model's device.
 
-    Methods that need the gradient raise `ValueError` where the layer's was not traced.
+    What needs the gradient, GRADIENT and `contributions`, raises `ValueError` where the layer's was
+    not traced. Only `matrices`, and `contributions` of several queries, hold more of the text than
+    a piece at a time.
     """
 
     @property
@@ -66,63 +100,24 @@ class MixerTrace(Protocol):
         """d, the channels of the mixer, each of which is one neuron."""
         ...
 
-    @property
-    def values(self) -> Tensor:
-        """(l, d): x, what hidden attention reads."""
-        ...
-
-    @property
-    def output(self) -> Tensor:
-        """(l, m): the mixer's output o as the model itself computed it."""
-        ...
-
-    @property
-    def output_gradient(self) -> Tensor | None:
-        """(l, m): d target / d o, or None where it was not traced."""
-        ...
-
-    def mixed(self, values: Tensor | None = None) -> Tensor:
-        """(l, d): sum_s alpha[d, t, s] v[s, d] for v = values (l, d), None means x; linear time."""
+    def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
+        """What one pass over the text finds, with the spread of each weighting asked for."""
         ...
 
     def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
-        """(l, l) each: K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s] for every (p, q)."""
+        """K (l, l) of each weighting."""
         ...
 
-    def row(self, query: int) -> Tensor:
-        """(l, d): alpha[d, query, s] at [s, d], in linear time; zero for s > query."""
+    def read(self, reads: Sequence[Read], stop: int) -> list[Tensor]:
+        """r K (k, l) for each read, without K, in one pass backwards; r is zero from `stop` on."""
         ...
 
-    def weighted_row(self, r: Tensor, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-        """(l,): r^T K for a vector r (l,) over queries, in linear time."""
+    def gather(self, rows: Tensor) -> Tensor:
+        """(k, d): sum_s r[k, s] x[s, d] for rows r (k, l) over keys."""
         ...
 
-    def moments(self, p: Tensor | None = None, q: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and std (d,) of p[t, d] q[s, d] alpha[d, t, s] over all causal pairs s <= t."""
-        ...
-
-    def channel_gradient(self) -> Tensor:
-        """(l, d): g = d target / d y, with y what the mixer computes before its gate."""
-        ...
-
-    def gated(self) -> Tensor:
-        """(l, d): the neurons, the vector that the output projection reads."""
-        ...
-
-    def gated_gradient(self) -> Tensor:
-        """(l, d): d target / d gated = W_out^T d target / d o."""
-        ...
-
-    def contribution(self, query: int) -> Contribution:
-        """The exact additive decomposition of o[query] over key positions, in linear time."""
-        ...
-
-    def rebuild(self) -> Tensor:
-        """(l, m): the mixer's output rebuilt from alpha."""
-        ...
-
-    def reconstruction_error(self) -> float:
-        """max|rebuilt - output| / max|output|; infinity where that is not a number."""
+    def contributions(self, queries: Sequence[int]) -> Iterator[Contribution]:
+        """The exact additive decomposition of o[query] over key positions; linear time a query."""
         ...
 
 

@@ -1,6 +1,7 @@
 """Every method against its float64 twin on random S6 mixers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from schemas.problem import ProblemError, ProblemType
 from tests.reference import methods as twin
 from tests.reference.s6_mixer import Array, MixerRun, sigmoid
 from tests.workers.analyses.traces import ExplicitTrace, Sizes, planted, random_mixer, s6_trace
-from workers.analyses.maps import MethodMaps
-from workers.analyses.methods import LayerReading, ReadingPlan, read_layers
-from workers.mixers.protocol import Weighting
+from workers.analyses.maps import MethodMaps, ReadingPlan
+from workers.analyses.methods import LayerReading, read_layers
+from workers.mixers.protocol import Summary, Weighting
 from workers.mixers.s6 import S6Trace
 
 # Float32 rounds each of some thousand terms to 6e-8 of its size, and signs cancel: errors of 1e-6
@@ -110,7 +111,7 @@ def test_contribution(sizes: Sizes, seed: int, where: float) -> None:
     vectors = np.array([run.contributions(query) for query in range(sizes.l)])
     y = twin.mixed(run.alpha, run.x) + run.D * run.x
     theirs = twin.contribution(vectors, gradient, run.out_weight, y * gate_of(run), tau)
-    every = read_one(trace, Method.CONTRIBUTION, tau, contribution_rows="all")
+    every = read_one(trace, Method.CONTRIBUTION, tau, rows=dict.fromkeys(Method, "all"))
     agree(every, theirs)
     assert every.query_positions == list(range(sizes.l))
     row = read_one(trace, Method.CONTRIBUTION, tau)
@@ -280,8 +281,8 @@ def test_a_matrix_whose_rows_do_not_add_up_fails(method: Method) -> None:
 
 def test_a_rollout_is_checked_at_layers_that_are_not_listed() -> None:
     class Wrong(ExplicitTrace):
-        def mixed(self, values: Tensor | None = None) -> Tensor:
-            return super().mixed(values) * 1.001
+        def _row_sums(self, weighted: Tensor) -> Tensor:
+            return super()._row_sums(weighted) * 1.001
 
     traces = {0: Wrong(**vars(planted(torch.eye(2)))), 1: planted(torch.eye(2), layer=1)}
     with pytest.raises(ProblemError, match="Layer 0: the row-sum error"):
@@ -290,11 +291,9 @@ def test_a_rollout_is_checked_at_layers_that_are_not_listed() -> None:
 
 def test_numbers_that_are_not_finite_fail() -> None:
     class Overflown(ExplicitTrace):
-        def moments(
-            self, p: Tensor | None = None, q: Tensor | None = None
-        ) -> tuple[Tensor, Tensor]:
-            mean, std = super().moments(p, q)
-            return mean, std / 0
+        def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
+            found = super().summary(spreads)
+            return replace(found, spreads={k: std / 0 for k, std in found.spreads.items()})
 
     overflown = Overflown(**vars(planted(torch.diag(torch.ones(1), -1) + 1, layer=5)))
     with pytest.raises(ProblemError, match="Layer 5: the neuron_importance of") as got:

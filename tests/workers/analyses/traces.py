@@ -1,6 +1,6 @@
 """Traces for tests: one given by its alpha as numbers, and random S6 mixers with their twins."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from schemas.names import Mixer
 from tests.reference.s6_mixer import Array, MixerRun, run_mixer
-from workers.mixers.protocol import Contribution, Weighting
+from workers.mixers.mamba import s6_weights
+from workers.mixers.protocol import Capture, Contribution, Read, Summary, Weighting
 from workers.mixers.s6 import S6Trace
 
 
@@ -38,60 +39,62 @@ class ExplicitTrace:
     def channels(self) -> int:
         return self.values.shape[1]
 
-    @property
-    def output(self) -> Tensor:
-        return self.rebuild()
-
-    def mixed(self, values: Tensor | None = None) -> Tensor:
-        return torch.einsum("dts,sd->td", self.alpha, self.values if values is None else values)
+    def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
+        pairs = {kind: self._weighted(kind) for kind in {Weighting.PLAIN, *spreads}}
+        at = torch.tril_indices(self.length, self.length)
+        pulled = None
+        if Weighting.GRADIENT in spreads:
+            pulled = (self._gradient() * self._mixed()).sum(0)
+        return Summary(
+            reconstruction_error=self.error,
+            mean_mixed=self._mixed().mean(0),
+            row_sums={kind: self._row_sums(weighted) for kind, weighted in pairs.items()},
+            spreads={k: pairs[k][:, at[0], at[1]].std(1, correction=0) for k in spreads},
+            pulled=pulled,
+        )
 
     def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
-        return [self._weighted(p, q).mean(0) for p, q in weightings]
+        return [self._weighted(kind).mean(0) for kind in weightings]
 
-    def row(self, query: int) -> Tensor:
-        return self.alpha[:, query].T
+    def read(self, reads: Sequence[Read], stop: int) -> list[Tensor]:
+        assert not any(bool(read.rows[:, stop:].any()) for read in reads)
+        return [read.rows @ self._weighted(read.weighting).mean(0) for read in reads]
 
-    def weighted_row(self, r: Tensor, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
-        return r @ self._weighted(p, q).mean(0)
-
-    def moments(self, p: Tensor | None = None, q: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        at = torch.tril_indices(self.length, self.length)
-        pairs = self._weighted(p, q)[:, at[0], at[1]]
-        return pairs.mean(1), pairs.std(1, correction=0)
-
-    def channel_gradient(self) -> Tensor:
-        return self.gated_gradient() * self.gate
-
-    def gated(self) -> Tensor:
-        return (self.mixed() + self.skip * self.values) * self.gate
-
-    def gated_gradient(self) -> Tensor:
-        if self.output_gradient is None:
-            raise ValueError("the gradient was not traced")
-        return self.output_gradient @ self.out_weight
+    def gather(self, rows: Tensor) -> Tensor:
+        return rows @ self.values
 
     def vectors(self, query: int) -> Tensor:
         """T_query(s): (l, m)."""
-        reads = self.row(query).clone()
+        reads = self.alpha[:, query].T.clone()
         reads[query] += self.skip
         return (reads * self.values * self.gate[query]) @ self.out_weight.T
 
-    def contribution(self, query: int) -> Contribution:
-        vectors, gradient = self.vectors(query), self.output_gradient
-        signed = None if gradient is None else vectors @ gradient[query]
-        bias = None if gradient is None else 0.0
-        return Contribution(vectors.norm(dim=1), signed, bias, self.error)
+    def contributions(self, queries: Sequence[int]) -> Iterator[Contribution]:
+        at_neurons, neurons = self._gradient() / self.gate, self._neurons()
+        for query in queries:
+            vectors = self.vectors(query)
+            signed = vectors @ self.output_gradient[query]  # type: ignore[index]
+            effect = at_neurons[query] * neurons[query]
+            yield Contribution(vectors.norm(dim=1), signed, 0.0, effect, self.error)
 
-    def rebuild(self) -> Tensor:
-        return self.gated() @ self.out_weight.T
+    def _mixed(self) -> Tensor:
+        return torch.einsum("dts,sd->td", self.alpha, self.values)
 
-    def reconstruction_error(self) -> float:
-        return self.error
+    def _neurons(self) -> Tensor:
+        return (self._mixed() + self.skip * self.values) * self.gate
 
-    def _weighted(self, p: Tensor | None, q: Tensor | None) -> Tensor:
-        ones = torch.ones_like(self.values)
-        weights = ((ones if p is None else p), (ones if q is None else q), self.alpha)
-        return torch.einsum("td,sd,dts->dts", *weights)
+    def _gradient(self) -> Tensor:
+        if self.output_gradient is None:
+            raise ValueError("the gradient was not traced")
+        return self.output_gradient @ self.out_weight * self.gate
+
+    def _row_sums(self, weighted: Tensor) -> Tensor:
+        return weighted.mean(0).sum(1)
+
+    def _weighted(self, weighting: Weighting) -> Tensor:
+        if weighting is Weighting.PLAIN:
+            return self.alpha
+        return torch.einsum("td,sd,dts->dts", self._gradient(), self.values, self.alpha)
 
 
 def planted(mean: Tensor, layer: int = 0, channels: int = 3) -> ExplicitTrace:
@@ -151,21 +154,6 @@ def s6_trace(run: MixerRun, output_gradient: Array, layer: int = 0) -> S6Trace:
     def narrow(values: Array) -> Tensor:
         return torch.tensor(values, dtype=torch.float32)
 
-    return S6Trace(
-        layer=layer,
-        delta=narrow(run.delta),
-        A=narrow(run.A),
-        B=narrow(run.B),
-        C=narrow(run.C),
-        D=narrow(run.D),
-        x=narrow(run.x),
-        conv_input=narrow(run.conv_input),
-        conv_output=narrow(run.conv_output),
-        conv_weight=narrow(run.conv_weight),
-        conv_bias=narrow(run.conv_bias),
-        gate=narrow(run.gate),
-        out_weight=narrow(run.out_weight),
-        out_bias=narrow(run.out_bias),
-        output=narrow(run.output),
-        output_gradient=narrow(output_gradient),
-    )
+    named = {name: narrow(values) for name, values in run.weights.items()}
+    capture = Capture(layer, narrow(run.hidden), narrow(run.output), narrow(output_gradient))
+    return S6Trace(s6_weights(named), capture)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +33,10 @@ class Text:
     @property
     def system(self) -> tuple[Any, Any, Any, Any]:
         return self.delta, self.A, self.B, self.C
+
+    def cut(self, at: slice) -> tuple[Any, Any, Any, Any]:
+        """The system of some of the tokens."""
+        return self.delta[at], self.A, self.B[at], self.C[at]
 
     def exact(self) -> Text:
         return Text(*(v.double().numpy() for v in vars(self).values()))
@@ -161,74 +166,125 @@ def test_row(text: Text, data: st.DataObject | None) -> None:
     )
 
 
-@settings(deadline=None, max_examples=30)
-@given(texts)
-def test_weighted_row(text: Text) -> None:
-    exact = text.exact()
-    wanted = reference.weighted_row(*exact.system, exact.r, exact.p, exact.q)
-    close(hidden_attention.weighted_row(*text.system, text.r, text.p, text.q), wanted)
+def pieces(length: int, borders: list[int]) -> list[slice]:
+    """The text cut at the borders that lie in it."""
+    cuts = sorted({0, length, *(border for border in borders if border < length)})
+    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
+
+
+cuts = st.lists(st.integers(1, 69), max_size=4)
 
 
 @settings(deadline=None, max_examples=30)
-@given(texts, st.booleans())
-def test_moments(text: Text, weighted: bool) -> None:
-    exact = text.exact()
-    got = hidden_attention.attention_moments(
-        *text.system, *((text.p, text.q) if weighted else (None, None))
+@given(texts, cuts, st.booleans())
+def test_weighted_rows(text: Text, borders: list[int], weighted: bool) -> None:
+    exact, state = text.exact(), hidden_attention.carried_state(text.A, 2)
+    r = torch.stack([text.r, torch.ones_like(text.r)])
+    found = torch.empty_like(r)
+    for at in reversed(pieces(len(text.delta), borders)):
+        p, q = (text.p[at], text.q[at]) if weighted else (None, None)
+        found[:, at] = hidden_attention.weighted_rows(*text.cut(at), r[:, at], p, q, state)
+    p, q = (exact.p, exact.q) if weighted else (None, None)
+    for row, weights in zip(found, r.double().numpy(), strict=True):
+        close(
+            row,
+            reference.weighted_row(*exact.system, weights, p, q),
+            magnitudes=np.abs(weights) @ np.abs(reference.attention_matrix(*exact.system, p, q)),
+        )
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts, cuts, st.data())
+def test_a_row_goes_on_into_the_pieces_before(
+    text: Text, borders: list[int], data: st.DataObject
+) -> None:
+    query = data.draw(st.integers(0, len(text.delta) - 1))
+    gap = torch.zeros(text.delta.shape[1], dtype=torch.float64)
+    found = torch.zeros_like(text.delta)
+    for at in reversed(pieces(query + 1, borders)):
+        delta, A, B, _ = text.cut(at)
+        found[at] = hidden_attention.row_before(delta, A, B, text.C[query], gap)
+    close(
+        found,
+        reference.attention_row(*text.exact().system, query),
+        magnitudes=reference.attention_row(*text.magnitudes().system, query),
     )
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts, cuts, st.booleans())
+def test_moments(text: Text, borders: list[int], weighted: bool) -> None:
+    exact, moments = text.exact(), hidden_attention.Moments.start(text.A)
+    for at in pieces(len(text.delta), borders):
+        moments.read(*text.cut(at), *((text.p[at], text.q[at]) if weighted else (None, None)))
     wanted = reference.attention_moments(
         *exact.system, *((exact.p, exact.q) if weighted else (None, None))
     )
     # The mean of a signed channel may nearly cancel, so both are measured on the root mean square.
     rms = np.sqrt(wanted[0] ** 2 + wanted[1] ** 2)
-    for ours, theirs in zip(got, wanted, strict=True):
+    for ours, theirs in zip(moments.spread(len(text.delta)), wanted, strict=True):
         assert np.all(np.abs(ours.double().numpy() - theirs) <= TOLERANCE * rms + 1e-30)
 
 
 @settings(deadline=None, max_examples=30)
-@given(texts)
-def test_apply(text: Text) -> None:
-    exact = text.exact()
-    close(
-        hidden_attention.apply_attention(*text.system, text.q),
-        reference.apply_attention(*exact.system, exact.q),
-    )
+@given(texts, cuts)
+def test_apply(text: Text, borders: list[int]) -> None:
+    exact, sizes = text.exact(), text.magnitudes()
+    state = hidden_attention.carried_state(text.A, 2)
+    out, sums = torch.empty_like(text.q), torch.empty_like(text.r)
+    for at in pieces(len(text.delta), borders):
+        out[at], sums[at] = hidden_attention.apply_attention(*text.cut(at), text.q[at], state)
+    for got, wanted, magnitudes in (
+        (out, exact.q, sizes.q),
+        (sums[:, None], np.ones_like(exact.q), np.ones_like(exact.q)),
+    ):
+        applied = reference.apply_attention(*exact.system, wanted)
+        scale = reference.apply_attention(*sizes.system, magnitudes)
+        close(got, applied if got is out else applied.mean(1, keepdims=True), magnitudes=scale)
 
 
 @pytest.mark.parametrize(("length", "d", "n", "scale"), [(1, 1, 1, 0.1), (45, 7, 5, 1.0)])
 def test_plain_torch_agrees(length: int, d: int, n: int, scale: float) -> None:
     text = make(length, d, n, scale)
     exact, ones = text.exact(), torch.ones(length, d)
-    close(
-        plain.row(text.delta, text.A, text.B, text.C[-1]),
-        reference.attention_row(*exact.system, length - 1),
-    )
-    close(
-        plain.weighted(*text.system, text.r, ones, text.q),
-        reference.weighted_row(*exact.system, exact.r, None, exact.q),
-    )
-    close(plain.apply(*text.system, text.q), reference.apply_attention(*exact.system, exact.q))
-    mean, std = reference.attention_moments(*exact.system, exact.p, exact.q)
-    total, square = plain.moments(*text.system, text.p, text.q)
-    pairs = length * (length + 1) / 2
-    assert np.allclose(total / pairs, mean, rtol=1e-6, atol=1e-12)
-    assert np.allclose(square / pairs, mean**2 + std**2, rtol=1e-6)
+    borders = pieces(length, [length // 3, length // 2])
+    gap, row = torch.zeros(d, dtype=torch.float64), torch.empty(length, d)
+    state, rows = hidden_attention.carried_state(text.A, 2), torch.empty(2, length)
+    r = torch.stack([text.r, ones[:, 0]])
+    for at in reversed(borders):
+        delta, A, B, _ = text.cut(at)
+        row[at] = plain.row(delta, A, B, text.C[-1], gap)
+        rows[:, at] = plain.weighted(*text.cut(at), r[:, at], ones[at], text.q[at], state)
+    close(row, reference.attention_row(*exact.system, length - 1))
+    for found, weights in zip(rows, r.double().numpy(), strict=True):
+        close(found, reference.weighted_row(*exact.system, weights, None, exact.q))
+    state, applied, sums = torch.zeros_like(state), torch.empty(length, d), torch.empty(length)
+    moments = hidden_attention.Moments.start(text.A)
+    for at in borders:
+        applied[at], sums[at] = plain.apply(*text.cut(at), text.q[at], state)
+        weights = (text.p[at], text.q[at])
+        plain.moments(*text.cut(at), *weights, moments.state, moments.products, moments.totals)
+    close(applied, reference.apply_attention(*exact.system, exact.q))
+    close(sums, reference.apply_attention(*exact.system, np.ones((length, d))).mean(1))
+    wanted = reference.attention_moments(*exact.system, exact.p, exact.q)
+    for got, theirs in zip(moments.spread(length), wanted, strict=True):
+        assert np.allclose(got, theirs, rtol=1e-6, atol=1e-12)
 
 
 def test_identities_between_the_functions() -> None:
     text = make(203, 300, 16, 0.05)
     matrix = hidden_attention.attention_matrix(*text.system, text.p, text.q)
-    rows = (text.p * hidden_attention.apply_attention(*text.system, text.q)).mean(1)
+    rows = (text.p * hidden_attention.apply_attention(*text.system, text.q)[0]).mean(1)
     close(matrix.sum(1), rows.double())
     close(
-        hidden_attention.weighted_row(*text.system, text.r, text.p, text.q),
+        hidden_attention.weighted_rows(*text.system, text.r[None], text.p, text.q)[0],
         text.r.double() @ matrix.double(),
     )
     mean = hidden_attention.attention_matrix(*text.system)
     close(hidden_attention.attention_row(*text.system, 150).mean(1), mean[150].double())
     one_hot = torch.zeros(203)
     one_hot[150] = 1.0
-    close(hidden_attention.weighted_row(*text.system, one_hot), mean[150].double())
+    close(hidden_attention.weighted_rows(*text.system, one_hot[None])[0], mean[150].double())
 
 
 def rows_of_long_text(text: Text, queries: list[int]) -> Any:
@@ -258,7 +314,7 @@ def test_long_text(length: int, d: int, n: int, scale: float) -> None:
     assert not matrix.triu(1).any()
     one_hot = torch.zeros(length)
     one_hot[511] = 1.0
-    row = hidden_attention.weighted_row(*text.system, one_hot, text.p, text.q)
+    (row,) = hidden_attention.weighted_rows(*text.system, one_hot[None], text.p, text.q)
     close(row, wanted[3])
     key_weights = text.p[511] * text.q * hidden_attention.attention_row(*text.system, 511)
     close(key_weights.mean(1), wanted[3])
@@ -273,9 +329,9 @@ def test_constant_tiny_delta_does_not_drift() -> None:
     close(matrix[-1], wanted, 1e-6)
     one_hot = torch.zeros(4096)
     one_hot[-1] = 1.0
-    close(hidden_attention.weighted_row(delta, A, B, C, one_hot), wanted, 1e-6)
+    close(hidden_attention.weighted_rows(delta, A, B, C, one_hot[None])[0], wanted, 1e-6)
     close(
-        hidden_attention.apply_attention(delta, A, B, C, torch.ones(4096, 2))[-1],
+        hidden_attention.apply_attention(delta, A, B, C, torch.ones(4096, 2))[0][-1],
         [wanted.sum()] * 2,
         1e-6,
     )
@@ -300,11 +356,11 @@ def test_zeros_stay_zero() -> None:
     text = make(20, 5, 4)
     zero = torch.zeros_like(text.delta)
     assert not hidden_attention.attention_matrix(zero, text.A, text.B, text.C).any()
-    assert not hidden_attention.apply_attention(*text.system, zero).any()
-    assert not hidden_attention.weighted_row(*text.system, torch.zeros(20)).any()
-    mean, std = hidden_attention.attention_moments(*text.system, None, zero)
-    assert not mean.any()
-    assert not std.any()
+    assert not hidden_attention.apply_attention(*text.system, zero)[0].any()
+    assert not hidden_attention.weighted_rows(*text.system, torch.zeros(1, 20)).any()
+    moments = hidden_attention.Moments.start(text.A)
+    moments.read(*text.system, None, zero)
+    assert not any(values.any() for values in moments.spread(20))
 
 
 def test_half_precision_is_computed_in_float32() -> None:
@@ -319,11 +375,11 @@ def test_wrong_shapes_name_the_tensor() -> None:
     with pytest.raises(ValueError, match="A must be"):
         hidden_attention.attention_matrix(delta, A.T, B, C)
     with pytest.raises(ValueError, match="C must be"):
-        hidden_attention.attention_moments(delta, A, B, C[:-1])
+        hidden_attention.Moments.start(A).read(delta, A, B, C[:-1])
     with pytest.raises(ValueError, match="q must be"):
         hidden_attention.attention_matrix(delta, A, B, C, None, B)
     with pytest.raises(ValueError, match="r must be"):
-        hidden_attention.weighted_row(delta, A, B, C, torch.ones(5))
+        hidden_attention.weighted_rows(delta, A, B, C, torch.ones(1, 5))
     with pytest.raises(ValueError, match="delta must be"):
         hidden_attention.apply_attention(delta[:0], A, B[:0], C[:0], delta[:0])
     with pytest.raises(IndexError, match=r"0\.\.5"):

@@ -14,8 +14,9 @@ from schemas.names import Mixer
 from tests.reference.s6_mixer import MixerRun, run_mixer
 from tests.tiny_models import save_gpt2, save_mamba
 from workers.mixers import adapter_for, mixers_of
-from workers.mixers.protocol import Capture
-from workers.mixers.s6 import MambaAdapter, S6Trace
+from workers.mixers.mamba import MambaAdapter
+from workers.mixers.protocol import Capture, Read, Weighting
+from workers.mixers.s6 import S6Trace
 
 LAYER = 1
 LENGTH = 21
@@ -78,81 +79,85 @@ def test_twin_decomposition_is_exact(twin: MixerRun, query: int) -> None:
     assert np.abs(total - twin.output[query]).max() < 1e-10
 
 
-def test_trace_recomputes_every_tensor(trace: S6Trace, twin: MixerRun) -> None:
-    for name in ("delta", "A", "B", "C", "D", "x", "conv_input", "conv_output", "gate"):
-        _close(getattr(trace, name), getattr(twin, name))
+@pytest.mark.parametrize("border", [0, 1, 3, 11])
+def test_a_piece_is_that_part_of_the_mixer(trace: S6Trace, twin: MixerRun, border: int) -> None:
+    piece = trace.weights.piece(trace.capture.hidden, border, LENGTH)
+    for name in ("delta", "B", "C", "x", "conv_input", "conv_output", "gate"):
+        _close(getattr(piece, name), getattr(twin, name)[border:])
+    _close(trace.weights.A, twin.A)
     assert (trace.length, trace.channels, trace.layer) == (LENGTH, twin.x.shape[1], LAYER)
     assert trace.family is Mixer.S6
-    assert trace.values is trace.x
 
 
-def test_matrix_equals_the_reference(trace: S6Trace, twin: MixerRun) -> None:
-    _close(trace.matrices([(None, None)])[0], twin.alpha.mean(0))
+def _weighted(trace: S6Trace, twin: MixerRun, weighting: Weighting) -> Any:
+    """(d, t, s) in float64."""
+    if weighting is Weighting.PLAIN:
+        return twin.alpha
+    gradient = trace.capture.output_gradient.double().numpy() @ twin.out_weight
+    gradient *= twin.gate / (1 + np.exp(-twin.gate))
+    return np.einsum("td,sd,dts->dts", gradient, twin.x, twin.alpha)
 
 
-def test_weighted_matrix_equals_the_reference(trace: S6Trace, twin: MixerRun) -> None:
-    p, q = torch.randn(2, LENGTH, trace.channels, generator=torch.Generator().manual_seed(3))
-    reference = np.einsum("td,sd,dts->ts", p.double(), q.double(), twin.alpha) / trace.channels
-    _close(trace.matrices([(p, q)])[0], reference)
-    r = torch.randn(LENGTH, generator=torch.Generator().manual_seed(4))
-    _close(trace.weighted_row(r, p, q), r.double().numpy() @ reference)
-
-
-def test_row_is_one_query_of_alpha(trace: S6Trace, twin: MixerRun) -> None:
-    row = trace.row(7)
-    _close(row, twin.alpha[:, 7].T)
-    assert not row[8:].any()
-
-
-def test_moments_are_those_of_causal_pairs(trace: S6Trace, twin: MixerRun) -> None:
-    q, s = np.tril_indices(LENGTH)
-    pairs = twin.alpha[:, q, s]
-    mean, std = trace.moments()
-    _close(mean, pairs.mean(1))
-    _close(std, pairs.std(1))
-
-
-def test_mixed_leaves_out_the_skip(trace: S6Trace, twin: MixerRun) -> None:
-    _close(trace.mixed(), np.einsum("dts,sd->td", twin.alpha, twin.x))
-
-
-def test_neurons_are_the_input_of_the_output_projection(
-    mixer: Any, capture: Capture, trace: S6Trace
+@pytest.mark.parametrize("weighting", list(Weighting))
+def test_matrices_and_their_reads_equal_the_reference(
+    trace: S6Trace, twin: MixerRun, weighting: Weighting
 ) -> None:
-    seen: list[Tensor] = []
-    handle = mixer.out_proj.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    with torch.no_grad():
-        mixer(capture.hidden[None])
-    handle.remove()
-    _close(trace.gated(), seen[0][0].double().numpy())
+    reference = _weighted(trace, twin, weighting).mean(0)
+    (matrix,) = trace.matrices([weighting])
+    _close(matrix, reference)
+    r = torch.randn(2, LENGTH, generator=torch.Generator().manual_seed(4))
+    (rows,) = trace.read([Read(r, weighting)], LENGTH)
+    _close(rows, r.double().numpy() @ reference)
 
 
-def test_gradients_follow_the_chain_rule(trace: S6Trace, twin: MixerRun) -> None:
-    assert trace.output_gradient is not None
-    at_neurons = trace.output_gradient.double().numpy() @ twin.out_weight
-    _close(trace.gated_gradient(), at_neurons)
-    silu = twin.gate / (1 + np.exp(-twin.gate))
-    _close(trace.channel_gradient(), at_neurons * silu)
+def test_a_read_may_stop_early(trace: S6Trace, twin: MixerRun) -> None:
+    r = torch.zeros(1, LENGTH)
+    r[0, 7] = 1.0
+    (row,) = trace.read([Read(r, Weighting.PLAIN)], 8)
+    _close(row[0], twin.alpha.mean(0)[7])
+    assert not row[0, 8:].any()
+
+
+def test_summary_equals_the_reference(trace: S6Trace, twin: MixerRun) -> None:
+    found = trace.summary(list(Weighting))
+    t, s = np.tril_indices(LENGTH)
+    for weighting in Weighting:
+        weighted = _weighted(trace, twin, weighting)
+        _close(found.row_sums[weighting], weighted.mean(0).sum(1))
+        _close(found.spreads[weighting], weighted[:, t, s].std(1))
+        if weighting is Weighting.GRADIENT:
+            assert found.pulled is not None
+            _close(found.pulled, weighted.sum((1, 2)))
+    _close(found.mean_mixed, np.einsum("dts,sd->td", twin.alpha, twin.x).mean(0))
+    assert 0.0 < found.reconstruction_error < 1e-5
+
+
+def test_values_are_gathered_by_rows(trace: S6Trace, twin: MixerRun) -> None:
+    r = torch.randn(3, LENGTH, generator=torch.Generator().manual_seed(4))
+    _close(trace.gather(r), r.double().numpy() @ twin.x)
 
 
 @pytest.mark.parametrize("query", [0, 1, 2, 9, LENGTH - 1])
 def test_contribution_equals_the_reference(trace: S6Trace, twin: MixerRun, query: int) -> None:
-    assert trace.output_gradient is not None
+    gradient = trace.capture.output_gradient[query].double().numpy()
     vectors = twin.contributions(query)
-    found = trace.contribution(query)
+    (found,) = trace.contributions([query])
     _close(found.norm, np.linalg.norm(vectors, axis=1))
     assert not found.norm[query + 1 :].any()
-    assert found.signed is not None
-    _close(found.signed, vectors @ trace.output_gradient[query].double().numpy())
-    bias = float(twin.bias_part(query) @ trace.output_gradient[query].double().numpy())
+    _close(found.signed, vectors @ gradient)
+    y = np.einsum("ds,sd->d", twin.alpha[:, query], twin.x) + twin.D * twin.x[query]
+    gate = twin.gate[query] / (1 + np.exp(-twin.gate[query]))
+    _close(found.effect, (gradient @ twin.out_weight) * y * gate)
+    bias = float(twin.bias_part(query) @ gradient)
     assert found.bias_signed == pytest.approx(bias, rel=1e-4, abs=1e-9)
     assert found.error < 1e-5
 
 
-@pytest.mark.parametrize("name", ["D", "conv_weight", "gate", "out_weight"])
+@pytest.mark.parametrize("name", ["D", "conv_weight", "in_weight", "out_weight"])
 def test_a_part_that_is_left_out_shows_as_an_error(trace: S6Trace, name: str) -> None:
-    wrong = replace(trace, **{name: torch.zeros_like(getattr(trace, name))})
-    assert wrong.contribution(LENGTH - 1).error > 1e-3
+    without = replace(trace.weights, **{name: torch.zeros_like(getattr(trace.weights, name))})
+    (found,) = S6Trace(without, trace.capture).contributions([LENGTH - 1])
+    assert found.error > 1e-3
 
 
 def test_contributions_add_up_to_the_models_own_output(
@@ -167,22 +172,10 @@ def test_contributions_add_up_to_the_models_own_output(
         traced = MambaAdapter().trace(
             mixer, Capture(LAYER, capture.hidden, capture.output, gradient)
         )
-        signed = traced.contribution(query).signed
-        assert signed is not None
-        total = float(signed.double().sum()) + float(bias @ direction.double().numpy())
+        (found,) = traced.contributions([query])
+        total = float(found.signed.double().sum()) + float(bias @ direction.double().numpy())
         scale = float(capture.output[query].norm() * direction.norm())
         assert abs(total - float(capture.output[query] @ direction)) < 1e-5 * scale
-
-
-def test_norms_do_not_depend_on_the_chunk(trace: S6Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = trace.contribution(LENGTH - 1).norm
-    monkeypatch.setattr("workers.mixers.s6._NORM_ROWS", 4)
-    torch.testing.assert_close(trace.contribution(LENGTH - 1).norm, whole)
-
-
-def test_output_is_rebuilt_from_alpha(trace: S6Trace, twin: MixerRun) -> None:
-    _close(trace.rebuild(), twin.output)
-    assert 0.0 < trace.reconstruction_error() < 1e-5
 
 
 def test_reconstruction_error_sees_an_output_that_is_not_the_traces(
@@ -191,7 +184,7 @@ def test_reconstruction_error_sees_an_output_that_is_not_the_traces(
     off = capture.output.clone()
     off[3, 5] += 0.01 * off.abs().max()
     traced = MambaAdapter().trace(mixer, Capture(LAYER, capture.hidden, off, None))
-    assert traced.reconstruction_error() == pytest.approx(0.01, rel=0.02)
+    assert traced.summary().reconstruction_error == pytest.approx(0.01, rel=0.02)
 
 
 @pytest.mark.parametrize("where", ["hidden", "output"])
@@ -201,30 +194,32 @@ def test_reconstruction_error_of_no_number_is_infinite(
     broken = getattr(capture, where).clone()
     broken[3, 5] = float("nan")
     traced = MambaAdapter().trace(mixer, replace(capture, **{where: broken}))
-    assert traced.reconstruction_error() == float("inf")
+    assert traced.summary().reconstruction_error == float("inf")
 
 
 def test_reconstruction_error_of_an_output_of_zeros(mixer: Any, capture: Capture) -> None:
     silent = replace(capture, output=torch.zeros_like(capture.output))
-    assert MambaAdapter().trace(mixer, silent).reconstruction_error() == float("inf")
+    assert MambaAdapter().trace(mixer, silent).summary().reconstruction_error == float("inf")
 
 
 def test_one_token(mixer: Any) -> None:
     capture = _capture(mixer, 1)
     trace, twin = MambaAdapter().trace(mixer, capture), _twin(mixer, capture)
     # Not the matrix: its one entry is a mean over channels in which terms of both signs cancel.
-    _close(trace.row(0), twin.alpha[:, 0].T)
-    _close(trace.contribution(0).norm, np.linalg.norm(twin.contributions(0), axis=1))
-    assert trace.reconstruction_error() < 1e-5
+    (found,) = trace.contributions([0])
+    _close(found.norm, np.linalg.norm(twin.contributions(0), axis=1))
+    assert trace.summary().reconstruction_error < 1e-5
 
 
 def test_untraced_gradient_is_an_error_not_a_guess(mixer: Any, capture: Capture) -> None:
     traced = MambaAdapter().trace(mixer, Capture(LAYER, capture.hidden, capture.output, None))
-    assert traced.contribution(3).signed is None
+    assert traced.summary().pulled is None
     with pytest.raises(ValueError, match="layer 1 was not traced"):
-        traced.channel_gradient()
+        traced.summary([Weighting.GRADIENT])
     with pytest.raises(ValueError, match="layer 1 was not traced"):
-        traced.gated_gradient()
+        traced.matrices([Weighting.GRADIENT])
+    with pytest.raises(ValueError, match="layer 1 was not traced"):
+        next(traced.contributions([3]))
 
 
 def test_half_precision_mixer_is_traced_in_float32(tmp_path: Path) -> None:
@@ -234,9 +229,9 @@ def test_half_precision_mixer_is_traced_in_float32(tmp_path: Path) -> None:
     with torch.no_grad():
         output = module(hidden[None])[0]
     traced = MambaAdapter().trace(module, Capture(LAYER, hidden, output, None))
-    assert {traced.x.dtype, traced.A.dtype, traced.output.dtype} == {torch.float32}
+    assert {traced.whole.x.dtype, traced.weights.A.dtype} == {torch.float32}
     # bfloat16 keeps 8 bits, so its own output is only good to about 1%.
-    assert traced.reconstruction_error() < 0.05
+    assert traced.summary().reconstruction_error < 0.05
 
 
 def test_other_activations_are_objected_to(mixer: Any, tmp_path: Path) -> None:
