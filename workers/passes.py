@@ -21,8 +21,8 @@ from transformers import MambaModel
 from workers.kernels.mamba import Border, Carried
 from workers.kernels.selective_scan import handles
 
-# Tokens of all texts in one piece without a graph: measured, more are not faster.
-_PIECE_TOKENS = 2048
+# Tokens of all texts in one piece without a graph; more take memory and are not faster.
+_PIECE_TOKENS = 1024
 # The graph of one piece, at this many floats per token, hidden unit and layer.
 _GRAPH_BYTES = 2 << 30
 GRAPH_FLOATS = 24
