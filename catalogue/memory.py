@@ -206,7 +206,7 @@ def reading_bytes(work: Workload, length: int) -> int:
     if not work.methods or d is None:
         return 0
     # The trace of this layer and of the one before, and the copies that the kernels make.
-    wide = 12 + 5 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
+    wide = 12 + 8 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
     held = _FLOAT * length * (wide * d + 4 * work.model.hidden_size)
     if not _matrices(work):
         return held
