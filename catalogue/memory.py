@@ -24,8 +24,8 @@ _TOKEN = 1024
 _OTHER_MODEL = 48
 # Rows and columns of a heatmap in the document, at most.
 _HEATMAP = 128
-# What the matrix kernel holds per thread: its factors per token, and all threads' sums together.
-_FACTORS = 5280
+# What the matrix kernel holds per thread and matrix: factors per token; and all sums together.
+_FACTORS = 2304
 _PARTIAL = 1 << 29
 _PAGE = 4096
 
@@ -206,13 +206,17 @@ def reading_bytes(work: Workload, length: int) -> int:
     if not work.methods or d is None:
         return 0
     # The trace of this layer and of the one before, and the copies that the kernels make.
-    wide = 12 + 5 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
+    wide = 12 + 8 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
     held = _FLOAT * length * (wide * d + 4 * work.model.hidden_size)
     if not _matrices(work):
         return held
     square = length * length
-    threads = min(work.threads, max(1, _PARTIAL // (_FLOAT * square)))
-    kernel = threads * (_FLOAT * square // 2 + (_PAGE + _FACTORS) * length)
+    # The mean attention and the gradient's are computed in one pass.
+    mean = {Method.ATTENTION_WEIGHTED, Method.ROLLOUT}
+    together = 1 + (Method.GRADIENT_GUIDED in work.whole and not mean.isdisjoint(work.whole))
+    threads = min(work.threads, max(1, _PARTIAL // (_FLOAT * square * together)))
+    # Of each thread's sums only the lower triangle is touched, in whole pages.
+    kernel = threads * together * (_FLOAT * square // 2 + (_PAGE + _FACTORS) * length)
     return held + kernel + _FLOAT * square * _matrices(work)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from catalogue.cached import description, tokeniser
+from catalogue.locate import locate
 from catalogue.memory import needs, result_bytes, workload
 from jobs import Jobs, open_jobs
 from schemas.names import Method
@@ -45,21 +47,28 @@ def complete(runtime: Runtime, jobs: Jobs, request: JobRequest) -> None:
 
 
 def measured(request: JobRequest) -> dict[str, int]:
-    """The most that a worker holds for the job, and the estimate of it."""
+    """The most that a worker holds for the job when it may hold the estimate, and the estimate."""
     settings = Settings()
     torch.set_num_threads(settings.threads or 1)
+    told = estimate(request, settings)
     jobs = open_jobs(settings)
-    runtime = open_runtime(settings, jobs)
+    runtime = open_runtime(settings.model_copy(update={"job_memory_bytes": told}), jobs)
     complete(runtime, jobs, JobRequest.model_validate(_FIRST))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     complete(runtime, jobs, request)
     taken = resident("VmHWM") - before
     runtime.close()
-    loaded, _ = runtime.models.get(request.models[0])
-    lengths = [len(loaded.tokeniser.encode(text)) for text in request.texts]
-    work = workload(request, loaded.description, lengths, settings)
-    return {"taken": taken, "told": needs(work, result_bytes(work)).total}
+    return {"taken": taken, "told": told}
+
+
+def estimate(request: JobRequest, settings: Settings) -> int:
+    location = locate(request.models[0], settings)
+    assert location.path is not None
+    tokens = tokeniser(location.path)
+    lengths = [tokens.count(text) for text in request.texts]
+    work = workload(request, description(location, settings), lengths, settings)
+    return needs(work, result_bytes(work)).total
 
 
 def apart(request: JobRequest) -> None:

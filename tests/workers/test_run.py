@@ -1,6 +1,7 @@
 """Whole jobs: real store, real models saved on disk, real figures."""
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from pydantic import SecretStr
 from safetensors.numpy import load
+from safetensors.torch import load_file, save_file
 from transformers import MambaForCausalLM
 
 from jobs import Attempt, Jobs, StaleAttempt
@@ -180,6 +182,24 @@ def test_the_target_is_what_the_model_itself_says(bench: Bench, model_dir: Path)
         expected = float(logits[10] - logits[4])
         assert result.target.value == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert result.target.top[0].id == int(logits.argmax())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_what_its_rounded_weights_give_in_float32(
+    bench: Bench, model_dir: Path, dtype: torch.dtype
+) -> None:
+    names = {kind: f"{kind}-{str(dtype).removeprefix('torch.')}" for kind in ("stored", "widened")}
+    stored = save_mamba(model_dir / names["stored"], dtype=dtype)
+    widened = shutil.copytree(stored, model_dir / names["widened"])
+    weights = load_file(stored / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {dtype}
+    wide = {key: tensor.float() for key, tensor in weights.items()}
+    save_file(wide, widened / "model.safetensors")
+    asked = {"layers": "all", "attention": {"methods": list(Method)}, "figures": False}
+    documents = [bench.run(models=[name], **asked).document for name in names.values()]
+    assert {document.provenance.models[0].dtype for document in documents} == {"float32"}
+    one, other = ([r.model_dump(exclude={"model"}) for r in d.results] for d in documents)
+    assert one == other
 
 
 def test_texts_together_are_texts_alone(bench: Bench) -> None:
