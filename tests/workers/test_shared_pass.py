@@ -78,9 +78,9 @@ def test_one_pass_serves_all_and_equals_running_alone(
             close = {"rtol": 0, "atol": 1e-5 * float(theirs.logits.abs().max())}
             torch.testing.assert_close(ours.logits, theirs.logits, **close)
             for layer, mixer in ours.mixers.items():
-                expected = theirs.mixers[layer].output
+                expected = theirs.mixers[layer].capture.output
                 close = {"rtol": 0, "atol": 1e-5 * float(expected.abs().max())}
-                torch.testing.assert_close(mixer.output, expected, **close)
+                torch.testing.assert_close(mixer.capture.output, expected, **close)
     assert passes == [4, 1, 2, 1]
 
 

@@ -312,7 +312,7 @@ def test_a_text_that_cannot_be_traced_leaves_the_others_as_they_are(loaded: Load
     for index, request in ((0, good), (3, other)):
         together, alone = found[index], trace(model, [request], {0, 1}, {1})[0]
         assert isinstance(together, TextTrace)
-        ours, theirs = (text.mixers[1].output_gradient for text in (together, alone))
+        ours, theirs = (text.mixers[1].capture.output_gradient for text in (together, alone))
         assert ours is not None
         assert theirs is not None
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5 * float(theirs.abs().max()))
