@@ -106,8 +106,8 @@ def needs(work: Workload, results: int) -> Needs:
             reading_bytes(work, length),
             results,
         ),
-        # Writing the tensors makes a second copy of them.
-        Needs(model, results=results + tensor_bytes(work)),
+        # The file is a copy of the tensors, and room for one more is kept while it is stored.
+        Needs(model, results=results + 2 * tensor_bytes(work)),
     )
     return max(moments, key=lambda moment: moment.total)
 
