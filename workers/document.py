@@ -251,9 +251,9 @@ def rounded(values: Floats) -> Floats:
     return near
 
 
-def number(value: float) -> float:
-    """One value at seven significant digits."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+def number(value: float | Tensor) -> float:
+    """One value, which may be a tensor of no axes, at seven significant digits."""
+    return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
 
 
 def _listed(tensor: Tensor) -> list[float]:

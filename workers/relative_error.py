@@ -2,10 +2,14 @@
 
 import math
 
+import torch
+from torch import Tensor
 
-def relative_error(difference: float, scale: float) -> float:
-    """difference / scale, both >= 0; 0 without a difference, infinity where it is not a number."""
-    if difference == 0.0:
-        return 0.0
-    error = difference / scale if scale > 0.0 else math.inf
-    return math.inf if math.isnan(error) else error
+
+def relative_error(difference: Tensor, scale: Tensor) -> Tensor:
+    """difference / scale, both >= 0, in float64, entry by entry.
+
+    0 without a difference, infinity where it is not a number. Stays on the tensors' device.
+    """
+    error = torch.where(difference == 0, 0.0, difference.double() / scale)
+    return torch.where(error.isnan(), math.inf, error)

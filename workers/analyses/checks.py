@@ -1,4 +1,11 @@
-"""Self-checks that travel with every result, and the problems they end in."""
+"""Self-checks that travel with every result, and the problems they end in.
+
+An error is a tensor of no axes, in float64, on the device of what it checks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -7,7 +14,7 @@ from schemas.problem import ProblemError, ProblemType
 from workers.relative_error import relative_error
 
 
-def row_sum_error(matrix: Tensor, expected: Tensor) -> float:
+def row_sum_error(matrix: Tensor, expected: Tensor) -> Tensor:
     """How far a matrix's row sums are from what a linear-time scan gives for them.
 
     max_t |sum_s K[t,s] - expected[t]| / max_t max(|expected[t]|, sum_s |K[t,s]|)
@@ -18,24 +25,59 @@ def row_sum_error(matrix: Tensor, expected: Tensor) -> float:
     sums = matrix.sum(1, dtype=torch.float64)
     wanted = expected.to(torch.float64)
     size = matrix.abs().sum(1, dtype=torch.float64)
-    difference = float((sums - wanted).abs().max())
-    return relative_error(difference, float(torch.maximum(size, wanted.abs()).max()))
+    difference = (sums - wanted).abs().max()
+    return relative_error(difference, torch.maximum(size, wanted.abs()).max())
 
 
-def total_error(sums: Tensor, others: Tensor) -> float:
+def total_error(sums: Tensor, others: Tensor) -> Tensor:
     """How far the sums of two vectors (l,) are apart that add up the same matrix two ways.
 
     Relative to the sum of magnitudes of either, whichever is larger.
     """
-    wide = [values.to(torch.float64) for values in (sums, others)]
-    difference = float((wide[0].sum() - wide[1].sum()).abs())
-    return relative_error(difference, max(float(values.abs().sum()) for values in wide))
+    return sums_error(sums[None], others[None])
 
 
-def sums_error(after: Tensor, before: Tensor) -> float:
+def sums_error(after: Tensor, before: Tensor) -> Tensor:
     """The worst row's change of its sum, of rows (k, l), relative to its sum of magnitudes."""
-    pairs = zip(after, before, strict=True)
-    return max(total_error(new, old) for new, old in pairs)
+    new, old = after.to(torch.float64), before.to(torch.float64)
+    difference = (new.sum(1) - old.sum(1)).abs()
+    return relative_error(difference, torch.maximum(new.abs().sum(1), old.abs().sum(1))).max()
+
+
+@dataclass
+class Checks:
+    """One layer's self-checks, which are judged together: so a GPU is waited for once a layer."""
+
+    layer: int
+    tolerance: float
+    _pending: list[tuple[Tensor, Callable[[float], None]]] = field(default_factory=list)
+
+    def add(self, number: Tensor, judge: Callable[[float], None]) -> None:
+        """Have `judge` look at a number, a tensor of no axes, when all are settled."""
+        self._pending.append((number, judge))
+
+    def agreement(self, what: str, error: Tensor) -> None:
+        """Want the error within the tolerance: `require_agreement`."""
+        layer, tolerance = self.layer, self.tolerance
+        self.add(error, lambda found: require_agreement(what, layer, found, tolerance))
+
+    def finite(self, what: str, tensors: dict[str, Tensor]) -> None:
+        """Want every tensor without infinity and NaN: `require_finite`."""
+        for name, tensor in tensors.items():
+            judge = partial(require_finite, f"{name} of {what}", self.layer)
+            self.add(torch.isfinite(tensor).all(), judge)
+
+    def settle(self) -> None:
+        """Bring all numbers to the host at once and judge them in their order.
+
+        Raises what the judges raise, ProblemError.
+        """
+        if self._pending:
+            numbers, judges = zip(*self._pending, strict=True)
+            self._pending = []
+            on_host = torch.stack([number.double() for number in numbers]).tolist()
+            for judge, found in zip(judges, on_host, strict=True):
+                judge(found)
 
 
 def require_agreement(what: str, layer: int, error: float, tolerance: float) -> None:
@@ -50,12 +92,11 @@ def require_agreement(what: str, layer: int, error: float, tolerance: float) -> 
         )
 
 
-def require_finite(what: str, layer: int, tensors: dict[str, Tensor]) -> None:
-    """Raise ProblemError (not-finite), naming the first tensor that holds infinity or NaN."""
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ProblemError(
-                ProblemType.NOT_FINITE,
-                f"Layer {layer}: the {name} of {what} holds infinities or NaN. Leave this layer or "
-                "method out, or check the model's weights.",
-            )
+def require_finite(what: str, layer: int, finite: float) -> None:
+    """Raise ProblemError (not-finite) if `finite` is zero: something holds infinity or NaN."""
+    if not finite:
+        raise ProblemError(
+            ProblemType.NOT_FINITE,
+            f"Layer {layer}: the {what} holds infinities or NaN. Leave this layer or method out, "
+            "or check the model's weights.",
+        )

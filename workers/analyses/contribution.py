@@ -44,6 +44,6 @@ def analyse(view: LayerView) -> MethodMaps:
         signed_relevance=at_target.signed,
         neuron_activation=at_target.effect,
         neuron_importance=at_target.effect.abs(),
-        row_sum_error=max(row.error for row in rows),
+        row_sum_error=torch.stack([row.error for row in rows]).max(),
         bias_relevance=at_target.bias_signed,
     )

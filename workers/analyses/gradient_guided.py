@@ -1,5 +1,6 @@
 """`gradient_guided`: hidden attention times how much each of its entries moves the target."""
 
+import torch
 from torch import Tensor
 
 from schemas.names import Method
@@ -47,12 +48,12 @@ def analyse(view: LayerView) -> MethodMaps:
         signed_relevance=None,
         neuron_activation=pulled,
         neuron_importance=view.summary.spreads[Weighting.GRADIENT],
-        row_sum_error=max(attention.row_sum_error, error),
+        row_sum_error=torch.maximum(attention.row_sum_error, error),
     )
 
 
-def _column_sums(view: LayerView, matrix: Tensor) -> tuple[Tensor, float]:
+def _column_sums(view: LayerView, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Over all rows, and what their own check says."""
     if view.plan.rows[Method.GRADIENT_GUIDED] == "target":
         return view.column_sums()
-    return matrix.sum(0), 0.0
+    return matrix.sum(0), matrix.new_zeros((), dtype=torch.float64)

@@ -13,7 +13,7 @@ from torch import Tensor
 from schemas.names import Method
 from schemas.request import AttentionSection, Rows
 from schemas.result import Parameters
-from workers.analyses.checks import row_sum_error, total_error
+from workers.analyses.checks import Checks, row_sum_error, total_error
 from workers.mixers.protocol import MixerTrace, Read, Summary, Weighting
 
 
@@ -25,7 +25,8 @@ class MethodMaps:
     token_relevance (l,). signed_relevance (l,) and bias_relevance, what belongs to no token, or
     None where the method has none.
     neuron_activation (d,); neuron_importance (d,), or None where the rows asked for do not tell.
-    row_sum_error: self-check of the matrix against what its rows must add up to.
+    row_sum_error: self-check of the matrix against what its rows must add up to. This and
+    bias_relevance are tensors of no axes.
     """
 
     parameters: Parameters
@@ -35,8 +36,8 @@ class MethodMaps:
     signed_relevance: Tensor | None
     neuron_activation: Tensor
     neuron_importance: Tensor | None
-    row_sum_error: float
-    bias_relevance: float | None = None
+    row_sum_error: Tensor
+    bias_relevance: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """What the method defines, by the names that `tensors.safetensors` uses."""
@@ -76,7 +77,7 @@ class CheckedRows:
 
     matrix: Tensor
     queries: list[int]
-    row_sum_error: float
+    row_sum_error: Tensor
 
     def at(self, query: int) -> Tensor:
         """(l,): the row of one query."""
@@ -88,22 +89,23 @@ class Rollout:
     """R_l (l, l), attention through all mixer layers up to one, and the worst check on the way."""
 
     matrix: Tensor
-    row_sum_error: float
+    row_sum_error: Tensor
 
 
 @dataclass(frozen=True)
 class LayerView:
     """One layer as the methods see it; what several of them need is computed once.
 
-    `methods` are those that read this layer. `below` is the rollout of the mixer layers below this
-    one, None at the lowest. `shares` (k, l) are rows that the rollout multiplies the mean attention
-    by from the left, where it needs no more of it.
+    `methods` are those that read this layer; `checks` gathers what is to be judged of it. `below`
+    is the rollout of the mixer layers below this one, None at the lowest. `shares` (k, l) are rows
+    that the rollout multiplies the mean attention by from the left, where it needs no more of it.
     """
 
     mixer: MixerTrace
     summary: Summary
     plan: ReadingPlan
     methods: Sequence[Method]
+    checks: Checks
     below: Rollout | None = None
     shares: Tensor | None = None
 
@@ -125,7 +127,7 @@ class LayerView:
         error = row_sum_error(matrix, self.summary.row_sums[weighting])
         return CheckedRows(matrix, list(range(self.mixer.length)), error)
 
-    def column_sums(self) -> tuple[Tensor, float]:
+    def column_sums(self) -> tuple[Tensor, Tensor]:
         """sum_t K[t, s] (l,) of GRADIENT, without K, and how far their sum is from the rows'."""
         sums = self._read[Weighting.GRADIENT][1]
         return sums, total_error(sums, self.summary.row_sums[Weighting.GRADIENT])

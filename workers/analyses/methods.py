@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from schemas.names import Method, Mixer
 from workers.analyses import attention_weighted, contribution, gradient_guided, rollout
-from workers.analyses.checks import require_agreement, require_finite
+from workers.analyses.checks import Checks
 from workers.analyses.maps import Analysis, LayerView, MethodMaps, ReadingPlan, Rollout
 from workers.analyses.rollout_row import Descent
 from workers.mixers.protocol import MixerTrace, MixerTraces, Summary, Weighting
@@ -29,7 +31,7 @@ class LayerReading:
 
     layer: int
     family: Mixer
-    reconstruction_error: float
+    reconstruction_error: Tensor
     maps: dict[Method, MethodMaps]
 
 
@@ -55,18 +57,17 @@ def _upwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
     running: Rollout | None = None
     for layer in sorted(mixers):
         mixer, methods = mixers[layer], _methods(plan, layer)
-        summary = _summary(mixer, plan, methods)
-        view = LayerView(mixer, summary, plan, methods, running)
+        checks = Checks(layer, plan.tolerance)
+        summary = _summary(mixer, checks, methods)
+        view = LayerView(mixer, summary, plan, methods, checks, running)
         maps = {}
         if Method.ROLLOUT in plan.methods:
             running = rollout.advance(view)
-            what = "row-sum error of the mean attention"
-            require_agreement(
-                what, layer, view.matrix(Weighting.PLAIN).row_sum_error, plan.tolerance
-            )
+            error = view.matrix(Weighting.PLAIN).row_sum_error
+            checks.agreement("row-sum error of the mean attention", error)
             if layer in plan.layers:
                 maps[Method.ROLLOUT] = rollout.analyse(view, running)
-        yield _reading(mixer, summary, _checked(layer, plan, maps | _own_maps(view)))
+        yield _reading(mixer, summary, _checked(checks, plan, maps | _own_maps(view)))
 
 
 def _downwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
@@ -74,18 +75,20 @@ def _downwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]
     reported = []
     for layer in sorted(mixers, reverse=True):
         mixer, methods = mixers[layer], _methods(plan, layer)
-        summary = _summary(mixer, plan, methods)
-        view = LayerView(mixer, summary, plan, methods, shares=descent.enter(layer, summary))
-        error = descent.through(view)
-        require_agreement("row-sum error of the rollout", layer, error, plan.tolerance)
-        reading = _reading(mixer, summary, _checked(layer, plan, _own_maps(view)))
+        checks = Checks(layer, plan.tolerance)
+        summary = _summary(mixer, checks, methods)
+        shares = descent.enter(checks, summary)
+        view = LayerView(mixer, summary, plan, methods, checks, shares=shares)
+        checks.agreement("row-sum error of the rollout", descent.through(view))
+        reading = _reading(mixer, summary, _checked(checks, plan, _own_maps(view)))
         if layer in plan.layers:
             reported.append(reading)
         else:
             yield reading
     for reading in reversed(reported):
         rolled = {Method.ROLLOUT: descent.maps(reading.layer, mixers[reading.layer])}
-        yield replace(reading, maps=_checked(reading.layer, plan, reading.maps | rolled))
+        checks = Checks(reading.layer, plan.tolerance)
+        yield replace(reading, maps=_checked(checks, plan, reading.maps | rolled))
 
 
 def _methods(plan: ReadingPlan, layer: int) -> list[Method]:
@@ -93,10 +96,9 @@ def _methods(plan: ReadingPlan, layer: int) -> list[Method]:
     return [m for m in plan.methods if layer in plan.layers or m is Method.ROLLOUT]
 
 
-def _summary(mixer: MixerTrace, plan: ReadingPlan, methods: list[Method]) -> Summary:
+def _summary(mixer: MixerTrace, checks: Checks, methods: list[Method]) -> Summary:
     summary = mixer.summary([_SPREADS[method] for method in methods if method in _SPREADS])
-    error = summary.reconstruction_error
-    require_agreement("reconstruction error", mixer.layer, error, plan.tolerance)
+    checks.agreement("reconstruction error", summary.reconstruction_error)
     return summary
 
 
@@ -110,11 +112,11 @@ def _reading(mixer: MixerTrace, summary: Summary, maps: dict[Method, MethodMaps]
 
 
 def _checked(
-    layer: int, plan: ReadingPlan, maps: dict[Method, MethodMaps]
+    checks: Checks, plan: ReadingPlan, maps: dict[Method, MethodMaps]
 ) -> dict[Method, MethodMaps]:
-    """The maps in the order in which their methods were asked for, each of them checked."""
+    """The maps in the order in which their methods were asked for, with all of the layer judged."""
     for method, found in maps.items():
-        require_finite(f"`{method}`", layer, found.tensors())
-        what = f"row-sum error of `{method}`"
-        require_agreement(what, layer, found.row_sum_error, plan.tolerance)
+        checks.finite(f"`{method}`", found.tensors())
+        checks.agreement(f"row-sum error of `{method}`", found.row_sum_error)
+    checks.settle()
     return {method: maps[method] for method in plan.methods if method in maps}

@@ -1,5 +1,7 @@
 """`rollout`: how attention composes through the layers, the residual stream an identity at each."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import Rows
 from schemas.result import Parameters
+from workers.analyses.checks import Checks
 from workers.analyses.maps import LayerView, MethodMaps, Rollout
 from workers.mixers.protocol import Weighting
 
@@ -30,8 +33,8 @@ def advance(view: LayerView) -> Rollout:
     """R_l = Ahat_l R_{l-1} with Ahat = rownorm(I + Abar+), R_{-1} = I; Abar unclamped on request.
 
     Must be called for every mixer layer in ascending order, listed or not. Shapes: (l, l).
-    Cost: Abar, and one l x l product. Raises ProblemError (not-finite) when, without the clamp, a
-    row of I + Abar sums to nearly nothing; with it every sum is at least 1.
+    Cost: Abar, and one l x l product. Without the clamp it is checked that no row of I + Abar sums
+    to nearly nothing; with it every sum is at least 1.
 
     Source: Abnar, Zuidema (2005.00928); for hidden attention Ali, Zimerman, Wolf (2403.01590).
     """
@@ -41,11 +44,11 @@ def advance(view: LayerView) -> Rollout:
     hat.diagonal().add_(1)
     sums = hat.sum(1, keepdim=True)
     if not clamp:
-        require_sums(view.mixer.layer, sums.squeeze(1), hat.abs().sum(1))
+        check_sums(view.checks, sums.squeeze(1), hat.abs().sum(1))
     hat /= sums
     if view.below is None:
         return Rollout(hat, attention.row_sum_error)
-    worst = max(view.below.row_sum_error, attention.row_sum_error)
+    worst = torch.maximum(view.below.row_sum_error, attention.row_sum_error)
     return Rollout(hat @ view.below.matrix, worst)
 
 
@@ -71,9 +74,13 @@ def analyse(view: LayerView, rolled: Rollout) -> MethodMaps:
     )
 
 
-def require_sums(layer: int, sums: Tensor, sizes: Tensor) -> None:
-    """Raise ProblemError (not-finite) where a row's sum is nearly nothing beside its size (l,)."""
-    share = float((sums.abs() / sizes.clamp(min=torch.finfo(sizes.dtype).tiny)).min())
+def check_sums(checks: Checks, sums: Tensor, sizes: Tensor) -> None:
+    """Have it judged that no row's sum is nearly nothing beside its size (l,)."""
+    share = (sums.abs() / sizes.clamp(min=torch.finfo(sizes.dtype).tiny)).min()
+    checks.add(share, partial(_require_share, checks.layer))
+
+
+def _require_share(layer: int, share: float) -> None:
     if not share >= _LEAST_SUM:
         raise ProblemError(
             ProblemType.NOT_FINITE,

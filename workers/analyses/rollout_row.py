@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from workers.analyses.checks import sums_error
+from workers.analyses.checks import Checks, sums_error
 from workers.analyses.maps import LayerView, MethodMaps, ReadingPlan
-from workers.analyses.rollout import parameters, require_sums
+from workers.analyses.rollout import check_sums, parameters
 from workers.mixers.protocol import MixerTrace, Summary, Weighting
 
 # Rows of a clamped matrix that are widened at once.
@@ -32,27 +32,28 @@ class Descent:
 
     plan: ReadingPlan
     rows: dict[int, Tensor] = field(default_factory=dict)
-    errors: dict[int, float] = field(default_factory=dict)
+    errors: dict[int, Tensor] = field(default_factory=dict)
 
-    def enter(self, layer: int, summary: Summary) -> Tensor | None:
+    def enter(self, checks: Checks, summary: Summary) -> Tensor | None:
         """Start this layer's rows if it is reported; without the clamp, the shares to multiply.
 
-        Raises ProblemError (not-finite) when, without the clamp, a row of I + Abar sums to nearly
-        nothing beside 1 + |its row sum of Abar|.
+        Without the clamp it is checked that no row of I + Abar sums to nearly nothing beside
+        1 + |its row sum of Abar|.
         """
+        layer = checks.layer
         attention = summary.row_sums[Weighting.PLAIN]
         if layer in self.plan.layers:
             start = torch.zeros_like(attention).expand(2, -1).clone()
             start[0, self.plan.position] = 1.0
             start[1] = 1.0 / len(attention)
-            self.rows[layer], self.errors[layer] = start, 0.0
+            self.rows[layer], self.errors[layer] = start, _no_error(start)
         if self.plan.rollout_clamp or not self.rows:
             return None
         sums = 1 + attention
-        require_sums(layer, sums, 1 + attention.abs())
+        check_sums(checks, sums, 1 + attention.abs())
         return self._stacked() / sums
 
-    def through(self, view: LayerView) -> float:
+    def through(self, view: LayerView) -> Tensor:
         """Carry every row through the layer; its self-check.
 
         Ahat's rows sum to 1, so a row's sum must not change: its own sums come from a pass forwards
@@ -60,18 +61,19 @@ class Descent:
         row sums of the matrix before it are checked too.
         """
         if not self.rows:
-            return 0.0
-        before, matrix_error = self._stacked(), 0.0
+            return _no_error(view.summary.mean_mixed)
+        before = self._stacked()
+        matrix_error = _no_error(before)
         if view.shares is not None:
             after = view.shares + view.attended()
         else:
             attention = view.matrix(Weighting.PLAIN)
             matrix_error = attention.row_sum_error
             after = _through_clamped(before, attention.matrix)
-        error = max(matrix_error, sums_error(after, before))
+        error = torch.maximum(matrix_error, sums_error(after, before))
         for index, layer in enumerate(self.rows):
             self.rows[layer] = after[2 * index : 2 * index + 2]
-            self.errors[layer] = max(self.errors[layer], error)
+            self.errors[layer] = torch.maximum(self.errors[layer], error)
         return error
 
     def maps(self, layer: int, mixer: MixerTrace) -> MethodMaps:
@@ -94,6 +96,10 @@ class Descent:
 
     def _stacked(self) -> Tensor:
         return torch.cat(list(self.rows.values()))
+
+
+def _no_error(like: Tensor) -> Tensor:
+    return like.new_zeros((), dtype=torch.float64)
 
 
 def _through_clamped(rows: Tensor, attention: Tensor) -> Tensor:

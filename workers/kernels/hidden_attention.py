@@ -10,7 +10,8 @@ the weight with which channel d at query t reads its own input at key s (Ali, Zi
 All functions take delta (l, d) >= 0, A (d, n) < 0, B (l, n) and C (l, n); weights p and q are
 (l, d), and None stands for ones. Tensors of any floating type are computed in float32 (float64
 where sums run long) and results are float32 without a graph. Tensors on the CPU go through
-compiled kernels; on any other device through plain torch, which is tested on the CPU only.
+compiled kernels, on a GPU through those of Triton where it is installed, else through plain torch;
+no function waits for a GPU.
 Wrong shapes raise `ValueError`.
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.kernels import _parallel, applied, plain, scans
+from workers.kernels import _gpu, _parallel, applied, plain, scans
 from workers.kernels.contraction import Text, Weighting, contract
 
 # Below it the exponential is not a normal float32 number.
@@ -106,7 +107,8 @@ def row_before(delta: Tensor, A: Tensor, B: Tensor, c: Tensor, gap: Tensor) -> T
     delta, A, B, _ = _system(delta, A, B, B)
     c = _operand(c, delta.device)
     if not delta.is_cpu:
-        return plain.row(delta, A, B, c, gap)
+        found: Tensor = _reads(delta).row(delta, A, B, c, gap)
+        return found
     # numpy's zeros are pages that stay untouched where nothing is left to write.
     out = torch.from_numpy(np.zeros(delta.shape, np.float32))
     rates = A.T.contiguous().numpy()
@@ -152,7 +154,8 @@ def weighted_rows(
     p, q = _optional(p, delta, "p"), _optional(q, delta, "q")
     state = carried_state(A, len(r)) if state is None else state
     if not delta.is_cpu:
-        return plain.weighted(delta, A, B, C, r, *_ones(p, q, delta), state)
+        rows: Tensor = _reads(delta).weighted(delta, A, B, C, r, *_ones(p, q, delta), state)
+        return rows
     length, d = delta.shape
     width = scans.WEIGHTED_WIDTH
     parts = torch.empty(-(-d // width), len(r), length, dtype=torch.float64)
@@ -195,7 +198,8 @@ class Moments:
         p, q = _optional(p, delta, "p"), _optional(q, delta, "q")
         if not delta.is_cpu:
             weights = _ones(p, q, delta)
-            plain.moments(delta, A, B, C, *weights, self.state, self.products, self.totals)
+            carried = (self.state, self.products, self.totals)
+            _reads(delta).moments(delta, A, B, C, *weights, *carried)
             return
         arrays = [v.numpy() for v in (B, C, p, q, self.state, self.products, self.totals)]
         rates = A.T.contiguous().numpy()
@@ -225,7 +229,8 @@ def apply_attention(
     x = _like(x, delta, "x")
     state = carried_state(A, 2) if state is None else state
     if not delta.is_cpu:
-        return plain.apply(delta, A, B, C, x, state)
+        applied_to: tuple[Tensor, Tensor] = _reads(delta).apply(delta, A, B, C, x, state)
+        return applied_to
     length, d = delta.shape
     out = torch.empty_like(delta)
     sums = torch.empty(-(-d // applied.WIDTH), length, dtype=torch.float64)
@@ -233,6 +238,12 @@ def apply_attention(
     rates = A.T.contiguous().numpy()
     _over_channels(applied.apply, applied.WIDTH, delta.numpy(), rates, *arrays)
     return out, (sums.sum(0) / d).float()
+
+
+def _reads(tensor: Tensor) -> Any:
+    """What computes the functions with a state where `tensor` is: Triton's kernels, plain torch."""
+    kernels = _gpu.usable("workers.kernels._reads_triton") if tensor.is_cuda else None
+    return kernels or plain
 
 
 def _over_channels(kernel: Callable[..., None], width: int, delta: Any, A: Any, *args: Any) -> None:
@@ -247,8 +258,8 @@ def _optional(values: Tensor | None, delta: Tensor, name: str) -> Tensor:
 
 
 def _ones(p: Tensor, q: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights with ones written out."""
-    ones = torch.ones_like(delta)
+    """Weights with ones written out, as one row for all tokens."""
+    ones = delta.new_ones(delta.shape[1]).expand_as(delta)
     return (p if p.numel() else ones), (q if q.numel() else ones)
 
 

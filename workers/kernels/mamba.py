@@ -1,9 +1,11 @@
-"""The compiled convolution and scan in place of transformers' own leaf functions of a Mamba.
+"""Each device's own convolution and scan in place of transformers' leaf functions of a Mamba.
 
 The model's code stays in charge of what feeds what; it looks both functions up at every call, so
-models already loaded are affected too. Only CPU tensors in the dtypes of the kernels go to them.
+models already loaded are affected too. CPU tensors in the dtypes of the compiled functions go to
+them, those on a GPU to what `_gpu` finds there, all others to transformers' own loops.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,11 +16,15 @@ import torch
 from torch import Tensor
 from transformers.models.mamba import modeling_mamba
 
+from workers.kernels import _gpu
 from workers.kernels.causal_conv import causal_conv, trains
 from workers.kernels.selective_scan import handles, selective_scan
 
 _scan: Callable[..., Any] = modeling_mamba.mamba_selective_scan
 _conv: Callable[..., Any] = modeling_mamba.causal_conv1d_fn
+# Under wrappers that call packages for a GPU wherever the tensors are.
+_torch_scan = inspect.unwrap(_scan)
+_torch_conv = inspect.unwrap(_conv)
 _SILU = ("silu", "swish")
 
 
@@ -110,13 +116,24 @@ class Carried:
 _active: ContextVar[Carried | None] = ContextVar("carried", default=None)
 
 
+def implementation(device: torch.device) -> str:
+    """The name of the scan that a model in float32 or half precision runs on a device."""
+    return "numba" if device.type == "cpu" else _gpu.selective_scan()[0]
+
+
 def _dispatch_scan(
     hidden_states: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *args: Any, **kwargs: Any
 ) -> Any:
-    if not all(handles(v) for v in (hidden_states, dt, A, B, C)):
-        return _scan(hidden_states, dt, A, B, C, *args, **kwargs)
+    tensors = (hidden_states, dt, A, B, C)
+    compiled = all(handles(v) for v in tensors)
+    on_gpu = hidden_states.is_cuda and all(v.dtype != torch.float64 for v in tensors)
+    scan = _gpu.selective_scan()[1] if on_gpu else None
+    if not compiled and scan is None:
+        return _torch_scan(*tensors, *args, **kwargs)
     for choice in ("use_mambapy", "use_associative_scan"):
         kwargs.pop(choice, None)
+    if scan is not None:
+        return scan(*tensors, *args, **kwargs)
     carried = _active.get()
     if carried is not None:
         kwargs["initial_state"] = carried.take(carried.before.states)
@@ -133,14 +150,16 @@ def _dispatch_conv(
     packed = any(value is not None for value in kwargs.values())
     silu = activation in _SILU
     if packed or not silu or not handles(hidden_states) or trains(weight, bias):
-        return _conv(hidden_states, weight, bias, activation, **kwargs)
+        on_gpu = hidden_states.is_cuda and _gpu.usable("causal_conv1d") is not None
+        plain = _conv if on_gpu else _torch_conv
+        return plain(hidden_states, weight, bias, activation=activation, **kwargs)
     carried = _active.get()
     initial = None if carried is None else carried.take(carried.before.rows)
     return causal_conv(hidden_states, weight, bias, initial)
 
 
 def install() -> None:
-    """Make transformers' Mamba use the compiled functions on the CPU; twice is harmless."""
+    """Make transformers' Mamba use each device's own functions; twice is harmless."""
     modeling_mamba.mamba_selective_scan = _dispatch_scan
     modeling_mamba.causal_conv1d_fn = _dispatch_conv
 

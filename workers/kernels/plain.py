@@ -1,6 +1,7 @@
 """The hidden-attention functions in plain torch, for tensors that are not on the CPU.
 
-Same formulas and accuracy as the compiled ones. Sequential ones launch a few kernels per token.
+Same formulas and accuracy as the compiled ones. Sequential ones launch a few kernels per token;
+`_reads_triton` has those that carry a state in one launch.
 """
 
 from collections.abc import Sequence

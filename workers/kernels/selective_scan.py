@@ -238,4 +238,4 @@ def _check(
 
 def handles(tensor: Tensor) -> bool:
     """Whether the kernels compute with this tensor."""
-    return tensor.device.type == "cpu" and tensor.dtype in _DTYPES
+    return tensor.is_cpu and tensor.dtype in _DTYPES

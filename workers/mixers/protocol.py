@@ -33,13 +33,13 @@ class Weighting(Enum):
 class Summary:
     """What one pass over a text from its start finds, in time linear in l.
 
-    reconstruction_error: max|rebuilt - output| / max|output|, the output rebuilt from alpha;
-    infinity where that is not a number. mean_mixed (d,): mean_t y'[t, d]. row_sums: sum_s K[t, s]
-    (l,), always of PLAIN. spreads: std (d,) of p[t, d] q[s, d] alpha[d, t, s] over all causal pairs
-    s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where that was not asked for.
+    reconstruction_error: max|rebuilt - output| / max|output|, the output rebuilt from alpha, a
+    tensor of no axes; infinity where that is not a number. mean_mixed (d,): mean_t y'[t, d].
+    row_sums: sum_s K[t, s] (l,), always of PLAIN. spreads: std (d,) of p q alpha over all causal
+    pairs s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where that was not asked for.
     """
 
-    reconstruction_error: float
+    reconstruction_error: Tensor
     mean_mixed: Tensor
     row_sums: Mapping[Weighting, Tensor]
     spreads: Mapping[Weighting, Tensor]
@@ -60,16 +60,17 @@ class Contribution:
 
     norm (l,): Euclidean norm of T_t(u_s), zero for s > t.
     signed (l,): <T_t(u_s), d target / d o_t>.
-    bias_signed: the same product for the part of o_t that belongs to no position, the biases.
+    bias_signed: the same product for the part of o_t that belongs to no position, the biases; no
+    axes, as the error.
     effect (d,): each neuron's activation at t times d target by it.
     error: how far all parts together are from the model's own o_t, relative to max|o|.
     """
 
     norm: Tensor
     signed: Tensor
-    bias_signed: float
+    bias_signed: Tensor
     effect: Tensor
-    error: float
+    error: Tensor
 
 
 class MixerTrace(Protocol):

@@ -114,10 +114,10 @@ class S6Trace:
             yield parts.contribution()
 
     @cached_property
-    def largest_output(self) -> float:
+    def largest_output(self) -> Tensor:
         """max|o|, what errors are relative to."""
         low, high = self.capture.output.aminmax()
-        return max(-float(low), float(high))
+        return torch.maximum(-low, high)
 
     def pieces(self, stop: int, last_first: bool = False) -> Iterator[Piece]:
         """The text's tokens up to `stop`, piece by piece."""
@@ -176,7 +176,7 @@ class _Forwards:
     def summary(self) -> Summary:
         trace = self._trace
         # torch's maximum, which a NaN passes; Python's would drop it.
-        difference = float(torch.stack(self._differences).max())
+        difference = torch.stack(self._differences).max()
         return Summary(
             reconstruction_error=relative_error(difference, trace.largest_output),
             mean_mixed=(self._mixed / trace.length).float(),

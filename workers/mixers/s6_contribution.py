@@ -24,7 +24,7 @@ class Decomposition:
     """The parts of o[query], as the text's pieces come, the one that ends with the query first."""
 
     def __init__(
-        self, weights: S6Weights, capture: Capture, query: int, largest_output: float
+        self, weights: S6Weights, capture: Capture, query: int, largest_output: Tensor
     ) -> None:
         if capture.output_gradient is None:
             raise ValueError(f"the gradient at layer {capture.layer} was not traced")
@@ -70,11 +70,11 @@ class Decomposition:
         """All parts, and how far they are from the output that the model computed."""
         bias = self._bias(self._through * self._open)
         total = self._reads @ self._weights.out_weight.T + bias
-        difference = float((total - self._output).abs().max())
+        difference = (total - self._output).abs().max()
         return Contribution(
             norm=self._norm,
             signed=self._signed,
-            bias_signed=float(bias @ self._gradient),
+            bias_signed=bias @ self._gradient,
             effect=self._at_neurons * (self._mixed + self._skipped) * self._open,
             error=relative_error(difference, self._largest),
         )

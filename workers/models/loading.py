@@ -4,7 +4,6 @@ Weights are read as safetensors by this package and handed to the architecture's
 other file of the directory is opened: no pickles, no code, no adapters, no links to other models.
 """
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,12 +217,10 @@ def _prepare_mixers(name: str, model: Any, device: torch.device) -> str:
             raise _unsupported(name, objection)
     if not mixers:
         return Mixer.NONE
-    if device.type == "cpu":
-        mamba.install()
-        return "numba"
     # TensorFloat-32, which convolutions use by default, keeps 10 bits: too few for the self-check.
     torch.backends.cudnn.allow_tf32 = False
-    return "mamba-ssm" if importlib.util.find_spec("mamba_ssm") else "transformers"
+    mamba.install()
+    return mamba.implementation(device)
 
 
 def _check_forward(name: str, model: Any, device: torch.device) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from schemas.problem import ProblemError
-from workers.analyses.checks import require_agreement, row_sum_error
+from workers.analyses.checks import Checks, require_agreement, row_sum_error
 
 
 def test_the_error_is_relative_to_what_was_added_up() -> None:
@@ -27,10 +27,23 @@ def test_zero_against_zero_agrees() -> None:
 def test_what_is_not_a_number_never_agrees(broken: float) -> None:
     error = row_sum_error(torch.tensor([[broken]]), torch.zeros(1))
     assert error == math.inf
-    for value in (error, math.nan):
+    for value in (float(error), math.nan):
         with pytest.raises(ProblemError, match="Layer 3"):
             require_agreement("row-sum error", 3, value, 1e-4)
 
 
 def test_the_tolerance_itself_is_allowed() -> None:
     require_agreement("row-sum error", 3, 1e-4, 1e-4)
+
+
+def test_checks_are_judged_together_in_their_order() -> None:
+    checks = Checks(3, 1e-4)
+    checks.agreement("reconstruction error", torch.tensor(1e-5))
+    checks.finite("`rollout`", {"matrix": torch.zeros(2), "row": torch.tensor([math.nan])})
+    checks.agreement("row-sum error", torch.tensor(math.inf))
+    with pytest.raises(ProblemError, match="the row of `rollout` holds infinities or NaN"):
+        checks.settle()
+    checks.agreement("row-sum error", torch.tensor(2e-4))
+    with pytest.raises(ProblemError, match=r"row-sum error is 0\.0002"):
+        checks.settle()
+    checks.settle()

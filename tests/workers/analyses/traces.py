@@ -46,7 +46,7 @@ class ExplicitTrace:
         if Weighting.GRADIENT in spreads:
             pulled = (self._gradient() * self._mixed()).sum(0)
         return Summary(
-            reconstruction_error=self.error,
+            reconstruction_error=torch.tensor(self.error),
             mean_mixed=self._mixed().mean(0),
             row_sums={kind: self._row_sums(weighted) for kind, weighted in pairs.items()},
             spreads={k: pairs[k][:, at[0], at[1]].std(1, correction=0) for k in spreads},
@@ -75,7 +75,9 @@ class ExplicitTrace:
             vectors = self.vectors(query)
             signed = vectors @ self.output_gradient[query]  # type: ignore[index]
             effect = at_neurons[query] * neurons[query]
-            yield Contribution(vectors.norm(dim=1), signed, 0.0, effect, self.error)
+            yield Contribution(
+                vectors.norm(dim=1), signed, torch.tensor(0.0), effect, torch.tensor(self.error)
+            )
 
     def _mixed(self) -> Tensor:
         return torch.einsum("dts,sd->td", self.alpha, self.values)

@@ -243,34 +243,6 @@ def test_apply(text: Text, borders: list[int]) -> None:
         close(got, applied if got is out else applied.mean(1, keepdims=True), magnitudes=scale)
 
 
-@pytest.mark.parametrize(("length", "d", "n", "scale"), [(1, 1, 1, 0.1), (45, 7, 5, 1.0)])
-def test_plain_torch_agrees(length: int, d: int, n: int, scale: float) -> None:
-    text = make(length, d, n, scale)
-    exact, ones = text.exact(), torch.ones(length, d)
-    borders = pieces(length, [length // 3, length // 2])
-    gap, row = torch.zeros(d, dtype=torch.float64), torch.empty(length, d)
-    state, rows = hidden_attention.carried_state(text.A, 2), torch.empty(2, length)
-    r = torch.stack([text.r, ones[:, 0]])
-    for at in reversed(borders):
-        delta, A, B, _ = text.cut(at)
-        row[at] = plain.row(delta, A, B, text.C[-1], gap)
-        rows[:, at] = plain.weighted(*text.cut(at), r[:, at], ones[at], text.q[at], state)
-    close(row, reference.attention_row(*exact.system, length - 1))
-    for found, weights in zip(rows, r.double().numpy(), strict=True):
-        close(found, reference.weighted_row(*exact.system, weights, None, exact.q))
-    state, applied, sums = torch.zeros_like(state), torch.empty(length, d), torch.empty(length)
-    moments = hidden_attention.Moments.start(text.A)
-    for at in borders:
-        applied[at], sums[at] = plain.apply(*text.cut(at), text.q[at], state)
-        weights = (text.p[at], text.q[at])
-        plain.moments(*text.cut(at), *weights, moments.state, moments.products, moments.totals)
-    close(applied, reference.apply_attention(*exact.system, exact.q))
-    close(sums, reference.apply_attention(*exact.system, np.ones((length, d))).mean(1))
-    wanted = reference.attention_moments(*exact.system, exact.p, exact.q)
-    for got, theirs in zip(moments.spread(length), wanted, strict=True):
-        assert np.allclose(got, theirs, rtol=1e-6, atol=1e-12)
-
-
 def test_identities_between_the_functions() -> None:
     text = make(203, 300, 16, 0.05)
     matrix = hidden_attention.attention_matrix(*text.system, text.p, text.q)
