@@ -15,7 +15,7 @@ from transformers.models.mamba.modeling_mamba import MambaMixer
 from schemas.names import Method
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
-from workers.kernels.selective_scan import installed
+from workers.kernels import mamba
 from workers.mixers.mamba import MambaAdapter
 from workers.mixers.protocol import Capture, MixerTrace
 
@@ -30,7 +30,7 @@ def prepare(tokens: int) -> Callable[[], None]:
     hidden = torch.randn(tokens, HIDDEN)
     gradient = torch.zeros(tokens, HIDDEN)
     gradient[-1] = torch.randn(HIDDEN)
-    with torch.no_grad(), installed():
+    with torch.no_grad(), mamba.installed():
         output = mixer(hidden[None])[0].clone()
     plan = ReadingPlan(frozenset({0}), METHODS, tokens - 1, 1e-4, dict.fromkeys(METHODS, "target"))
     capture = Capture(0, hidden, output, gradient)
