@@ -36,7 +36,7 @@ class Summary:
     reconstruction_error: max|rebuilt - output| / max|output|, the output rebuilt from alpha, a
     tensor of no axes; infinity where that is not a number. mean_mixed (d,): mean_t y'[t, d].
     row_sums: sum_s K[t, s] (l,), always of PLAIN. spreads: std (d,) of p q alpha over all causal
-    pairs s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where that was not asked for.
+    pairs s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where not asked for.
     """
 
     reconstruction_error: Tensor
