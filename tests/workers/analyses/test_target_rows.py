@@ -75,8 +75,9 @@ def same(target: MethodMaps, every: MethodMaps, tau: int) -> None:
     # A column sum adds up rows whose signs cancel.
     close(target.token_relevance, every.token_relevance, float(every.matrix.abs().sum(0).max()))
     close(target.neuron_activation, every.neuron_activation)
-    if every.bias_relevance is not None:
-        assert target.bias_relevance == pytest.approx(every.bias_relevance, rel=1e-4, abs=1e-5)
+    if target.bias_relevance is not None and every.bias_relevance is not None:
+        wanted = pytest.approx(float(every.bias_relevance), rel=1e-4, abs=1e-5)
+        assert float(target.bias_relevance) == wanted
     if target.neuron_importance is not None and every.neuron_importance is not None:
         close(target.neuron_importance, every.neuron_importance)
     if target.signed_relevance is not None and every.signed_relevance is not None:
