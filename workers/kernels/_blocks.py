@@ -44,9 +44,10 @@ class Window(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """One panel, a row each: its tokens' decays and keys; its leaves' exponents, and the decays
+    """One panel while it is built; every array is (rows, columns).
 
-    from the panel's start to each leaf's and through each leaf.
+    decays and keys: a row a token. exponents: a row a leaf; since and through: the decays from the
+    panel's start to a leaf's, and through the leaf.
     """
 
     decays: Any
@@ -95,6 +96,7 @@ def decay_panel(
 
 @njit(nogil=True, cache=True)
 def _decay_leaf(inputs: Any, window: Any, first: int, state: int, leaf: int, scratch: Any) -> None:
+    """Decays of a leaf's tokens, and its total exponent, for one state of the chunk."""
     stride, columns = inputs.delta.shape[1], window.width * window.states
     rate = (window.state + state) * stride + window.channel
     step = (first + leaf * LEAF) * stride + window.channel

@@ -197,10 +197,7 @@ def _add(total: Any, values: Any, columns: int) -> None:
 
 @njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def _decay(decay: Any, exponent: Any, columns: int) -> None:
-    """Decays come from summed exponents, not from products of rounded decays, so that rounding
-
-    does not grow with the number of panels.
-    """
+    """Decays from summed exponents: products of rounded decays would drift with length."""
     for k in range(columns):
         decay[k] = exp32(exponent[k])
 

@@ -116,17 +116,19 @@ def _pass(A: Tensor, texts: Sequence[Text]) -> list[list[Tensor]]:
         own=(factors, exponents, partial, *new_scratch(columns, threads)),
         grain=max(1, tasks // (8 * threads)),
     )
-    found = []
-    for length, size, place in zip(lengths, rows, places, strict=False):
-        matrices = []
-        for index in range(count):
-            matrix = np.zeros((length, length), np.float32)
-            sums = (int(place) + index * size * (size + GAP), size + GAP)
-            scale = np.float32(1.0 / d)
-            _parallel.run(_collect, length, length * length, partial, sums, scale, matrix)
-            matrices.append(torch.from_numpy(matrix))
-        found.append(matrices)
-    return found
+    return [_collected(partial, bound, count, d) for bound in bounds.tolist()]
+
+
+def _collected(partial: Any, bound: list[int], count: int, d: int) -> list[Tensor]:
+    """One text's matrices, from what each thread has summed."""
+    _, rows, length, place = bound
+    stride, matrices = rows + GAP, []
+    for index in range(count):
+        matrix = np.zeros((length, length), np.float32)
+        sums = (place + index * rows * stride, stride)
+        _parallel.run(_collect, length, length * length, partial, sums, np.float32(1 / d), matrix)
+        matrices.append(torch.from_numpy(matrix))
+    return matrices
 
 
 def _plan(rows: int, d: int, n: int) -> _Plan:
