@@ -56,18 +56,28 @@ class Here:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Here]:
-    """`settings` in a temporary installation, for the length of a with block."""
+def valkey() -> Iterator[tuple[str, Path]]:
+    """The URL of a Valkey of its own, and its temporary home."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         home = Path(folder)
         server = ValkeyServer(port=0, data_dir=home, unix_socket_path=home / "s")
         server.start()
-        places = {"redis_url": SecretStr(f"unix://{home}/s"), "data_dir": home / "data"}
-        jobs = open_jobs(settings.model_copy(update=places))
-        runtime = open_runtime(settings.model_copy(update=places), jobs)
+        try:
+            yield f"unix://{home}/s", home
+        finally:
+            server.stop()
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Here]:
+    """`settings` in a temporary installation, for the length of a with block."""
+    with valkey() as (url, home):
+        places = {"redis_url": SecretStr(url), "data_dir": home / "data"}
+        placed = settings.model_copy(update=places)
+        jobs = open_jobs(placed)
+        runtime = open_runtime(placed, jobs)
         try:
             yield Here(jobs, runtime)
         finally:
             runtime.close()
             jobs.close()
-            server.stop()

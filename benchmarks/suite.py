@@ -21,11 +21,17 @@ from benchmarks.timing import THREADS
 RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "matrix",
+    "weightings",
     "query_row",
     "model_pass",
     "default_job",
+    "many_jobs",
+    "job_memory",
     "figures",
+    "denormals",
+    "api",
     "known_answer",
+    "curves",
 )
 
 
