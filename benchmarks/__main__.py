@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import suite
+from benchmarks import document, plots, suite
 from benchmarks.row import Verdict
 from benchmarks.table import markdown_table, terminal_table
 
@@ -30,18 +30,25 @@ def main() -> int:
         metavar="NAME",
         help=f"one of {', '.join(suite.NAMES)}; repeat for several",
     )
+    parser.add_argument(
+        "--docs", action="store_true", help="also write table and plots into docs/performance.md"
+    )
     parser.add_argument("--json", type=Path, default=suite.RESULTS / "bench.json")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     report = suite.begin(arguments.quick)
     for name, rows in suite.run(report, arguments.only or suite.NAMES):
-        console.print(terminal_table(name, rows))
+        if listed := [row for row in rows if not row.curve]:
+            console.print(terminal_table(name, listed))
         if name in report.failed:
             console.print(f"[bold red]{name} failed to run: {report.failed[name]}[/]")
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(report.to_json(), indent=1) + "\n")
-    arguments.json.with_suffix(".md").write_text(markdown_table(report.all_rows()))
-    counted = Counter(row.verdict for row in report.all_rows())
+    arguments.json.with_suffix(".md").write_text(markdown_table(report.listed()))
+    plots.draw(report.points(), arguments.json.parent)
+    if arguments.docs:
+        document.write(report)
+    counted = Counter(row.verdict for row in report.listed())
     told = ", ".join(
         f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict] and verdict
     )

@@ -1,7 +1,7 @@
 """The default job (four layers, three methods, figures) against a script of public parts."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -124,10 +124,13 @@ def _require_same_neurons(result: TextResult, other: _Script) -> None:
             (reading.neuron_activation, neurons.activation),
             (reading.neuron_importance, neurons.importance),
         ):
+            assert ours is not None
             require_close(f"layer {layer}, {method}", theirs[:share], ours[:share])
 
 
-def require_close(what: str, theirs: ArrayLike, ours: Sequence[float] | ArrayLike) -> None:
+def require_close(what: str, theirs: ArrayLike, ours: ArrayLike | None) -> None:
+    """Raises AssertionError unless both are the same to `_TOLERANCE`."""
+    assert ours is not None
     one, two = np.asarray(theirs), np.asarray(ours)
     difference = float(np.abs(one - two).max() / np.abs(two).max())
     if not difference <= _TOLERANCE:

@@ -39,7 +39,7 @@ def rows(quick: bool) -> Iterator[Row]:
             Effort(1, 1.0) if quick else Effort(5, 120.0),
         )
     yield Contest(
-        what=f"{count} jobs of {TOKENS} tokens posted at once, 130M shape, up to {gathered} together",
+        what=f"{count} jobs of {TOKENS} tokens at once, 130M shape, up to {gathered} together",
         against="each by itself (MAMBASCOPE_JOBS_TOGETHER=1)",
         note=f"without figures; ours {count / min(found['ours']):.1f} jobs/s in the best round",
     ).judged(found["ours"], found["other"])

@@ -31,10 +31,10 @@ def rows(quick: bool) -> Iterator[Row]:
     yield memory_added(quick)
 
 
-def one_product(length: int) -> Call:
+def one_product(length: int, channels: int = CHANNELS) -> Call:
     """One sgemm of l^2 d n flops: those of the lower triangle."""
-    left = torch.randn(length, CHANNELS * STATES)
-    right = torch.randn(CHANNELS * STATES, length // 2)
+    left = torch.randn(length, channels * STATES)
+    right = torch.randn(channels * STATES, length // 2)
     out = torch.empty(length, length // 2)
     return lambda: torch.mm(left, right, out=out)
 

@@ -11,6 +11,7 @@ from benchmarks.peers import passes
 from benchmarks.row import Promise, Row
 from benchmarks.timing import Contest, Effort
 from catalogue.locate import locate
+from workers.mixers.s6 import S6Trace
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TextTrace, TraceRequest, trace
 
@@ -60,8 +61,7 @@ def _gradient(loaded: LoadedModel, peer: MambaForCausalLM, quick: bool, use_mamb
         return Row(contest.what, contest.against, promise=contest.promise, note=note)
     ours, other = our_pass(loaded, ids), other_gradients(peer, ids, use_mambapy)
     for layer in LAYERS:
-        gradient = ours.mixers[layer].output_gradient
-        assert gradient is not None
+        gradient = gradient_of(ours, layer)
         _require_equal(f"gradient at layer {layer}", gradient, other[layer])
     return contest.between(
         lambda: our_pass(loaded, ids),
@@ -76,11 +76,21 @@ def our_pass(loaded: LoadedModel, ids: Sequence[int]) -> TextTrace:
     return traced
 
 
+def gradient_of(traced: TextTrace, layer: int) -> Tensor:
+    """d target / d mixer output (l, m), as the pass captured it."""
+    mixer = traced.mixers[layer]
+    assert isinstance(mixer, S6Trace)
+    gradient = mixer.capture.output_gradient
+    assert gradient is not None
+    return gradient
+
+
 def other_gradients(
     peer: MambaForCausalLM, ids: Sequence[int], use_mambapy: bool
 ) -> dict[int, Tensor]:
     with passes.own_scan(peer, use_mambapy):
-        return passes.target_gradients(peer, ids, LAYERS)
+        found = passes.target_gradients(peer, [ids], LAYERS)
+    return {layer: gradient[0] for layer, gradient in found.items()}
 
 
 def _ids(loaded: LoadedModel, tokens: int) -> list[int]:

@@ -50,7 +50,8 @@ class Row:
     measured is in `unit` ("x" is a ratio); None says that it could not be made, and `note` why.
     ours and other are what a ratio is of, in `timed_in`. reduced: measured at a smaller size than
     the promise speaks of, so that it says nothing about it. samples: every single measurement, by
-    contender.
+    contender. curve: the plot that this is a point of, at `at`, on the line named `what`; such rows
+    are drawn and not listed.
     """
 
     what: str
@@ -63,6 +64,8 @@ class Row:
     timed_in: str = "s"
     note: str = ""
     reduced: bool = False
+    curve: str = ""
+    at: int = 0
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     @property

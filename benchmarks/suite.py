@@ -48,8 +48,12 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def all_rows(self) -> list[Row]:
-        return [row for rows in self.rows.values() for row in rows]
+    def listed(self) -> list[Row]:
+        """Every row that is no point of a curve."""
+        return [row for rows in self.rows.values() for row in rows if not row.curve]
+
+    def points(self) -> list[Row]:
+        return [row for rows in self.rows.values() for row in rows if row.curve]
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import MambaForCausalLM
 
-from workers.kernels import selective_scan
+from workers.kernels import mamba
 
 
 def load(directory: Path) -> MambaForCausalLM:
@@ -21,13 +21,13 @@ def load(directory: Path) -> MambaForCausalLM:
 def own_scan(model: MambaForCausalLM, use_mambapy: bool = False) -> Iterator[None]:
     """transformers' own scan for the length of a with block: the fallback, or mambapy's."""
     mixers = [layer.mixer for layer in model.backbone.layers]
-    selective_scan.uninstall()
+    mamba.uninstall()
     for mixer in mixers:
         mixer.use_mambapy = use_mambapy
     try:
         yield
     finally:
-        selective_scan.install()
+        mamba.install()
         for mixer in mixers:
             mixer.use_mambapy = False
 
@@ -40,9 +40,11 @@ def next_logits(model: MambaForCausalLM, ids: Sequence[int]) -> Tensor:
 
 
 def target_gradients(
-    model: MambaForCausalLM, ids: Sequence[int], layers: Sequence[int]
+    model: MambaForCausalLM, texts: Sequence[Sequence[int]], layers: Sequence[int]
 ) -> dict[int, Tensor]:
-    """d (top next logit) / d (mixer output), (l, m) for each of the layers, by autograd.
+    """d (top next logit) / d (mixer output), (b, l, m) for each of the layers, by autograd.
+
+    The texts are of one length: they are run as one batch.
 
     Parameters need no gradient, and the lowest layer's output is made a leaf: nothing is kept for
     what lies below it.
@@ -56,9 +58,10 @@ def target_gradients(
 
     hooks = [model.backbone.layers[layer].mixer.register_forward_hook(keep) for layer in layers]
     try:
-        logits = model(torch.tensor([ids]), use_cache=False, logits_to_keep=1).logits
+        logits = model(torch.tensor(texts), use_cache=False, logits_to_keep=1).logits
     finally:
         for hook in hooks:
             hook.remove()
-    found = torch.autograd.grad(logits[0, -1].max(), [outputs[layer] for layer in layers])
-    return {layer: gradient[0] for layer, gradient in zip(layers, found, strict=True)}
+    target = logits[:, -1].amax(1).sum()
+    found = torch.autograd.grad(target, [outputs[layer] for layer in layers])
+    return dict(zip(layers, found, strict=True))
