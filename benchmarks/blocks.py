@@ -97,9 +97,7 @@ def _merge(axes: Axes) -> None:
     axes.text(12.75, 5.9, "=", fontsize=17, ha="center", va="center")
     axes.add_patch(Rectangle((13.6, 4.2), 3.4, 3.4, facecolor=_LEVELS[2], edgecolor="white"))
     axes.text(15.3, 5.9, "added to\nK[T, S]", ha="center", va="center", fontsize=9.5, color=_INK)
-    axes.text(
-        3.8, 8.15, "joint index (d, n), up to 256 at a time", ha="center", fontsize=8.5, color=_SOFT
-    )
+    axes.text(3.8, 8.15, "(d, n), up to 256 at a time", ha="center", fontsize=8.5, color=_SOFT)
     formulas = [
         ("left[t, (d, n)]", "= p[t, d] C[t, n] exp(A[d, n] (S_t − S_r))", _QUERY),
         ("right[s, (d, n)]", "= q[s, d] Δ[s, d] B[s, n] exp(A[d, n] (S_r − S_s))", _KEY),

@@ -19,7 +19,7 @@ from benchmarks.timing import THREADS, Contest, Timed, effort, take_turns
 LENGTH = 1024
 WORK = {
     "product": "one product of a rollout, L=1024, of matrices whose far entries have decayed",
-    "rows": "rows carried forward (a peer of `matrix`), L=1024, 64 channels, fast decays",
+    "rows": "rows carried forward (a peer of `matrix`), L=1024, 16 channels, fast decays",
 }
 
 
@@ -53,11 +53,11 @@ def served(name: str, mode: str) -> Iterator[Timed]:
 
 
 def work(name: str) -> Callable[[], object]:
-    delta, A, B, C = initialised(LENGTH, CHANNELS if name == "product" else 64)
+    delta, A, B, C = initialised(LENGTH, CHANNELS if name == "product" else 16)
     if name == "rows":
         # Decays of a token that resets its channel: a few tokens on, nothing is left.
         fast = (delta * 30, A, B, C)
-        return lambda: rows_carried_forward(fast, 64)
+        return lambda: rows_carried_forward(fast, 16)
     gap = torch.arange(LENGTH)[:, None] - torch.arange(LENGTH)
     decayed = torch.exp(-0.15 * gap.clamp_min(0)).tril_()
     return lambda: decayed @ decayed

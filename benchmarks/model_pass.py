@@ -109,4 +109,4 @@ def _promised(tokens: int, at: int) -> str:
 
 
 def _effort(quick: bool) -> Effort:
-    return Effort(1, 1.0) if quick else Effort(5, 120.0)
+    return Effort(1, 1.0, warm=True) if quick else Effort(5, 120.0)

@@ -76,6 +76,12 @@ def test_contenders_take_turns_in_changing_order_after_one_call_that_is_not_coun
     assert found == {"a": [1.0] * 3, "b": [2.0] * 3}
 
 
+def test_what_is_warm_is_not_run_once_more() -> None:
+    calls: list[int] = []
+    take_turns({"a": timed(lambda: calls.append(1))}, Effort(2, 60.0, warm=True))
+    assert len(calls) == 2
+
+
 def test_no_round_begins_after_the_time_is_up_but_one_is_made() -> None:
     found = take_turns({"a": timed(lambda: None)}, Effort(rounds=5, seconds=0.0))
     assert len(found["a"]) == 1
