@@ -1,6 +1,6 @@
 """What the service adds: a poll against a bare FastAPI route, and how soon a free worker starts.
 
-`python -m benchmarks.api [--json PATH]` starts the stack as `mambascope up` does (an embedded
+It starts the stack as `mambascope up` does (an embedded
 Valkey that syncs every write to disk, the API, a worker with the tests' light jobs) and, beside it,
 bare FastAPI applications whose one route returns a constant of the job's size: served with
 uvicorn's defaults, and with this service's own settings. Requests come from here over connections
@@ -8,11 +8,9 @@ that are kept alive. The contenders take turns in short slices, and a share is t
 ratios of neighbouring slices, so that a busy machine slows both sides of each ratio.
 """
 
-import argparse
 import json
 import selectors
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,9 +26,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI, Response
 from pydantic import SecretStr
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.row import Promise, Row, Spread
 from jobs import Jobs, open_jobs
 from mambascope.stack import Stack
 from schemas.job import Job, Progress
@@ -43,8 +40,9 @@ CONNECTIONS = (1, 8, 32)
 ROUNDS = 15
 ANSWERS = 150
 STARTS = 200
-PROMISED_SHARE = 0.60
-PROMISED_START_MS = 20.0
+# Percent, and seconds.
+PROMISED_SHARE = 60.0
+PROMISED_START_SECONDS = 0.020
 # About as often as a running job tells its progress.
 PROGRESS_SECONDS = 0.05
 REQUEST = JobRequest(texts=["apple 3 river 7 stone 1 river"])
@@ -138,7 +136,7 @@ def bare(kind: str, body: bytes, folder: Path) -> Iterator[int]:
     body_file, port_file = folder / "body.json", folder / f"{kind}.port"
     log_file = folder / f"{kind}.log"
     body_file.write_bytes(body)
-    command = [sys.executable, "-m", "benchmarks.api", "--serve", kind, body_file, port_file]
+    command = [sys.executable, "-m", "benchmarks.api", kind, str(body_file), str(port_file)]
     with log_file.open("wb") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -188,125 +186,98 @@ BARE = (
     "bytes, uvicorn's defaults",
     "bytes, our settings",
 )
+# What is promised of: the same server, the same settings, a route that returns an object.
+PROMISED_AGAINST = "object, our settings"
 
 
-def measure_polls(targets: dict[str, Target]) -> list[dict[str, Any]]:
-    """By number of connections: requests per second of each, and each of ours as a share."""
-    rows = []
-    for connections in CONNECTIONS:
-        rates: dict[str, list[float]] = {name: [] for name in targets}
-        for _ in range(ROUNDS):
-            for name, target in targets.items():
-                rates[name].append(requests_per_second(target, connections))
-        shares = {
-            f"{ours} / {other}": statistics.median(
-                mine / bare for mine, bare in zip(rates[ours], rates[other], strict=True)
+def rows(quick: bool) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(prefix="mb-") as folder, ExitStack() as stack:
+        data = Path(folder) / "data"
+        up = stack.enter_context(Stack(data, port=0, worker_module=WORKER))
+        client = stack.enter_context(httpx.Client(base_url=up.url))
+        yield from start_rows(client, STARTS // 10 if quick else STARTS)
+        targets = contenders(stack, client, up.port, Path(folder))
+        for connections in CONNECTIONS:
+            yield from poll_rows(targets, connections, 3 if quick else ROUNDS)
+
+
+def contenders(
+    stack: ExitStack, client: httpx.Client, port: int, folder: Path
+) -> dict[str, Target]:
+    """The service's two polls and the bare applications' routes, all serving."""
+    ended = client.post("/v1/jobs", json={"texts": REQUEST.texts}).json()["links"]["self"]
+    while client.get(ended).json()["finished_at"] is None:
+        time.sleep(0.05)
+    data = folder / "data"
+    url = SecretStr(f"unix://{data / 'valkey' / 'valkey.sock'}")
+    running = stack.enter_context(changing(open_jobs(Settings(redis_url=url, data_dir=data))))
+    body = client.get(ended).content
+    plain, ours = (stack.enter_context(bare(kind, body, folder)) for kind in ("defaults", "ours"))
+    return {
+        "an ended job": Target(port, ended),
+        "object, uvicorn's defaults": Target(plain, "/object"),
+        "object, our settings": Target(ours, "/object"),
+        "a running job": Target(port, f"/v1/jobs/{running}"),
+        "bytes, uvicorn's defaults": Target(plain, "/bytes"),
+        "bytes, our settings": Target(ours, "/bytes"),
+    }
+
+
+def poll_rows(targets: dict[str, Target], connections: int, rounds: int) -> Iterator[Row]:
+    """Each of ours as a share of each bare route's requests per second."""
+    rates: dict[str, list[float]] = {name: [] for name in targets}
+    for _ in range(rounds):
+        for name, target in targets.items():
+            rates[name].append(requests_per_second(target, connections))
+    for ours in OURS:
+        for other in BARE:
+            pairs = zip(rates[ours], rates[other], strict=True)
+            yield Row(
+                what=f"GET /v1/jobs/{{id}} of {ours}, {connections} connections, 1 process",
+                against=f"a bare FastAPI route, a constant {other}",
+                measured=Spread.of([100 * mine / bare for mine, bare in pairs]),
+                unit="%",
+                promise=Promise(">=", PROMISED_SHARE) if other == PROMISED_AGAINST else None,
+                ours=Spread.of(rates[ours]),
+                other=Spread.of(rates[other]),
+                timed_in="/s",
+                samples={"ours": rates[ours], "other": rates[other]},
             )
-            for ours in OURS
-            for other in BARE
-        }
-        medians = {name: statistics.median(rate) for name, rate in rates.items()}
-        rows.append({"connections": connections, "per_second": medians, "shares": shares})
-    return rows
 
 
-def measure_starts(client: httpx.Client) -> dict[str, dict[str, float]]:
-    """Milliseconds from acceptance to start, one job after another on an idle worker."""
+def start_rows(client: httpx.Client, count: int) -> Iterator[Row]:
+    """From acceptance to start, one job after another on an idle worker."""
+    recorded, seen = measure_starts(client, count)
+    for how, seconds in (("by the record", recorded), ("as a client sees it", seen)):
+        yield Row(
+            what=f"accepted to started by a free worker, p50 of {count} jobs, {how}",
+            measured=Spread.of(seconds),
+            unit="s",
+            promise=Promise("<", PROMISED_START_SECONDS),
+            samples={"ours": seconds},
+        )
+
+
+def measure_starts(client: httpx.Client, count: int) -> tuple[list[float], list[float]]:
+    """Seconds by the record's own times, and as a client that polls sees them."""
     recorded, seen = [], []
-    for _ in range(STARTS):
+    for _ in range(count):
         accepted = client.post("/v1/jobs", json={"texts": REQUEST.texts})
         began, path = time.perf_counter(), accepted.json()["links"]["self"]
         job = Job.model_validate(accepted.json())
         while job.started_at is None:
             job = Job.model_validate(client.get(path).raise_for_status().json())
-        seen.append((time.perf_counter() - began) * 1000)
-        recorded.append((job.started_at - job.created_at).total_seconds() * 1000)
+        seen.append(time.perf_counter() - began)
+        recorded.append((job.started_at - job.created_at).total_seconds())
         while not job.status.terminal:
             job = Job.model_validate(client.get(path).raise_for_status().json())
         if job.status is not Status.SUCCEEDED:
             raise RuntimeError(f"the job {job.status}")
         # Long enough for the worker to wait for work again.
         time.sleep(0.02)
-    return {"by the record": _spread(recorded), "as a client sees it": _spread(seen)}
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    twentieths = statistics.quantiles(values, n=20)
-    return {"p50": statistics.median(values), "p95": twentieths[-1]}
-
-
-def measure(folder: Path) -> dict[str, Any]:
-    """Everything, in a folder of its own."""
-    with ExitStack() as stack:
-        data = folder / "data"
-        up = stack.enter_context(Stack(data, port=0, worker_module=WORKER))
-        client = stack.enter_context(httpx.Client(base_url=up.url))
-        starts = measure_starts(client)
-        ended = client.post("/v1/jobs", json={"texts": REQUEST.texts}).json()["links"]["self"]
-        while client.get(ended).json()["finished_at"] is None:
-            time.sleep(0.05)
-        url = SecretStr(f"unix://{data / 'valkey' / 'valkey.sock'}")
-        jobs = open_jobs(Settings(redis_url=url, data_dir=data))
-        running = stack.enter_context(changing(jobs))
-        body = client.get(ended).content
-        plain, ours = (
-            stack.enter_context(bare(kind, body, folder)) for kind in ("defaults", "ours")
-        )
-        targets = {
-            "an ended job": Target(up.port, ended),
-            "object, uvicorn's defaults": Target(plain, "/object"),
-            "object, our settings": Target(ours, "/object"),
-            "a running job": Target(up.port, f"/v1/jobs/{running}"),
-            "bytes, uvicorn's defaults": Target(plain, "/bytes"),
-            "bytes, our settings": Target(ours, "/bytes"),
-        }
-        return {"body_bytes": len(body), "polls": measure_polls(targets), "starts_ms": starts}
-
-
-def report(found: dict[str, Any]) -> None:
-    console = Console(width=120)
-    table = Table(
-        title=f"GET /v1/jobs/{{id}}, {found['body_bytes']} bytes, promised {PROMISED_SHARE:.0%}"
-    )
-    table.add_column("connections")
-    names = list(found["polls"][0]["per_second"])
-    for name in names:
-        table.add_column(f"{name}, per s", justify="right")
-    for row in found["polls"]:
-        table.add_row(
-            str(row["connections"]), *(f"{row['per_second'][name]:.0f}" for name in names)
-        )
-    console.print(table)
-    shares = Table(title="Share of the bare route's requests per second")
-    shares.add_column("")
-    for row in found["polls"]:
-        shares.add_column(str(row["connections"]), justify="right")
-    for name in found["polls"][0]["shares"]:
-        shares.add_row(name, *(f"{row['shares'][name]:.0%}" for row in found["polls"]))
-    console.print(shares)
-    for name, spread in found["starts_ms"].items():
-        console.print(
-            f"accepted to started, {name}: p50 {spread['p50']:.1f} ms, p95 {spread['p95']:.1f} ms "
-            f"(promised: p50 under {PROMISED_START_MS:.0f} ms)"
-        )
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.serve:
-        kind, body, port_file = arguments.serve
-        serve_bare(kind, Path(body), Path(port_file))
-        return
-    with tempfile.TemporaryDirectory(prefix="mb-") as folder:
-        found = measure(Path(folder))
-    report(found)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2))
+    return recorded, seen
 
 
 if __name__ == "__main__":
-    main()
+    served, constant, written_port = sys.argv[1:]
+    serve_bare(served, Path(constant), Path(written_port))

@@ -5,17 +5,12 @@ noun that is asked for. A method points right on a prompt when its `token_releva
 layer is largest in magnitude on that token. Methods that read the scan alone point up to three
 positions later, because the convolution of four taps has moved the token there.
 
-Run: `python -m benchmarks.known_answer`.
+Run: `python -m benchmarks --only known_answer`.
 """
 
-import argparse
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.row import Promise, Row, Spread
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
 from schemas.settings import Settings
@@ -59,25 +54,19 @@ def shares(
     }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompts", type=int, default=PROMPTS)
-    parser.add_argument("--json", type=Path, help="also write the shares here")
-    arguments = parser.parse_args()
-    prompts = recall_prompts(HELD_OUT_SEED, arguments.prompts, PAIRS)
+def rows(quick: bool) -> Iterator[Row]:
+    """By method, the share of prompts whose peak is the answer; `contribution` has a promise."""
+    prompts = recall_prompts(HELD_OUT_SEED, PROMPTS // 4 if quick else PROMPTS, PAIRS)
     settings = Settings()
     found = peaks(load(locate(DEFAULT_MODEL, settings), settings), prompts)
     exact, later = shares(found, prompts), shares(found, prompts, offsets=(1, 2, 3))
-    table = Table(title=f"{DEFAULT_MODEL}, last layer, {len(prompts)} held-out prompts")
-    for heading in ("method", "peaks on the answer", "1 to 3 positions later"):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
     for method in Method:
-        table.add_row(method, f"{exact[method]:.1%}", f"{later[method]:.1%}")
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"on_answer": exact, "1_to_3_later": later}, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+        share = 100 * exact[method]
+        yield Row(
+            what=f"{method} peaks on the answer, {len(prompts)} held-out prompts",
+            measured=Spread.of([share]),
+            unit="%",
+            promise=Promise(">=", 95.0) if method is Method.CONTRIBUTION else None,
+            note=f"one to three positions later: {later[method]:.1%}",
+            samples={"ours": [share]},
+        )

@@ -1,0 +1,112 @@
+"""Forward and backward of a 130M-shape Mamba against transformers' own scans, on the CPU."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+from transformers import MambaForCausalLM
+from transformers.utils.import_utils import is_mambapy_available
+
+from benchmarks import shape
+from benchmarks.peers import passes
+from benchmarks.row import Promise, Row
+from benchmarks.timing import Contest, Effort
+from catalogue.locate import locate
+from workers.mixers.s6 import S6Trace
+from workers.models.loading import LoadedModel, load
+from workers.tracing import TextTrace, TraceRequest, trace
+
+LAYERS = (0, 6, 12, 18)
+FORWARD, GRADIENT = 1024, 256
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    settings = shape.settings()
+    loaded = load(locate(shape.NAME, settings), settings)
+    peer = passes.load(shape.directory())
+    yield _forward(loaded, peer, quick)
+    yield _gradient(loaded, peer, quick, use_mambapy=False)
+    yield _gradient(loaded, peer, quick, use_mambapy=True)
+
+
+def _forward(loaded: LoadedModel, peer: MambaForCausalLM, quick: bool) -> Row:
+    ids = _ids(loaded, FORWARD // 4 if quick else FORWARD)
+
+    def other() -> Tensor:
+        with passes.own_scan(peer):
+            return passes.next_logits(peer, ids)
+
+    def ours() -> Tensor:
+        return passes.next_logits(loaded.model, ids)
+
+    _require_equal("logits", ours(), other())
+    return Contest(
+        what=f"forward pass, 130M shape, L={len(ids)}",
+        against=f"transformers' own fallback{_promised(len(ids), FORWARD)}",
+        promise=Promise(">=", 2.5),
+        reduced=len(ids) < FORWARD,
+    ).between(ours, other, _effort(quick))
+
+
+def _gradient(loaded: LoadedModel, peer: MambaForCausalLM, quick: bool, use_mambapy: bool) -> Row:
+    ids = _ids(loaded, GRADIENT // 4 if quick else GRADIENT)
+    name = "`use_mambapy=True`" if use_mambapy else "transformers' own fallback"
+    contest = Contest(
+        what=f"target gradient at layers {', '.join(map(str, LAYERS))}, L={len(ids)}",
+        against=f"{name}{_promised(len(ids), GRADIENT)}",
+        promise=Promise(">=", 2.0 if use_mambapy else 10.0),
+        reduced=len(ids) < GRADIENT,
+    )
+    if use_mambapy and not is_mambapy_available():
+        note = "mambapy is not installed: pip install '.[bench]'"
+        return Row(contest.what, contest.against, promise=contest.promise, note=note)
+    ours, other = our_pass(loaded, ids), other_gradients(peer, ids, use_mambapy)
+    for layer in LAYERS:
+        gradient = gradient_of(ours, layer)
+        _require_equal(f"gradient at layer {layer}", gradient, other[layer])
+    return contest.between(
+        lambda: our_pass(loaded, ids),
+        lambda: other_gradients(peer, ids, use_mambapy),
+        _effort(quick),
+    )
+
+
+def our_pass(loaded: LoadedModel, ids: Sequence[int]) -> TextTrace:
+    """The tracing pass of a job: d target / d mixer output, inputs and outputs of the layers."""
+    [traced] = trace(loaded, [TraceRequest(ids)], set(LAYERS), set(LAYERS))
+    return traced
+
+
+def gradient_of(traced: TextTrace, layer: int) -> Tensor:
+    """d target / d mixer output (l, m), as the pass captured it."""
+    mixer = traced.mixers[layer]
+    assert isinstance(mixer, S6Trace)
+    gradient = mixer.capture.output_gradient
+    assert gradient is not None
+    return gradient
+
+
+def other_gradients(
+    peer: MambaForCausalLM, ids: Sequence[int], use_mambapy: bool
+) -> dict[int, Tensor]:
+    with passes.own_scan(peer, use_mambapy):
+        found = passes.target_gradients(peer, [ids], LAYERS)
+    return {layer: gradient[0] for layer, gradient in found.items()}
+
+
+def _ids(loaded: LoadedModel, tokens: int) -> list[int]:
+    return [token.id for token in loaded.tokeniser.encode(shape.text(tokens))]
+
+
+def _require_equal(what: str, ours: Tensor, other: Tensor) -> None:
+    """Two float32 passes of 24 layers, summed in different orders, agree to about 1e-5."""
+    difference = float((ours - other).abs().max() / other.abs().max())
+    if not difference <= 1e-3:
+        raise AssertionError(f"{what}: the two ways differ by {difference:.1e} of the largest")
+
+
+def _promised(tokens: int, at: int) -> str:
+    return f" (promised at L={at})" if tokens < at else ""
+
+
+def _effort(quick: bool) -> Effort:
+    return Effort(1, 1.0, warm=True) if quick else Effort(5, 120.0)

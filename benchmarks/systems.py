@@ -1,0 +1,31 @@
+"""Made-up scans of one layer of the 130M shape: delta (l, d), A (d, n), B and C (l, n)."""
+
+import torch
+from torch import Tensor
+
+CHANNELS, STATES = 1536, 16
+System = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def initialised(length: int, channels: int = CHANNELS) -> System:
+    """A as Mamba initialises it, delta log-uniform in 0.001..0.1."""
+    draw = torch.Generator().manual_seed(0)
+    A = -torch.arange(1.0, STATES + 1).repeat(channels, 1)
+    delta = torch.rand(length, channels, generator=draw).mul_(2).sub_(3)
+    torch.pow(10.0, delta, out=delta)
+    return delta, A, *torch.randn(2, length, STATES, generator=draw)
+
+
+def wide(length: int, channels: int = CHANNELS) -> System:
+    """A and delta spread over four orders of magnitude, per channel and per token."""
+    draw = torch.Generator().manual_seed(1)
+    A = -(10 ** (torch.rand(channels, STATES, generator=draw) * 4 - 2))
+    per_channel = 10 ** (torch.rand(channels, generator=draw) * 3 - 4)
+    delta = per_channel * torch.rand(length, channels, generator=draw) * 2
+    return delta, A, *torch.randn(2, length, STATES, generator=draw)
+
+
+def unforgetting(length: int, channels: int = CHANNELS) -> System:
+    """Decays so slow that no pair of tokens can be left out: the worst case."""
+    delta, A, B, C = initialised(length, channels)
+    return delta, A * 1e-3, B, C
