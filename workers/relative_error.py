@@ -11,5 +11,6 @@ def relative_error(difference: Tensor, scale: Tensor) -> Tensor:
 
     0 without a difference, infinity where it is not a number. Stays on the tensors' device.
     """
-    error = torch.where(difference == 0, 0.0, difference.double() / scale)
+    # A scale of -0.0 would make it minus infinity, which is below every tolerance.
+    error = torch.where(difference == 0, 0.0, difference.double() / scale.abs())
     return torch.where(error.isnan(), math.inf, error)
