@@ -72,7 +72,7 @@ class Report:
 
 
 def names(quick: bool) -> tuple[str, ...]:
-    """Those that run when none is named: in a quick run all but the curves, which promise nothing."""
+    """Those that run when none is named: a quick run has no curves, which promise nothing."""
     return tuple(name for name in NAMES if not (quick and name == "curves"))
 
 
