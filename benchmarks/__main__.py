@@ -37,7 +37,7 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     report = suite.begin(arguments.quick)
-    for name, rows in suite.run(report, arguments.only or suite.NAMES):
+    for name, rows in suite.run(report, arguments.only or suite.names(arguments.quick)):
         if listed := [row for row in rows if not row.curve]:
             console.print(terminal_table(name, listed))
         if name in report.failed:

@@ -1,7 +1,9 @@
 """How time and memory grow: points of the plots of docs/performance.md, ours and the peers'."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
+
+from transformers import MambaForCausalLM
 
 from benchmarks import shape
 from benchmarks.matrix import one_product
@@ -12,7 +14,7 @@ from benchmarks.systems import CHANNELS, initialised, unforgetting
 from benchmarks.timing import Call, Effort, take_turns, timed
 from catalogue.locate import locate
 from workers.kernels.hidden_attention import attention_matrix
-from workers.models.loading import load
+from workers.models.loading import LoadedModel, load
 from workers.tracing import TraceRequest, trace
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
@@ -108,19 +110,29 @@ def _texts(way: int, count: int) -> Call:
     """Target gradients at four layers of texts of `EACH` tokens, by one of `_PASSES`."""
     ids = [index % 90 for index in range(EACH)]
     if way == 2:
-        peer = passes.load(shape.directory())
+        peer = _peer()
 
         def own_scan() -> object:
             with passes.own_scan(peer):
                 return passes.target_gradients(peer, [ids] * count, sorted(LAYERS))
 
         return own_scan
-    settings = shape.settings()
-    loaded = load(locate(shape.NAME, settings), settings)
+    loaded = _loaded()
     requests = [TraceRequest(ids)] * count
     if way == 0:
         return lambda: trace(loaded, requests, LAYERS, LAYERS)
     return lambda: [trace(loaded, [request], LAYERS, LAYERS) for request in requests]
+
+
+@cache
+def _loaded() -> LoadedModel:
+    settings = shape.settings()
+    return load(locate(shape.NAME, settings), settings)
+
+
+@cache
+def _peer() -> MambaForCausalLM:
+    return passes.load(shape.directory())
 
 
 def _point(curve: str, line: str, at: int, unit: str, values: list[float]) -> Row:

@@ -85,4 +85,4 @@ def _panel(axes: Axes, points: Sequence[Row]) -> None:
     axes.legend(fontsize=7.5, frameon=False, loc="upper left")
     low, high = axes.get_ylim()
     # Room for the legend above the lines.
-    axes.set_ylim(low, high * (high / low) ** 0.35)
+    axes.set_ylim(low, high * (high / low) ** 0.6)
