@@ -154,7 +154,7 @@ class Stages:
         drawings = self._drawings.collect()
         while True:
             drawn = len(self._artifacts)
-            detail = f"figure {drawn + 1} of {len(expected)}"
+            detail = f"figure {min(drawn + 1, len(expected))} of {len(expected)}"
             self._report.tell(Stage.DRAWING, drawn / len(expected), detail)
             with self._report.timed(Stage.DRAWING):
                 drawing = next(drawings, None)

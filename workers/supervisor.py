@@ -15,9 +15,7 @@ import os
 import secrets
 import socket
 import time
-from contextlib import suppress
 from datetime import timedelta
-from enum import Enum, auto
 from types import FrameType
 from typing import Any
 
@@ -37,11 +35,10 @@ from rq.worker import WorkerStatus
 from jobs import Attempt, Jobs, StaleAttempt
 from jobs.connect import connect
 from jobs.queue import FUNCTION
-from schemas.names import Status
 from schemas.settings import Settings
 from workers.announcer import Announcer
 from workers.channel import Message, attempts_message
-from workers.interrupts import time_limit_problem
+from workers.endings import Ending, settle
 from workers.processes import RunnerProcess, describe_end
 
 ENTRY = "workers.run"
@@ -59,17 +56,6 @@ _RQ_SOCKET_TIMEOUT = WORKER_TTL + 10.0
 _GATHERING_WINDOW = 0.005
 
 log = structlog.get_logger("workers.supervisor")
-
-
-class Ending(Enum):
-    """How the watch over an attempt ended."""
-
-    REPORTED = auto()
-    UNFINISHED = auto()
-    DIED = auto()
-    OVERDUE = auto()
-    WITHDRAWN = auto()
-    STOPPED = auto()
 
 
 class Supervisor(Worker):
@@ -222,7 +208,7 @@ class Supervisor(Worker):
             if self._report.get("unusable"):
                 self._end_runner()
             self._finish_ticket(job, execution)
-            self._settle(attempts, ending)
+            settle(self._jobs, self._settings, attempts, ending, self._cause())
         finally:
             self._attempts = []
             self._horse_pid = 0
@@ -342,41 +328,19 @@ class Supervisor(Worker):
 
     def _ending(self, withdrawn: bool) -> Ending:
         """What a report, or the death of the runner, means."""
-        if self._status == 0 and self._report["event"] == "unfinished":
-            return Ending.UNFINISHED
-        if self._status == 0:
-            return Ending.REPORTED
+        if self._report:
+            unfinished = self._report["event"] == "unfinished"
+            return Ending.UNFINISHED if unfinished else Ending.REPORTED
         if withdrawn:
             return Ending.WITHDRAWN
         past_limit = time.monotonic() >= self._kill_at - self._settings.kill_grace
         return Ending.OVERDUE if past_limit else Ending.DIED
 
-    def _settle(self, attempts: list[Attempt], ending: Ending) -> None:
-        """Bring the records in line with how the attempts ended; those that are over stay as is.
-
-        Each goes to the head of the queue, so the first of them goes last.
-        """
-        for attempt in reversed(attempts):
-            match ending:
-                case Ending.DIED:
-                    cause = f"the runner ended with {describe_end(self._status)}"
-                    self._give_back(attempt, cause)
-                case Ending.UNFINISHED:
-                    self._give_back(attempt, self._report["cause"])
-                case Ending.STOPPED:
-                    self._give_back(attempt, "the worker was stopped", died=False)
-                case Ending.OVERDUE if len(attempts) > 1:
-                    self._give_back(attempt, "the jobs beside it ran past their time limit")
-                case Ending.OVERDUE:
-                    with suppress(StaleAttempt):
-                        self._jobs.store.fail(attempt, time_limit_problem(self._settings))
-
-    def _give_back(self, attempt: Attempt, cause: str, *, died: bool = True) -> None:
-        status = self._jobs.store.give_up(attempt.job_id, attempt.token, cause, died=died)
-        if status is not None:
-            log.warning("attempt given up", job=attempt.job_id, cause=cause, status=status)
-        if status is Status.QUEUED:
-            self._jobs.queue.submit(attempt.job_id, first=True)
+    def _cause(self) -> str:
+        """Why the runner left attempts unfinished, in its own words or by how it died."""
+        return str(
+            self._report.get("cause") or f"the runner ended with {describe_end(self._status)}"
+        )
 
     def _drop_ticket(self, ticket: Ticket, queue: Queue) -> None:
         queue.intermediate_queue.remove(ticket.id)

@@ -63,6 +63,15 @@ def test_job_that_kills_its_worker_three_times_is_lost_and_names_the_signal(site
     assert worker.poll() is None
 
 
+def test_runner_that_ends_without_a_word_and_without_an_error_has_died(site: Site) -> None:
+    worker = site.ready_worker()
+    job = site.ended(site.submit(do="exit_quietly"))
+    assert (job.status, job.attempts) == ("failed", 3)
+    assert job.error is not None
+    assert "exit code 0" in job.error.detail
+    assert worker.poll() is None
+
+
 def test_runner_that_dies_between_jobs_costs_no_attempt(site: Site) -> None:
     worker = site.ready_worker()
     (runner,) = children(worker.pid)
