@@ -77,7 +77,8 @@ def allocate(megabytes: int) -> object:
 
 def test_memory_added_is_the_peak_of_the_call_and_not_what_was_there() -> None:
     added = peak_added("tests.benchmarks.test_suite:allocate", 200)
-    assert 200 * 2**20 <= added < 230 * 2**20
+    # The kernel counts a process's pages in batches.
+    assert 199 * 2**20 <= added < 230 * 2**20
 
 
 def test_every_benchmark_has_rows() -> None:
