@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from catalogue.selection import Selection, select
+from schemas import pieces
 from schemas.catalogue import ModelDescription
 from schemas.names import NEEDS_GRADIENT, Method
 from schemas.request import JobRequest, Rows
@@ -99,7 +100,7 @@ def needs(work: Workload, results: int) -> Needs:
     model, length = weight_bytes(work.model), work.longest
     moments = (
         Needs(model=loading_bytes(work.model)),
-        Needs(model, length * token_bytes_of(work), 0, results),
+        Needs(model, activation_bytes(work), 0, results),
         Needs(
             model,
             length * captured_bytes(work.model, work.selection),
@@ -167,32 +168,61 @@ def is_plausible(model: ModelDescription) -> bool:
     return least <= model.parameters
 
 
-def token_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> int:
-    """Bytes that one token of a batch takes while it is traced.
+@dataclass(frozen=True)
+class PassBytes:
+    """What a pass over a batch takes: a token of the texts, and one of the piece under way."""
+
+    kept: int
+    passing: int
+    piece: int | None
+
+    def of(self, tokens: int) -> int:
+        """Bytes of a batch of so many tokens."""
+        under_way = tokens if self.piece is None else min(tokens, self.piece)
+        return tokens * self.kept + under_way * self.passing
+
+    def tokens_in(self, room: int) -> int:
+        """Tokens of a batch that takes no more than `room` bytes."""
+        whole = room // (self.kept + self.passing)
+        if self.piece is None or whole <= self.piece:
+            return whole
+        return (room - self.piece * self.passing) // self.kept
+
+
+def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> PassBytes:
+    """What tracing takes, of one text or of several that are as long together.
 
     `captured` layers keep what goes in and out of their mixer; a gradient at the `gradient` layers
-    keeps the graph from the lowest of them on.
+    keeps the graph from the lowest of them on, of one piece at a time where the mixers are known.
     """
     m = model.hidden_size
     d, n, r = model.channels, model.d_state, model.dt_rank
+    kept = captured * 2 * m + len(gradient) * m
     if d is None or n is None or r is None:
-        return _FLOAT * _OTHER_MODEL * m
+        return PassBytes(_FLOAT * kept, _FLOAT * _OTHER_MODEL * m, None)
     selected = r + 2 * n
-    layer = 6 * m + 8 * d + 3 * selected
-    floats = layer + captured * 2 * m + len(gradient) * m
+    passing = 6 * m + 8 * d + 3 * selected
+    above = 0
     if gradient:
         # The lowest of them is a leaf: only what lies above it is kept for the backward pass, which
         # is projections, convolution, scan, and a state in 32 tokens.
-        above = len(model.layers) - 1 - min(gradient)
-        floats += above * (3 * m + 5 * d + 2 * selected + d * n // 32) + 2 * d
-    return _FLOAT * floats
+        above = len(model.layers) - min(gradient)
+        passing += (above - 1) * (3 * m + 5 * d + 2 * selected + d * n // 32) + 2 * d
+        # The stream of hidden states from which each piece starts again.
+        kept += m
+    # A text of several is never cut shorter than alone would cut all of them together, but for the
+    # shortest pieces, which are small.
+    piece = pieces.pass_tokens(m, above, 1)
+    # The ids and the positions' own numbers.
+    return PassBytes(_FLOAT * max(kept, 4), _FLOAT * passing, piece)
 
 
-def token_bytes_of(work: Workload) -> int:
-    """`token_bytes` of a workload, with what its batch before still holds."""
-    chosen = work.selection
-    before = captured_bytes(work.model, work.selection) if len(work.lengths) > 1 else 0
-    return before + token_bytes(work.model, len(chosen.traced), chosen.gradient)
+def activation_bytes(work: Workload) -> int:
+    """What tracing the longest text takes, with what the batch before it still holds."""
+    chosen, length = work.selection, work.longest
+    before = captured_bytes(work.model, chosen) if len(work.lengths) > 1 else 0
+    found = pass_bytes(work.model, len(chosen.traced), chosen.gradient)
+    return length * before + found.of(length)
 
 
 def captured_bytes(model: ModelDescription, chosen: Selection) -> int:

@@ -18,14 +18,9 @@ import torch
 from torch import Tensor, nn
 from transformers import MambaModel
 
+from schemas.pieces import pass_tokens
 from workers.kernels.mamba import Border, Carried
 from workers.kernels.selective_scan import handles
-
-# Tokens of all texts in one piece without a graph; more take memory and are not faster.
-_PIECE_TOKENS = 1024
-# The graph of one piece, at this many floats per token, hidden unit and layer.
-_GRAPH_BYTES = 2 << 30
-GRAPH_FLOATS = 24
 
 
 @dataclass(frozen=True)
@@ -71,11 +66,8 @@ def pass_over(batch: Batch) -> Pass:
     base, (texts, length) = batch.model.base_model, batch.ids.shape
     if not (type(base) is MambaModel and handles(base.embeddings.weight)):
         return WholePass(batch)
-    tokens = _PIECE_TOKENS
-    if batch.gradient_layers:
-        graph = 4 * GRAPH_FLOATS * base.config.hidden_size
-        tokens = _GRAPH_BYTES // (graph * (len(base.layers) - min(batch.gradient_layers)))
-    piece = max(tokens // texts, 64)
+    blocks = len(base.layers) - min(batch.gradient_layers, default=len(base.layers))
+    piece = pass_tokens(base.config.hidden_size, blocks, texts)
     return WholePass(batch) if length <= piece else PiecewisePass(batch, piece)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from catalogue.memory import token_bytes
+from catalogue.memory import pass_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
@@ -177,8 +177,8 @@ class _Tracer:
     def token_budget(self, room: int) -> int:
         """Padded tokens that one batch may have."""
         model = self.loaded.description
-        each = token_bytes(model, len(self.modules), self.gradient_layers)
-        return min(room, _BATCH_BYTES) // each
+        taken = pass_bytes(model, len(self.modules), self.gradient_layers)
+        return taken.tokens_in(min(room, _BATCH_BYTES))
 
     def run(self, requests: list[TraceRequest]) -> list[Outcome]:
         """Forward, then backward if any gradient is wanted, then one outcome per text."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import MambaConfig, MambaForCausalLM
 
+from schemas import pieces
 from tests.tiny_models import one_thread
 from workers import passes
 from workers.kernels import mamba
@@ -113,12 +114,12 @@ def test_nothing_after_the_positions_has_a_gradient() -> None:
 def test_texts_go_in_pieces_only_where_they_can_and_are_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(passes, "_PIECE_TOKENS", 64)
+    monkeypatch.setattr(pieces, "PASS", 64)
     made = model()
     assert isinstance(passes.pass_over(batch(made, [64], set())), WholePass)
     assert isinstance(passes.pass_over(batch(made, [65], set())), PiecewisePass)
     assert isinstance(passes.pass_over(batch(made, [65], {1})), WholePass)
-    monkeypatch.setattr(passes, "_GRAPH_BYTES", 1)
+    monkeypatch.setattr(pieces, "GRAPH_BYTES", 1)
     assert isinstance(passes.pass_over(batch(made, [65], {1})), PiecewisePass)
     assert isinstance(passes.pass_over(batch(made.double(), [65], set())), WholePass)
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from schemas import pieces
 from schemas.names import Mixer
 from workers.kernels.hidden_attention import (
     Moments,
@@ -31,10 +32,6 @@ from workers.mixers.protocol import Capture, Contribution, Read, Summary, Weight
 from workers.mixers.s6_contribution import Decomposition
 from workers.mixers.s6_pieces import Piece, S6Weights, piece_borders
 from workers.relative_error import relative_error
-
-# Tokens of a piece: enough that the projections run at full speed, and the ten (piece, d) tensors
-# of a sweep stay below a hundred megabytes at d = 1536.
-_PIECE = 1024
 
 
 @dataclass(frozen=True)
@@ -121,10 +118,10 @@ class S6Trace:
 
     def pieces(self, stop: int, last_first: bool = False) -> Iterator[Piece]:
         """The text's tokens up to `stop`, piece by piece."""
-        if self.length <= _PIECE or "whole" in vars(self):
+        if self.length <= pieces.READ or "whole" in vars(self):
             yield self.whole.until(stop)
             return
-        borders = list(piece_borders(stop, _PIECE))
+        borders = list(piece_borders(stop, pieces.READ))
         for start, end in reversed(borders) if last_first else borders:
             yield self.weights.piece(self.capture.hidden, start, end)
 

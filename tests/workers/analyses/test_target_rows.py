@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from schemas import pieces
 from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
 from tests.reference import methods as twin
@@ -40,7 +41,7 @@ EVERY = frozenset({0, 1, 2})
 
 @pytest.fixture(autouse=True)
 def _short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s6, "_PIECE", PIECE)
+    monkeypatch.setattr(pieces, "READ", PIECE)
 
 
 def layers(sizes: Sizes, seed: int) -> dict[int, s6.S6Trace]:

@@ -48,7 +48,7 @@ def test_only_settled_checks_wait(rows: Rows, clamp: bool, monkeypatch: pytest.M
 
 
 def test_a_long_text_is_read_in_pieces_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.mixers.s6._PIECE", 2)
+    monkeypatch.setattr("schemas.pieces.READ", 2)
     monkeypatch.setattr(Checks, "settle", lambda _: None)
     plan = ReadingPlan(
         layers=frozenset({0}),

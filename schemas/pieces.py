@@ -1,0 +1,19 @@
+"""How long texts are cut, which decides what memory they need: those who cut and who tell agree."""
+
+# Tokens of all texts of a batch that pass through a model at once without a graph: measured, more
+# are not faster. At least `SHORTEST` of each text.
+PASS = 1024
+SHORTEST = 64
+# The graph of one piece may take about this many bytes, at `GRAPH_FLOATS` numbers of four bytes a
+# token, hidden unit and block.
+GRAPH_BYTES = 2 << 30
+GRAPH_FLOATS = 24
+# Tokens of a layer's trace that are recomputed at once: enough that the projections run at full
+# speed, and the ten (piece, d_inner) tensors of a sweep stay below a hundred megabytes at 1,536.
+READ = 1024
+
+
+def pass_tokens(hidden: int, blocks: int, texts: int) -> int:
+    """Tokens of each text in one piece of a pass; `blocks` are those whose graph is kept, or 0."""
+    together = GRAPH_BYTES // (4 * GRAPH_FLOATS * hidden * blocks) if blocks else PASS
+    return max(together // texts, SHORTEST)
