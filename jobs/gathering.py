@@ -29,9 +29,10 @@ _LOOKAHEAD = 128
 def pass_of(request: JobRequest) -> str:
     """A name of the pass that a request needs, the same for all that can share it.
 
-    Empty for a job that shares with nobody, because its texts are long.
+    Empty for a job that shares with nobody: its texts are long, or it keeps its tensors to its end,
+    when those of all that run together would be in memory.
     """
-    if text_bytes(request) > _SMALL:
+    if request.tensors or text_bytes(request) > _SMALL:
         return ""
     methods = None if request.attention is None else sorted(request.attention.methods)
     needs = json.dumps([request.models, request.layers, methods])

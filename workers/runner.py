@@ -78,6 +78,7 @@ class Turn:
     attempt: Attempt
     steps: Iterator[None]
     seconds: float
+    in_company: bool
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,11 @@ class Runner:
 
     def execute(self, attempts: Sequence[Attempt]) -> Message:
         """Run attempts, a step of each in turn; the message that tells the supervisor."""
-        limit = float(self.settings.job_time_limit)
+        limit, in_company = float(self.settings.job_time_limit), len(attempts) > 1
         started = self.entry.start(self.runtime, attempts)
         turns = deque(
-            Turn(attempt, steps, limit) for attempt, steps in zip(attempts, started, strict=True)
+            Turn(attempt, steps, limit, in_company)
+            for attempt, steps in zip(attempts, started, strict=True)
         )
         outcome: Message = {"event": "done"}
         while turns:
@@ -125,11 +127,11 @@ class Runner:
                     outcome = _unfinished(f"the store did not answer ({error})")
             if turns and device_is_poisoned():
                 # Whoever comes next would fail for it.
-                return _unfinished("a job beside it left the device unusable")
+                return _unfinished("the device was left unusable")
         return outcome
 
     def _advance(self, turn: Turn) -> bool:
-        """Run one step of an attempt inside the job boundary; whether there are more."""
+        """Run one step of an attempt inside the job boundary; whether it is still to be ended."""
         began = time.monotonic()
         try:
             try:
@@ -143,6 +145,9 @@ class Runner:
                 raise StaleAttempt(turn.attempt.job_id, turn.attempt.number) from withdrawn
             except BaseException as error:  # A job's failure never ends the runner.
                 self.interrupts.disarm()
+                if turn.in_company and device_is_poisoned():
+                    # Whose text did it cannot be told in a shared pass: `execute` gives all back.
+                    return True
                 self.jobs.store.fail(turn.attempt, self._problem_of(error))
                 return False
         except StaleAttempt:

@@ -32,6 +32,10 @@ def test_a_job_with_long_texts_shares_with_nobody(jobs):
     assert jobs.gathering.companions(first) == []
 
 
+def test_a_job_that_keeps_its_tensors_shares_with_nobody():
+    assert pass_of(JobRequest.model_validate(SMALL | {"tensors": True})) == ""
+
+
 def test_companions_come_in_the_order_of_the_queue(jobs):
     first = submit(jobs)
     other = submit(jobs, layers=[0])

@@ -256,8 +256,9 @@ def test_a_job_that_leaves_the_device_unusable_fails_none_of_its_neighbours(site
     poisoning, following = site.submit(do="poison"), site.submit()
     site.worker()
     assert site.ended(following).status == "succeeded"
-    assert site.job(following).attempts == 2
     assert site.ended(poisoning).status == "failed"
+    # In a shared pass either could have done it, so both ran again.
+    assert site.job(poisoning).attempts == site.job(following).attempts == 2
 
 
 def test_a_job_that_hangs_fails_none_of_its_neighbours(site: Site) -> None:

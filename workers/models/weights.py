@@ -10,8 +10,6 @@ from torch import Tensor
 
 from catalogue.weights import invalid
 
-_CHUNK_BYTES = 1 << 24
-
 
 def read(files: list[Path], name: str) -> dict[str, Tensor]:
     """Every tensor by name.
