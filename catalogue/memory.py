@@ -9,6 +9,7 @@ Letters in comments: m hidden size, d channels, n states, r rank of Delta's proj
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from catalogue.selection import Selection, select
 from schemas import pieces
@@ -178,15 +179,19 @@ class PassBytes:
 
     def of(self, tokens: int) -> int:
         """Bytes of a batch of so many tokens."""
-        under_way = tokens if self.piece is None else min(tokens, self.piece)
-        return tokens * self.kept + under_way * self.passing
+        return tokens * self.kept + int(min(tokens, self._under_way)) * self.passing
 
     def tokens_in(self, room: int) -> int:
         """Tokens of a batch that takes no more than `room` bytes."""
         whole = room // (self.kept + self.passing)
-        if self.piece is None or whole <= self.piece:
+        if whole <= self._under_way:
             return whole
-        return (room - self.piece * self.passing) // self.kept
+        return int(room - self._under_way * self.passing) // self.kept
+
+    @property
+    def _under_way(self) -> float:
+        """Tokens that count at once: the allocator keeps much of a piece beside the next."""
+        return inf if self.piece is None else 2 * self.piece
 
 
 def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> PassBytes:
