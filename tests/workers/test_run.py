@@ -117,8 +117,6 @@ def bench(settings: Settings, jobs: Jobs) -> Iterator[Bench]:
         yield Bench(runtime, jobs)
         runtime.close()
     torch.set_num_threads(threads)
-    # The mode would stay with this thread, and hypothesis draws no denormals in it.
-    torch.set_flush_denormal(False)
 
 
 def test_a_whole_job(bench: Bench) -> None:
