@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from schemas.settings import GIB, Settings
 from tests.tiny_models import save_mamba
@@ -71,18 +72,19 @@ def test_a_job_takes_no_more_than_it_is_said_to_need_and_not_far_less(
 
 
 def test_a_worker_with_less_memory_uses_what_it_has_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = Settings(job_memory_bytes=4 * GIB)
     monkeypatch.setattr(memory, "resident", lambda: GIB)
     monkeypatch.setattr(memory, "on_machine", lambda: 5 * GIB)
-    assert memory.fit(settings, torch.device("cpu")) is settings
-    assert capsys.readouterr().out == ""
+    with capture_logs() as said:
+        assert memory.fit(settings, torch.device("cpu")) is settings
+    assert said == []
     monkeypatch.setattr(memory, "on_machine", lambda: 3 * GIB)
-    assert memory.fit(settings, torch.device("cpu")).job_memory_bytes == 2 * GIB
-    said = capsys.readouterr().out
-    assert "MAMBASCOPE_JOB_MEMORY_BYTES" in said
-    assert str(2 * GIB) in said
+    with capture_logs() as said:
+        assert memory.fit(settings, torch.device("cpu")).job_memory_bytes == 2 * GIB
+    assert "MAMBASCOPE_JOB_MEMORY_BYTES" in str(said)
+    assert str(2 * GIB) in str(said)
 
 
 @pytest.mark.parametrize(
