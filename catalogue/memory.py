@@ -191,7 +191,7 @@ class PassBytes:
     @property
     def _under_way(self) -> float:
         """Tokens that count at once: the allocator keeps much of a piece beside the next."""
-        return inf if self.piece is None else 2 * self.piece
+        return inf if self.piece is None else 3 * self.piece
 
 
 def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> PassBytes:

@@ -67,7 +67,7 @@ def test_a_job_takes_no_more_than_it_is_said_to_need_and_not_far_less(
     found = dict(zip(JOBS, map(json.loads, ended.stdout.splitlines()), strict=True))
     assert found.keys() == JOBS.keys(), ended.stderr
     ratios = {name: sizes["told"] / sizes["taken"] for name, sizes in found.items()}
-    assert all(1 <= ratio <= 2.5 for ratio in ratios.values()), (ratios, found)
+    assert all(1 <= ratio <= 3 for ratio in ratios.values()), (ratios, found)
     assert all(sizes["taken"] > 50_000_000 for sizes in found.values())
 
 
