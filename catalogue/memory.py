@@ -24,6 +24,10 @@ _NUMBER = 64
 _TOKEN = 1024
 # Floats per token and hidden unit of a forward pass whose mixers are unknown here.
 _OTHER_MODEL = 48
+# Floats per token of what reading one layer's target rows keeps of the whole text; of a rollout,
+# for each layer on its way.
+_ROW_FLOATS = 64
+_ROLLOUT_FLOATS = 4
 # Rows and columns of a heatmap in the document, at most.
 _HEATMAP = 128
 # What the matrix kernel holds per thread and matrix: factors per token; and all sums together.
@@ -190,8 +194,8 @@ class PassBytes:
 
     @property
     def _under_way(self) -> float:
-        """Tokens that count at once: the allocator keeps much of a piece beside the next."""
-        return inf if self.piece is None else 3 * self.piece
+        """Tokens that count at once: what a piece leaves is freed before the next."""
+        return inf if self.piece is None else self.piece
 
 
 def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> PassBytes:
@@ -242,9 +246,12 @@ def reading_bytes(work: Workload, length: int) -> int:
         return 0
     # The trace of this layer and of the one before, and the copies that the kernels make.
     wide = 12 + 8 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
-    held = _FLOAT * length * (wide * d + 4 * work.model.hidden_size)
+    each = _FLOAT * (wide * d + 4 * work.model.hidden_size)
     if not _matrices(work):
-        return held
+        rollouts = (Method.ROLLOUT in work.methods) * len(work.selection.layers)
+        rows = _FLOAT * (_ROW_FLOATS + _ROLLOUT_FLOATS * rollouts)
+        return min(length, pieces.READ) * each + length * rows
+    held = length * each
     square = length * length
     # The mean attention and the gradient's are computed in one pass.
     mean = {Method.ATTENTION_WEIGHTED, Method.ROLLOUT}

@@ -1,5 +1,7 @@
-"""How much memory this worker's machine has for a job."""
+"""How much memory this worker's machine has for a job, and that what is freed is given back."""
 
+import ctypes
+import sys
 from pathlib import Path
 
 import structlog
@@ -10,6 +12,9 @@ from schemas.settings import Settings
 # Where a container's limit stands: version 2, then version 1 of control groups.
 _LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 _ROOT = Path("/")
+# Names of glibc's mallopt, and bytes. Blocks from the second on are mapped one by one.
+_TRIM_THRESHOLD, _KEPT_ON_TOP = -1, 64 << 20
+_MMAP_THRESHOLD, _MAPPED = -3, 1 << 20
 
 log = structlog.get_logger("workers.memory")
 
@@ -29,6 +34,20 @@ def fit(settings: Settings, device: torch.device) -> Settings:
         device=str(device),
     )
     return settings.model_copy(update={"job_memory_bytes": max(1, there)})
+
+
+def give_back_freed_blocks() -> bool:
+    """Have the system take large blocks back when they are freed; False where this is not glibc.
+
+    By itself glibc raises the size from which blocks are mapped to 32 MiB once one was freed. Then
+    a long text's activations share the heap with the small tensors that outlive them, and what is
+    freed between these stays: memory grows with the text. Costs the page faults of new mappings.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    # Either of them ends the raising.
+    return bool(mallopt(_MMAP_THRESHOLD, _MAPPED) and mallopt(_TRIM_THRESHOLD, _KEPT_ON_TOP))
 
 
 def on_device(device: torch.device) -> int:

@@ -10,7 +10,7 @@ from schemas.settings import Settings
 from workers.figures.studio import Studio
 from workers.kernels.denormals import flush_denormals, kept_denormals
 from workers.kernels.warm import warm_up
-from workers.memory import fit
+from workers.memory import fit, give_back_freed_blocks
 from workers.models.loading import choose_device
 from workers.models.residency import Residency
 
@@ -42,6 +42,7 @@ def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
     """
     if flush_denormals() and (kept := kept_denormals()):
         log.warning("some of torch's threads keep denormals; they may be slow", kept=kept)
+    give_back_freed_blocks()
     fitted = fit(settings, choose_device(settings.device))
     # Its processes load their libraries while the kernels compile.
     processors = settings.threads or len(os.sched_getaffinity(0))

@@ -275,7 +275,9 @@ def _failure_inside(
 ) -> ProblemError | None:
     """The first layer whose mixer computed no numbers for a text, or None."""
     for layer, output in outputs.items():
-        if not bool(torch.isfinite(output[row, : len(request.ids)]).all()):
+        # Two numbers, not a tensor of the text's size: infinities and NaN show in one of them.
+        ends = torch.stack(output[row, : len(request.ids)].aminmax())
+        if not bool(torch.isfinite(ends).all()):
             return _not_finite(f"mixer output of layer {layer}", request)
     return None
 

@@ -22,15 +22,18 @@ def words(count: int) -> str:
     return " ".join(f"w{index % 36}" for index in range(count))
 
 
-def job(lengths: list[int], layers: Any, methods: list[str], **fields: Any) -> dict[str, Any]:
-    attention = {"methods": methods} if methods else None
+def job(
+    lengths: list[int], layers: Any, methods: list[str], rows: str | None = None, **fields: Any
+) -> dict[str, Any]:
+    attention = {"methods": methods, "rows": rows}
     texts = [words(length) for length in lengths]
     request = {"models": ["wide"], "texts": texts, "layers": layers, "figures": False}
     return request | {"attention": attention} | fields
 
 
 JOBS = {
-    "the forward pass alone": job([8000], None, []),
+    # Thirty pieces: what is kept of the text counts, not what each piece takes.
+    "a target row of a long text": job([30000], [LAYERS - 1], ["attention_weighted"], "target"),
     "a graph through every layer": job([1500], [0], ["gradient_guided"]),
     "matrices of one layer": job([2500], [0], ["attention_weighted"]),
     "matrices of every layer": job(
