@@ -15,8 +15,8 @@ from catalogue.memory import (
 from schemas.catalogue import ModelDescription
 from schemas.names import NEEDS_GRADIENT
 from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.settings import GIB
 
-_GIB = 2**30
 SETTING = "MAMBASCOPE_JOB_MEMORY_BYTES"
 
 
@@ -116,5 +116,5 @@ def _parts(found: Needs) -> str:
 
 def _gib(size: int, up: bool = False) -> str:
     """GiB at two decimals; what is needed is rounded up, so it never reads as what is allowed."""
-    hundredths = -(-100 * size // _GIB) if up else 100 * size // _GIB
+    hundredths = -(-100 * size // GIB) if up else 100 * size // GIB
     return f"{hundredths / 100:.2f} GiB"

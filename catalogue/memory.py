@@ -7,15 +7,16 @@ Letters in comments: m hidden size, d channels, n states, r rank of Delta's proj
 """
 
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
 from catalogue.selection import Selection, select
 from schemas import pieces
 from schemas.catalogue import ModelDescription
 from schemas.names import NEEDS_GRADIENT, Method
 from schemas.request import JobRequest, Rows
+from schemas.result import HEATMAP_BLOCKS
 from schemas.settings import Settings
 
 _FLOAT = 4
@@ -28,11 +29,8 @@ _OTHER_MODEL = 48
 # for each layer on its way.
 _ROW_FLOATS = 64
 _ROLLOUT_FLOATS = 4
-# Rows and columns of a heatmap in the document, at most.
-_HEATMAP = 128
-# What the matrix kernel holds per thread and matrix: factors per token; and all sums together.
+# What the matrix kernel holds per thread, matrix and token: factors.
 _FACTORS = 2304
-_PARTIAL = 1 << 29
 _PAGE = 4096
 
 
@@ -175,27 +173,25 @@ def is_plausible(model: ModelDescription) -> bool:
 
 @dataclass(frozen=True)
 class PassBytes:
-    """What a pass over a batch takes: a token of the texts, and one of the piece under way."""
+    """What a pass over a batch takes: a token of the texts, and one of the piece under way.
+
+    `piece` are the tokens that pass at once: what a piece leaves is freed before the next.
+    """
 
     kept: int
     passing: int
-    piece: int | None
+    piece: int
 
     def of(self, tokens: int) -> int:
         """Bytes of a batch of so many tokens."""
-        return tokens * self.kept + int(min(tokens, self._under_way)) * self.passing
+        return tokens * self.kept + min(tokens, self.piece) * self.passing
 
     def tokens_in(self, room: int) -> int:
         """Tokens of a batch that takes no more than `room` bytes."""
         whole = room // (self.kept + self.passing)
-        if whole <= self._under_way:
+        if whole <= self.piece:
             return whole
-        return int(room - self._under_way * self.passing) // self.kept
-
-    @property
-    def _under_way(self) -> float:
-        """Tokens that count at once: what a piece leaves is freed before the next."""
-        return inf if self.piece is None else self.piece
+        return (room - self.piece * self.passing) // self.kept
 
 
 def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> PassBytes:
@@ -208,7 +204,7 @@ def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]
     d, n, r = model.channels, model.d_state, model.dt_rank
     kept = captured * 2 * m + len(gradient) * m
     if d is None or n is None or r is None:
-        return PassBytes(_FLOAT * kept, _FLOAT * _OTHER_MODEL * m, None)
+        return PassBytes(_FLOAT * kept, _FLOAT * _OTHER_MODEL * m, sys.maxsize)
     selected = r + 2 * n
     passing = 6 * m + 8 * d + 3 * selected
     above = 0
@@ -256,7 +252,7 @@ def reading_bytes(work: Workload, length: int) -> int:
     # The mean attention and the gradient's are computed in one pass.
     mean = {Method.ATTENTION_WEIGHTED, Method.ROLLOUT}
     together = 1 + (Method.GRADIENT_GUIDED in work.whole and not mean.isdisjoint(work.whole))
-    threads = min(work.threads, max(1, _PARTIAL // (_FLOAT * square * together)))
+    threads = min(work.threads, max(1, pieces.PARTIAL_BYTES // (_FLOAT * square * together)))
     # Of each thread's sums only the lower triangle is touched, in whole pages.
     kernel = threads * together * (_FLOAT * square // 2 + (_PAGE + _FACTORS) * length)
     return held + kernel + _FLOAT * square * _matrices(work)
@@ -301,7 +297,7 @@ def result_bytes(work: Workload) -> int:
     numbers = 0
     for length in work.lengths:
         for method in work.methods:
-            side = min(length, _HEATMAP)
+            side = min(length, HEATMAP_BLOCKS)
             drawn = side * (side + 1) // 2 if method in work.whole else length
             relevances = 2 if method is Method.CONTRIBUTION else 1
             numbers += relevances * length + drawn + 2 * (work.model.channels or 0)

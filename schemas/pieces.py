@@ -1,4 +1,4 @@
-"""How long texts are cut, which decides what memory they need: those who cut and who tell agree."""
+"""How work is cut, which decides what memory it needs: those who cut and those who tell agree."""
 
 # Tokens of all texts of a batch that pass through a model at once without a graph: measured, more
 # are not faster. At least `SHORTEST` of each text.
@@ -11,6 +11,8 @@ GRAPH_FLOATS = 24
 # Tokens of a layer's trace that are recomputed at once: enough that the projections run at full
 # speed, and the ten (piece, d_inner) tensors of a sweep stay below a hundred megabytes at 1,536.
 READ = 1024
+# All threads' partial sums of matrices may take this together; where they would not, fewer compute.
+PARTIAL_BYTES = 1 << 29
 
 
 def pass_tokens(hidden: int, blocks: int, texts: int) -> int:

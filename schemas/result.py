@@ -76,6 +76,10 @@ class Pair(Contract):
     weight: float
 
 
+# Rows and columns of a heatmap at most: a panel of three inches shows no more.
+HEATMAP_BLOCKS = 128
+
+
 class Heatmap(Contract):
     """The token-to-token matrix for drawing, lower triangle only.
 

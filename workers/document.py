@@ -15,6 +15,7 @@ from schemas import artifact_names
 from schemas.artifact_names import Subject
 from schemas.names import Method
 from schemas.result import (
+    HEATMAP_BLOCKS,
     Candidate,
     Heatmap,
     KnowledgeMetrics,
@@ -36,8 +37,6 @@ from workers.tracing import TextTrace
 Floats = NDArray[np.float64]
 
 SIGNIFICANT_DIGITS = 7
-# At most this many rows and columns: a panel of three inches shows no more.
-HEATMAP_BLOCKS = 128
 STRONGEST_PAIRS = 10
 TOP_TOKENS = 5
 _NEEDS_EVERY_ROW = (

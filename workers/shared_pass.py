@@ -6,7 +6,7 @@ import structlog
 
 from catalogue.admission import admit
 from catalogue.memory import captured_bytes
-from catalogue.selection import select
+from catalogue.selection import Selection
 from catalogue.tokeniser import Tokeniser
 from jobs import Attempt
 from schemas.problem import ProblemError
@@ -36,26 +36,26 @@ class SharedPass:
         self._traced: dict[str, dict[str, Outcomes]] = {}
 
     def outcomes(
-        self, attempt: Attempt, loaded: LoadedModel, room: int
+        self, attempt: Attempt, loaded: LoadedModel, chosen: Selection, room: int
     ) -> Iterator[tuple[int, Outcome]]:
         """One job's texts under one model, shortest first as `trace_each` yields them.
 
-        Each is handed out once, so that its captures can be dropped. One batch's activations, and
-        the captures of a shared pass, take at most `room` bytes.
+        Each is handed out once, so that its captures can be dropped. `chosen` is what to trace, the
+        same for all that were gathered (`jobs.gathering.pass_of`). One batch's activations, and the
+        captures of a shared pass, take at most `room` bytes.
         """
         if len(self._attempts) > 1:
             if loaded.name not in self._traced:
-                self._traced[loaded.name] = self._trace_all(loaded, room)
+                self._traced[loaded.name] = self._trace_all(loaded, chosen, room)
             found = self._traced[loaded.name].pop(attempt.job_id, None)
             if found is not None:
                 for text in list(found):
                     yield text, found.pop(text)
                 return
-        chosen = select(attempt.request, loaded.description)
         requests = trace_requests(attempt.request, loaded.tokeniser)
         yield from trace_each(loaded, requests, chosen.traced, chosen.gradient, room)
 
-    def _trace_all(self, loaded: LoadedModel, room: int) -> dict[str, Outcomes]:
+    def _trace_all(self, loaded: LoadedModel, chosen: Selection, room: int) -> dict[str, Outcomes]:
         owners, requests = [], []
         for attempt in self._attempts:
             try:
@@ -66,8 +66,6 @@ class SharedPass:
             owners += [attempt.job_id] * len(texts)
             requests += texts
         found: dict[str, Outcomes] = {job_id: {} for job_id in owners}
-        # Gathered jobs ask for the same layers and methods: `jobs.gathering.pass_of`.
-        chosen = select(self._attempts[0].request, loaded.description)
         held = captured_bytes(loaded.description, chosen) * sum(len(text.ids) for text in requests)
         if held > room:
             return {}

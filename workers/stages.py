@@ -102,7 +102,7 @@ class Stages:
 
     def traces(self, model: ModelRun) -> Iterator[tuple[int, TextTrace]]:
         """Run the model on every text, a batch at a time, shortest texts first."""
-        outcomes = self._shared.outcomes(self._attempt, model.loaded, model.room)
+        outcomes = self._shared.outcomes(self._attempt, model.loaded, model.selection, model.room)
         while True:
             self._report.tell(Stage.TRACING, self._traced, f"running {model.loaded.name}")
             with self._report.timed(Stage.TRACING):

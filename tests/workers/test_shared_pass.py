@@ -1,6 +1,6 @@
 """Jobs that share a pass: each gets what it would get alone, and no other's failure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.tiny_models import save_mamba
 from workers import shared_pass
 from workers.models.loading import LoadedModel, load
 from workers.shared_pass import SharedPass
-from workers.tracing import TextTrace
+from workers.tracing import Outcome, TextTrace
 
 ROOM = 1 << 30
 TEXTS = (["w1 w2 w3"], ["w4 w5", "w6 w7 w8 w9"], ["w1"])
@@ -47,6 +47,12 @@ def attempts(texts: Sequence[list[str]] = TEXTS, **fields: Any) -> list[Attempt]
     ]
 
 
+def outcomes(
+    shared: SharedPass, attempt: Attempt, loaded: LoadedModel, room: int = ROOM
+) -> Iterator[tuple[int, Outcome]]:
+    return shared.outcomes(attempt, loaded, select(attempt.request, loaded.description), room)
+
+
 def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     real = shared_pass.trace_each
@@ -66,9 +72,9 @@ def test_one_pass_serves_all_and_equals_running_alone(
     together = attempts()
     shared = SharedPass(together, settings)
     for attempt in together:
-        found = dict(shared.outcomes(attempt, loaded, ROOM))
+        found = dict(outcomes(shared, attempt, loaded))
         assert sorted(found) == list(range(len(attempt.request.texts)))
-        alone = dict(SharedPass([attempt], settings).outcomes(attempt, loaded, ROOM))
+        alone = dict(outcomes(SharedPass([attempt], settings), attempt, loaded))
         for text, ours in found.items():
             theirs = alone[text]
             assert isinstance(ours, TextTrace)
@@ -90,9 +96,9 @@ def test_a_job_that_would_fail_is_left_out_and_fails_alone(
     bad = attempts(target={"token": "unheard"})[0]
     good = [Attempt("good", "token", 1, attempts()[1].request)]
     shared = SharedPass([bad, *good], settings)
-    assert len(dict(shared.outcomes(good[0], loaded, ROOM))) == 2
+    assert len(dict(outcomes(shared, good[0], loaded))) == 2
     with pytest.raises(ValueError, match="vocabulary"):
-        list(shared.outcomes(bad, loaded, ROOM))
+        list(outcomes(shared, bad, loaded))
 
 
 def test_a_text_that_cannot_be_traced_is_its_own_jobs_failure(
@@ -103,7 +109,7 @@ def test_a_text_that_cannot_be_traced_is_its_own_jobs_failure(
     shared = SharedPass(together, settings)
     kinds = []
     for attempt in together:
-        for _, outcome in shared.outcomes(attempt, loaded, ROOM):
+        for _, outcome in outcomes(shared, attempt, loaded):
             kinds.append(outcome.kind if isinstance(outcome, ProblemError) else None)
     assert kinds == [ProblemType.NOT_FINITE, None, None, None]
 
@@ -121,7 +127,7 @@ def test_when_the_pass_itself_fails_each_job_runs_alone(
     monkeypatch.setattr(shared_pass, "trace_each", too_large)
     together = attempts()
     shared = SharedPass(together, settings)
-    counts = [len(dict(shared.outcomes(attempt, loaded, ROOM))) for attempt in together]
+    counts = [len(dict(outcomes(shared, attempt, loaded))) for attempt in together]
     assert counts == [1, 2, 1]
 
 
@@ -135,7 +141,7 @@ def test_jobs_whose_captures_do_not_fit_together_run_alone(
     for room, passes in ((exact, [4]), (exact - 1, [1, 2, 1])):
         counted = count_passes(monkeypatch)
         shared = SharedPass(together, settings)
-        found = [dict(shared.outcomes(attempt, loaded, room)) for attempt in together]
+        found = [dict(outcomes(shared, attempt, loaded, room)) for attempt in together]
         assert [len(texts) for texts in found] == [1, 2, 1]
         assert counted == passes
         monkeypatch.undo()

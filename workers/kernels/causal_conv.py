@@ -15,15 +15,15 @@ from torch.autograd.function import once_differentiable
 
 from workers.kernels import _conv_numba, _parallel
 from workers.kernels._scan_numba import BLOCK
+from workers.kernels.selective_scan import source
 
 
 def _rows(tensor: Tensor) -> tuple[Any, int, int]:
     """(b, d, l) as flat float32 memory and the strides of texts and tokens, channels together."""
-    rows = tensor.detach().to(torch.float32).transpose(1, 2)
-    rows = rows if rows.stride(2) == 1 else rows.contiguous()
-    (b, length, d), (text, token, _) = rows.shape, rows.stride()
-    extent = (b - 1) * text + (length - 1) * token + d if rows.numel() else 0
-    return rows.as_strided((extent,), (1,)).numpy(), text, token
+    value = tensor.detach().to(torch.float32)
+    value = value if value.stride(1) == 1 else value.mT.contiguous().mT
+    memory, text, token, _ = source(value)
+    return memory, text, token
 
 
 class _CausalConv(torch.autograd.Function):

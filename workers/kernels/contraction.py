@@ -25,6 +25,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from schemas.pieces import PARTIAL_BYTES
 from workers.kernels import _parallel
 from workers.kernels._blocks import PANEL, Inputs, new_scratch
 from workers.kernels._chunks import GAP, contract_chunks
@@ -39,8 +40,6 @@ _FACTOR_BYTES = 1 << 23
 # second-level cache of 512 KB. Beyond that, weightings evict each other's factors, which costs more
 # than computing the decays again.
 _SHARED_ROWS = 256
-# Partial sums of the threads may take this many bytes together.
-_PARTIAL_BYTES = 1 << 29
 
 _ZERO = np.float32(0.0)
 Weighting = tuple[Tensor | None, Tensor | None]
@@ -97,7 +96,7 @@ def _pass(A: Tensor, texts: Sequence[Text]) -> list[list[Tensor]]:
     # Some sixty products of the lower triangle, or the factors of a few tokens, take about as long
     # as one update of a scan.
     work = count * sum(length * (length + 128) for length in lengths) * d * n // 128
-    affordable = max(1, _PARTIAL_BYTES // (4 * int(places[-1])))
+    affordable = max(1, PARTIAL_BYTES // (4 * int(places[-1])))
     threads = min(_parallel.threads_for(tasks, work), affordable)
 
     columns = plan.per_chunk * plan.width

@@ -25,7 +25,8 @@ _conv: Callable[..., Any] = modeling_mamba.causal_conv1d_fn
 # Under wrappers that call packages for a GPU wherever the tensors are.
 _torch_scan = inspect.unwrap(_scan)
 _torch_conv = inspect.unwrap(_conv)
-_SILU = ("silu", "swish")
+# The names under which configs ask for it.
+SILU = ("silu", "swish")
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _dispatch_conv(
     **kwargs: Any,
 ) -> Any:
     packed = any(value is not None for value in kwargs.values())
-    silu = activation in _SILU
+    silu = activation in SILU
     if packed or not silu or not handles(hidden_states) or trains(weight, bias):
         on_gpu = hidden_states.is_cuda and _gpu.usable("causal_conv1d") is not None
         plain = _conv if on_gpu else _torch_conv

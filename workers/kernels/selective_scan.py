@@ -188,17 +188,6 @@ def selective_scan(
     return (y, last_state) if return_last_state else y
 
 
-def scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """y'[t,d] = sum_{s<=t} alpha[d,t,s] x[s,d] of one text: no D, no gate, no gradient.
-
-    Shapes: x, delta (l, d) with delta already positive; A (d, n); B, C (l, n) -> (l, d) float32.
-    Cost: O(l d n) time, O(l d) memory. Raises as `selective_scan` does.
-    """
-    with torch.no_grad():
-        y: Tensor = selective_scan(x.t()[None], delta.t()[None], A, B.t()[None], C.t()[None])
-    return y[0].t().to(torch.float32)
-
-
 def _check(
     x: Tensor,
     dt: Tensor,

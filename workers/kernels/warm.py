@@ -10,7 +10,7 @@ from workers.kernels.hidden_attention import (
     attention_row,
     weighted_rows,
 )
-from workers.kernels.selective_scan import scan, selective_scan
+from workers.kernels.selective_scan import selective_scan
 
 # More than a panel of the matrix and not a multiple of it, so that merging and padding compile.
 _TOKENS, _CHANNELS, _STATES = 17, 3, 2
@@ -28,7 +28,6 @@ def warm_up() -> None:
     A, D = -torch.rand(_CHANNELS, _STATES, generator=draw), torch.rand(_CHANNELS, generator=draw)
     system = (delta, A, B, C)
 
-    scan(x, *system)
     apply_attention(*system, x)
     attention_row(*system, _TOKENS - 1)
     weightings = ((None, None), (gate, x))

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.kernels.mamba import SILU
 from workers.mixers.protocol import Capture
 from workers.mixers.s6 import S6Trace
 from workers.mixers.s6_pieces import S6Weights
-
-_SILU = ("silu", "swish")
 
 
 class MambaAdapter:
@@ -26,7 +25,7 @@ class MambaAdapter:
 
     def objection(self, module: nn.Module) -> str | None:
         """Any activation but SiLU: the decomposition and the kernels are for SiLU only."""
-        if module.activation in _SILU:
+        if module.activation in SILU:
             return None
         return f"layer {self.layer(module)} has hidden_act {module.activation!r}; S6 needs 'silu'"
 

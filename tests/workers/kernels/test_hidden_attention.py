@@ -320,7 +320,7 @@ def test_pairs_out_of_reach_are_not_computed() -> None:
 def test_partial_sums_of_more_threads_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     text = make(70, 600, 3)
     wanted = hidden_attention.attention_matrix(*text.system)
-    monkeypatch.setattr(contraction, "_PARTIAL_BYTES", 1)
+    monkeypatch.setattr(contraction, "PARTIAL_BYTES", 1)
     close(hidden_attention.attention_matrix(*text.system), wanted.double())
 
 

@@ -244,7 +244,8 @@ def test_scan_is_hidden_attention_times_input() -> None:
     decay = torch.exp(tensors["A"].double() * gaps[..., None].clamp(min=0))
     alpha = torch.einsum("sd,tn,sn,tsdn->dts", delta.double(), C.double(), B.double(), decay)
     expected = torch.einsum("dts,sd->td", alpha.tril(), x.double())
-    y = fast.scan(x, delta, tensors["A"], B, C)
+    rows = (value.t()[None] for value in (B, C))
+    y = fast.selective_scan(x.t()[None], delta.t()[None], tensors["A"], *rows)[0].t()
     assert y.dtype == torch.float32
     assert_close(y, expected)
 
