@@ -29,16 +29,22 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._armed = False
+        self._raised: JobInterrupt | None = None
         signal.signal(signal.SIGALRM, self._time_is_up)
         signal.signal(signal.SIGUSR1, self._withdraw)
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
         """Raise TimeLimitReached in the block after `seconds`, and Withdrawn when asked to."""
-        self._armed = True
+        self._armed, self._raised = True, None
         signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_SECONDS)
         try:
             yield
+        except Exception as error:
+            # Compiled libraries turn an exception they did not expect into one of their own.
+            if self._raised is not None:
+                raise self._raised from error
+            raise
         finally:
             self.disarm()
 
@@ -48,12 +54,15 @@ class Interrupts:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _time_is_up(self, signum: int, frame: FrameType | None) -> None:
-        if self._armed:
-            raise TimeLimitReached
+        self._raise(TimeLimitReached())
 
     def _withdraw(self, signum: int, frame: FrameType | None) -> None:
+        self._raise(Withdrawn())
+
+    def _raise(self, interrupt: JobInterrupt) -> None:
         if self._armed:
-            raise Withdrawn
+            self._raised = interrupt
+            raise interrupt
 
 
 def time_limit_problem(settings: Settings) -> Problem:

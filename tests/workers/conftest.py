@@ -18,6 +18,7 @@ from schemas.job import Job
 from schemas.names import RESULT_FILE
 from schemas.request import JobRequest
 from schemas.settings import Settings
+from workers.interrupts import Interrupts
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
@@ -141,3 +142,13 @@ def site(settings: Settings, jobs: Jobs, tmp_path: Path) -> Iterator[Site]:
     site = Site(settings, jobs, tmp_path)
     yield site
     site.close()
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    """Those of a runner; the process's own handlers come back at the end."""
+    signals = signal.SIGALRM, signal.SIGUSR1
+    before = [signal.getsignal(each) for each in signals]
+    yield Interrupts()
+    for each, handler in zip(signals, before, strict=True):
+        signal.signal(each, handler)

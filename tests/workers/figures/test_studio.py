@@ -23,6 +23,7 @@ from tests.workers.figures.documents import Shape, document, recall_words
 from workers.figures.drawing import draw
 from workers.figures.plan import Drawing, TextPart, figures, parts
 from workers.figures.studio import Studio
+from workers.interrupts import Interrupts, TimeLimitReached
 
 SHAPE = Shape((tuple(recall_words(8)),), neurons=32, layers=(1,), methods=(Method.ROLLOUT,))
 TWO_TEXTS = Shape(
@@ -197,32 +198,21 @@ def test_an_exception_comes_back_as_it_was_raised(pair: Opened) -> None:
     assert pair.children() == before
 
 
-class Interrupted(BaseException):
-    pass
-
-
 # An interrupt that falls into a destructor is lost, as it would be in the runner, which repeats it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_at_any_moment_leaves_the_studio_whole(pair: Opened) -> None:
+def test_an_interrupt_at_any_moment_leaves_the_studio_whole(
+    pair: Opened, interrupts: Interrupts
+) -> None:
     wanted, here = part(), drawn_here(SHAPE)
     children = pair.children()
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, interrupt)
     interrupted = 0
-    try:
-        for step in range(25):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 2e-4 * 1.35**step)
+    for step in range(25):
+        try:
+            with interrupts.limit(2e-4 * 1.35**step):
                 pair.draw(wanted, wanted)
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interrupted:
-                interrupted += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        except TimeLimitReached:
+            interrupts.disarm()
+            interrupted += 1
     assert interrupted >= 10
     assert pair.draw(wanted) == here
     assert pair.children() == children
@@ -252,6 +242,7 @@ def test_a_job_is_not_stopped_by_ctrl_c(pair: Opened) -> None:
 PARENT = """
 import sys, time
 from workers.figures.studio import Studio
+from workers.interrupts import Interrupts, TimeLimitReached
 studio = Studio(2)
 print("open", sorted({"matplotlib", "numpy", "torch"} & set(sys.modules)), flush=True)
 time.sleep(60)
