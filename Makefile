@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# `make bench ARGUMENTS=--quick` takes under two minutes; without it, about half an hour.
+# `make bench ARGUMENTS=--quick` takes about three minutes; without it, about 40.
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.installed

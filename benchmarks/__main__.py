@@ -21,7 +21,7 @@ _WIDTH = 100
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="under two minutes: fewer rounds, some sizes reduced"
+        "--quick", action="store_true", help="about three minutes: fewer rounds, some sizes reduced"
     )
     parser.add_argument(
         "--only",
@@ -35,6 +35,7 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, default=suite.RESULTS / "bench.json")
     arguments = parser.parse_args()
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     report = suite.begin(arguments.quick)
     for name, rows in suite.run(report, arguments.only or suite.names(arguments.quick)):
@@ -42,9 +43,9 @@ def main() -> int:
             console.print(terminal_table(name, listed))
         if name in report.failed:
             console.print(f"[bold red]{name} failed to run: {report.failed[name]}[/]")
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(report.to_json(), indent=1) + "\n")
-    arguments.json.with_suffix(".md").write_text(markdown_table(report.listed()))
+        # A run that is cut off leaves what it had.
+        arguments.json.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+        arguments.json.with_suffix(".md").write_text(markdown_table(report.listed()))
     plots.draw(report.points(), arguments.json.parent)
     if arguments.docs:
         document.write(report)

@@ -66,7 +66,7 @@ def job_of(result: TextResult, channels: int | None = None) -> script.Job:
 
 
 def _against_script(here: Here, quick: bool) -> Row:
-    tokens, share, drawn = (64, 4, 1) if quick else (TOKENS, 48, None)
+    tokens, share, drawn = (32, 4, 1) if quick else (TOKENS, 16, None)
     request = JobRequest(models=[shape.NAME], texts=[shape.text(tokens)])
     ran = here.run(request)
     result = ran.document.results[0]
@@ -74,7 +74,7 @@ def _against_script(here: Here, quick: bool) -> Row:
     _require_same_neurons(result, other)
     seconds = take_turns(
         {"ours": lambda: here.run(request).seconds, "other": other.seconds},
-        Effort(1, 1.0, warm=True) if quick else Effort(5, 240.0),
+        Effort(1, 1.0, warm=True) if quick else Effort(3, 240.0),
     )
     figures = ran.artifacts - 1
     promised = f" (promised at L={TOKENS})" if quick else ""

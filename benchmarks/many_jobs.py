@@ -28,7 +28,7 @@ _CLIENTS = 8
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    count, gathered = (8, 8) if quick else (32, Settings().jobs_together)
+    count, gathered = (4, 4) if quick else (32, Settings().jobs_together)
     with ExitStack() as stack:
         clients = [stack.enter_context(serving(together)) for together in (gathered, 1)]
         found = take_turns(

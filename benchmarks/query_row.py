@@ -44,7 +44,7 @@ def _memory_growth(quick: bool) -> Row:
 
 
 def _longest(quick: bool) -> Row:
-    length = 16384 if quick else LONGEST
+    length = 8192 if quick else LONGEST
     added = [peak_added("benchmarks.long_text:prepare", length) / GB]
     return Row(
         what=f"memory added by the target's row of one layer by two methods, L={length:,}",
