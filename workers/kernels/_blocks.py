@@ -7,12 +7,13 @@ whose lanes are tokens. Arrays are contiguous and indexed as if flat.
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numba import njit
 
 from workers.kernels._lanes import LANES, exp_lanes, load, splat, spread, store, total, transpose
+from workers.kernels._tile import PANEL
 
 LEAF = 4
-PANEL = 16
 
 _ZERO = np.float32(0.0)
 
@@ -59,9 +60,8 @@ class Scratch(NamedTuple):
 
 def new_scratch(columns: int, threads: int) -> Scratch:
     """Scratch for chunks of so many columns; the first axis is the thread."""
-    token = np.empty((threads, PANEL, columns), np.float32)
-    leaf = np.empty((threads, PANEL // LEAF, columns), np.float32)
-    return Scratch(token, token.copy(), leaf, leaf.copy(), leaf.copy())
+    tokens = torch.empty(2, threads, PANEL, columns).numpy()
+    return Scratch(*tokens, *torch.empty(3, threads, PANEL // LEAF, columns).numpy())
 
 
 @njit(nogil=True, cache=True)
@@ -271,40 +271,3 @@ def scale_keys(right: Any, panel: int, decay: Any, columns: int) -> None:
         a = spread(decay, k)
         for s in range(place + k * PANEL, place + (k + 1) * PANEL, LANES):
             store(right, s, load(right, s) * a)
-
-
-@njit(nogil=True, cache=True)
-def multiply_panels(left: Any, right: Any, out: Any, query: int, key: int, columns: int) -> None:
-    """Add a panel's queries times another's packed keys: four rows of sixteen sums in registers."""
-    s, place = key * PANEL, key * PANEL * columns
-    for t in range(query * PANEL, (query + 1) * PANEL, 4):
-        q0 = t * columns
-        q1, q2, q3 = q0 + columns, q0 + 2 * columns, q0 + 3 * columns
-        o0 = t * out.shape[1] + s
-        o1, o2, o3 = o0 + out.shape[1], o0 + 2 * out.shape[1], o0 + 3 * out.shape[1]
-        x00, x01 = load(out, o0), load(out, o0 + LANES)
-        x10, x11 = load(out, o1), load(out, o1 + LANES)
-        x20, x21 = load(out, o2), load(out, o2 + LANES)
-        x30, x31 = load(out, o3), load(out, o3 + LANES)
-        for k in range(columns):
-            r0, r1 = load(right, place + k * PANEL), load(right, place + k * PANEL + LANES)
-            q = spread(left, q0 + k)
-            x00 += q * r0
-            x01 += q * r1
-            q = spread(left, q1 + k)
-            x10 += q * r0
-            x11 += q * r1
-            q = spread(left, q2 + k)
-            x20 += q * r0
-            x21 += q * r1
-            q = spread(left, q3 + k)
-            x30 += q * r0
-            x31 += q * r1
-        store(out, o0, x00)
-        store(out, o0 + LANES, x01)
-        store(out, o1, x10)
-        store(out, o1 + LANES, x11)
-        store(out, o2, x20)
-        store(out, o2 + LANES, x21)
-        store(out, o3, x30)
-        store(out, o3 + LANES, x31)

@@ -6,13 +6,11 @@ import numpy as np
 from numba import njit
 
 from workers.kernels._blocks import (
-    PANEL,
     Inputs,
     Scratch,
     Window,
     build_panel,
     decay_panel,
-    multiply_panels,
     pack_keys,
     scale_keys,
     scale_queries,
@@ -24,6 +22,7 @@ from workers.kernels._simd import (
     flush_denormals,
     restore_denormals,
 )
+from workers.kernels._tile import PANEL, multiply_panels
 
 # Pairs of panels whose exponents are all below this are left out.
 REACH = -30.0

@@ -31,8 +31,8 @@ from workers.kernels._simd import (
 LANES = 8
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_FUSE = ("contract",)
+VECTOR = ir.VectorType(_FLOAT, LANES)
+FUSE = ("contract",)
 
 
 class _Lanes(types.Type):  # type: ignore[misc]
@@ -48,17 +48,17 @@ _lanes = _Lanes()
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, VECTOR)
 
 
 def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     """Pointer to the lanes at args[1] of array args[0]."""
     data = context.make_array(signature.args[0])(context, builder, args[0]).data
-    return builder.bitcast(builder.gep(data, [args[1]], inbounds=True), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [args[1]], inbounds=True), VECTOR.as_pointer())
 
 
-def _everywhere(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
+def everywhere(builder: Any, value: Any) -> Any:
+    undefined = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
     return builder.shuffle_vector(first, undefined, _mask(*[0] * LANES))
 
@@ -93,7 +93,7 @@ def splat(typingctx: Any, value: Any) -> Any:
     """One float32 in every lane."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _everywhere(builder, args[0])
+        return everywhere(builder, args[0])
 
     return _lanes(types.float32), codegen
 
@@ -105,7 +105,7 @@ def spread(typingctx: Any, array: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         value = builder.load(builder.gep(data, [args[1]], inbounds=True), align=4)
-        return _everywhere(builder, value)
+        return everywhere(builder, value)
 
     return _lanes(array, types.intp), codegen
 
@@ -128,7 +128,7 @@ def total(typingctx: Any, values: Any) -> Any:
 @intrinsic
 def _add(typingctx: Any, a: Any, b: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fadd(*args, flags=_FUSE)
+        return builder.fadd(*args, flags=FUSE)
 
     return _lanes(_lanes, _lanes), codegen
 
@@ -136,7 +136,7 @@ def _add(typingctx: Any, a: Any, b: Any) -> Any:
 @intrinsic
 def _multiply(typingctx: Any, a: Any, b: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fmul(*args, flags=_FUSE)
+        return builder.fmul(*args, flags=FUSE)
 
     return _lanes(_lanes, _lanes), codegen
 
@@ -169,7 +169,7 @@ def _power_of_two(typingctx: Any, rounded: Any) -> Any:
         whole = ir.VectorType(_INT, LANES)
         bits = builder.shl(builder.bitcast(args[0], whole), ir.Constant(whole, [23] * LANES))
         bits = builder.add(bits, ir.Constant(whole, [0x3F800000] * LANES))
-        return builder.bitcast(bits, _VECTOR)
+        return builder.bitcast(bits, VECTOR)
 
     return _lanes(_lanes), codegen
 
@@ -180,7 +180,7 @@ def _above(typingctx: Any, x: Any, floor: Any, values: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         held = builder.fcmp_ordered(">", args[0], args[1])
-        return builder.select(held, args[2], ir.Constant(_VECTOR, [0.0] * LANES))
+        return builder.select(held, args[2], ir.Constant(VECTOR, [0.0] * LANES))
 
     return _lanes(_lanes, _lanes, _lanes), codegen
 

@@ -17,6 +17,7 @@ between them. That changes K[t, s] by at most exp(REACH) (1/d) sum |p_t C_t B_s 
 orders of magnitude below float32 rounding, and makes the cost follow the model's memory.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -27,9 +28,10 @@ from torch import Tensor
 
 from schemas.pieces import PARTIAL_BYTES
 from workers.kernels import _parallel
-from workers.kernels._blocks import PANEL, Inputs, new_scratch
+from workers.kernels._blocks import Inputs, new_scratch
 from workers.kernels._chunks import GAP, contract_chunks
 from workers.kernels._lanes import LANES
+from workers.kernels._tile import PANEL
 
 # Columns of the joint index in a chunk: enough to amortise a panel's sums across lanes, few enough
 # that one panel of queries and one of keys fit the first-level cache.
@@ -103,8 +105,7 @@ def _pass(A: Tensor, texts: Sequence[Text]) -> list[list[Tensor]]:
     # torch aligns to the cache line; vector loads that straddle two lines cost double.
     factors = torch.empty(threads, 2, count, max(rows), columns).numpy()
     exponents = torch.zeros(threads, 2, max(rows) // PANEL + 1, columns).numpy()
-    # numpy's zeros are pages that are not touched until used: the upper triangle costs nothing.
-    partial = np.zeros((threads, int(places[-1])), np.float32)
+    partial = _aligned_zeros((threads, int(places[-1])))
     _parallel.run(
         contract_chunks,
         tasks,
@@ -116,6 +117,17 @@ def _pass(A: Tensor, texts: Sequence[Text]) -> list[list[Tensor]]:
         grain=max(1, tasks // (8 * threads)),
     )
     return [_collected(partial, bound, count, d) for bound in bounds.tolist()]
+
+
+def _aligned_zeros(shape: tuple[int, int]) -> Any:
+    """Zeros that begin at a cache line, in pages that are not touched until used.
+
+    So the upper triangle costs nothing. numpy begins sixteen bytes into a line: each row of a tile
+    would then be two lines, which costs a long text a third of its speed.
+    """
+    zeros = np.zeros(math.prod(shape) + 15, np.float32)
+    first = -zeros.ctypes.data % 64 // 4
+    return zeros[first : first + math.prod(shape)].reshape(shape)
 
 
 def _collected(partial: Any, bound: list[int], count: int, d: int) -> list[Tensor]:
@@ -167,7 +179,9 @@ def _arranged(A: Tensor, texts: Sequence[Text], bounds: Any, plan: _Plan) -> Inp
                 p[own],
                 w[own],
             )
-    return Inputs(delta, np.ascontiguousarray(rates[order].T), B, C, p, w)
+    arranged = torch.empty(n, channels).numpy()
+    arranged[:] = rates[order].T
+    return Inputs(delta, arranged, B, C, p, w)
 
 
 @njit(nogil=True, cache=True)

@@ -1,0 +1,95 @@
+"""The product of two panels, sums in registers: where the hidden-attention product spends its time.
+
+A tile is some rows of queries by sixteen keys. Two fused units that take four cycles want at least
+eight sums under way; more hide what the caches add, and six rows with their two lanes of keys and
+one query fill the sixteen registers of AVX2. A panel is one tile of six rows and two of five. What
+they are added to is in no cache by then, so it is fetched while the tile sums from zero. Written as
+LLVM's instructions, since numba would want a variable and a line for each sum.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from workers.kernels._lanes import FUSE, LANES, VECTOR, everywhere
+
+PANEL = 16
+
+
+@njit(nogil=True, cache=True)
+def multiply_panels(left: Any, right: Any, out: Any, query: int, key: int, columns: int) -> None:
+    """Add a panel's queries (tokens, columns) times another's packed keys (columns, tokens)."""
+    t, s, pitch = query * PANEL, key * PANEL, out.shape[1]
+    keys, place = s * columns, t * pitch + s
+    _add_tile(left, t * columns, right, keys, out, place, columns, pitch, 6)
+    _add_tile(left, (t + 6) * columns, right, keys, out, place + 6 * pitch, columns, pitch, 5)
+    _add_tile(left, (t + 11) * columns, right, keys, out, place + 11 * pitch, columns, pitch, 5)
+
+
+@intrinsic(prefer_literal=True)
+def _add_tile(
+    typingctx: Any,
+    left: Any,
+    query: Any,
+    right: Any,
+    key: Any,
+    out: Any,
+    place: Any,
+    columns: Any,
+    pitch: Any,
+    rows: Any,
+) -> Any:
+    """Add `rows` (a literal) queries times packed keys to `out`; all are given by flat places."""
+    count = rows.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def data(index: int) -> Any:
+            return context.make_array(signature.args[index])(context, builder, args[index]).data
+
+        def times(value: Any, factor: int) -> Any:
+            return builder.mul(value, ir.Constant(value.type, factor))
+
+        def lanes(array: Any, index: Any) -> Any:
+            """Pointers to the sixteen values from `index` on."""
+            both = (builder.add(index, ir.Constant(index.type, lane)) for lane in (0, LANES))
+            first = (builder.gep(array, [at], inbounds=True) for at in both)
+            return [builder.bitcast(at, VECTOR.as_pointer()) for at in first]
+
+        _, query, _, key, _, place, columns, pitch, _ = args
+        queries, keys, sums = data(0), data(2), data(4)
+        starts = [builder.add(query, times(columns, row)) for row in range(count)]
+        firsts = [builder.add(place, times(pitch, row)) for row in range(count)]
+        places = [at for row in firsts for at in lanes(sums, row)]
+        for at in places[::2]:
+            _prefetch(builder, at)
+        nothing = ir.Constant(VECTOR, [0.0] * LANES)
+        tile = [cgutils.alloca_once_value(builder, nothing) for _ in places]
+        with cgutils.for_range(builder, columns) as loop:
+            token = builder.add(key, times(loop.index, PANEL))
+            r = [builder.load(at, align=4) for at in lanes(keys, token)]
+            for row, start in enumerate(starts):
+                at = builder.gep(queries, [builder.add(start, loop.index)], inbounds=True)
+                q = everywhere(builder, builder.load(at, align=4))
+                for total, half in zip(tile[2 * row : 2 * row + 2], r, strict=True):
+                    product = builder.fmul(q, half, flags=FUSE)
+                    builder.store(builder.fadd(builder.load(total), product, flags=FUSE), total)
+        for at, total in zip(places, tile, strict=True):
+            before = builder.load(at, align=4)
+            builder.store(builder.fadd(before, builder.load(total)), at, align=4)
+        return context.get_dummy_value()
+
+    whole = types.intp
+    flat = (left, whole, right, whole, out, whole, whole, whole, rows)
+    return types.void(*flat), codegen
+
+
+def _prefetch(builder: Any, address: Any) -> None:
+    """Bring a cache line that will be written into the first-level cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    write, keep, data = (ir.Constant(number, value) for value in (1, 3, 1))
+    builder.call(fetch, [builder.bitcast(address, byte), write, keep, data])
