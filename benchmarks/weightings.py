@@ -11,7 +11,7 @@ from workers.kernels.hidden_attention import attention_matrices, attention_matri
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    for length in (256, 1024):
+    for length in (128, 256):
         yield _pair(f"L={length}, decays as initialised", initialised(length), quick)
         yield _pair(f"L={length}, nothing forgotten", unforgetting(length), quick)
 

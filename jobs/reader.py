@@ -134,12 +134,12 @@ async def _connected(url: str) -> _Wire:
 
 def _check(answers: list[Any]) -> None:
     """Raise the first error among answers, and among the answers that one of them holds."""
-    for answer in answers:
-        if isinstance(answer, list):
+    for kind, answer in zip(map(type, answers), answers, strict=True):
+        if kind is list:
             _check(answer)
-        elif isinstance(answer, hiredis.ReplyError):
-            kind = BusyLoadingError if str(answer).startswith("LOADING") else ResponseError
-            raise kind(str(answer))
+        elif kind is hiredis.ReplyError:
+            refused = BusyLoadingError if str(answer).startswith("LOADING") else ResponseError
+            raise refused(str(answer))
 
 
 def _bulk(text: str) -> bytes:

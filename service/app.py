@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -48,7 +47,6 @@ def create_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
-        generate_unique_id_function=_operation_id,
         # A trailing slash is another path: some clients lose a POST's body on a redirect.
         redirect_slashes=False,
         docs_url=None,
@@ -60,9 +58,6 @@ def create_app(settings: Settings) -> FastAPI:
     install_openapi(app)
     context.attach(app)
     for module in (job_routes, artifacts, models, health, pages):
-        app.include_router(module.router)
+        # `include_router` would look for the route of each request twice.
+        app.router.routes.extend(module.router.routes)
     return app
-
-
-def _operation_id(route: Any) -> str:
-    return str(route.name)

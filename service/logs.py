@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TextIO, cast
 
 import structlog
+from pydantic_core import to_json
 from structlog.types import Processor
 
 _SHARED: tuple[Processor, ...] = (
@@ -17,12 +18,11 @@ _SHARED: tuple[Processor, ...] = (
 )
 
 
-# An encoder made once: json.dumps makes a new one for every line that has a `default`.
-_ENCODER = json.JSONEncoder(default=repr, ensure_ascii=False)
-
-
 def _encode(event: object, **_: object) -> str:
-    return _ENCODER.encode(event)
+    try:
+        return to_json(event, fallback=repr).decode()
+    except ValueError:  # half of a surrogate pair, which is no UTF-8
+        return json.dumps(event, default=repr)
 
 
 class _Steadfast:

@@ -24,24 +24,33 @@ class JobLookup:
     """Jobs by id, one round trip for all that were asked for while the last one was under way.
 
     Polling is the commonest request by far, and its round trip costs the less the more clients
-    share it. Those who ask for one job at one time share the answer too. Every answer was read
-    after its question.
+    share it. Those who ask for one job at one time share the answer too; who asks when no round
+    trip is under way makes one. Every answer was read after its question.
     """
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
         self._waiting: dict[str, list[Answer]] = {}
+        self._is_reading = False
         self._reader: asyncio.Task[None] | None = None
 
     async def find(self, job_id: str) -> FoundJob | None:
         """The job as it stands now, or None. Raises RedisError when the store does not answer."""
         if not is_job_id(job_id):
             return None
-        answer: Answer = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(job_id, []).append(answer)
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read_waiting())
-        return await answer
+        if self._is_reading:
+            answer: Answer = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(job_id, []).append(answer)
+            return await answer
+        self._is_reading = True
+        try:
+            (found,) = await self._read([job_id])
+        finally:
+            self._is_reading = bool(self._waiting)
+            if self._waiting:
+                # Held, since the event loop does not hold its tasks.
+                self._reader = asyncio.create_task(self._read_waiting())
+        return found
 
     def close(self) -> None:
         """Let the connection go."""
@@ -53,13 +62,16 @@ class JobLookup:
                 batch, self._waiting = self._waiting, {}
                 await self._answer(batch)
         finally:
-            self._reader = None
+            self._is_reading = False
+
+    async def _read(self, ids: list[str]) -> list[FoundJob | None]:
+        states = await self._jobs.reader.read(ids)
+        return [_rendered(job_id, state) for job_id, state in zip(ids, states, strict=True)]
 
     async def _answer(self, batch: dict[str, list[Answer]]) -> None:
         found: list[FoundJob | None] | Exception
         try:
-            states = await self._jobs.reader.read(list(batch))
-            found = [_rendered(job_id, state) for job_id, state in zip(batch, states, strict=True)]
+            found = await self._read(list(batch))
         except Exception as error:  # whatever it is, it is the askers' to handle
             found = error
         for index, answers in enumerate(batch.values()):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, NoReturn
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from fastapi.responses import StreamingResponse
 
 from jobs import StoredArtifacts
@@ -20,9 +20,10 @@ from service.openapi import (
     success,
 )
 from service.responses import json_response
+from service.routes import new_router
 from service.routes.jobs import JOBS, JobId, raise_unknown
 
-router = APIRouter(prefix=JOBS, tags=["results"], default_response_class=Response)
+router = new_router(prefix=JOBS, tags=["results"])
 
 _IMMUTABLE = "private, max-age=31536000, immutable"
 

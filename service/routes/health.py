@@ -1,6 +1,6 @@
 """Whether the service is alive, and whether it can do its work."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from redis.exceptions import RedisError
 
 from schemas.catalogue import Health, Readiness
@@ -9,8 +9,9 @@ from schemas.version import package_version
 from service.context import Context, context_of
 from service.openapi import problems, success
 from service.responses import json_response
+from service.routes import new_router
 
-router = APIRouter(tags=["health"], default_response_class=Response)
+router = new_router(tags=["health"])
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _ALIVE = Health(version=package_version()).model_dump_json()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, NoReturn
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from fastapi.routing import APIRoute
 
 from catalogue.admission import admit
@@ -16,6 +16,7 @@ from service.context import Context, context_of
 from service.openapi import JOB_BODY, POLL_HEADERS, SUBMIT_HEADERS, problems, success
 from service.problems import POLL_AFTER
 from service.responses import json_response
+from service.routes import new_router
 from service.validation import validate_request
 
 JOBS = f"/{API_VERSION}/jobs"
@@ -40,9 +41,7 @@ class _PlainRoute(APIRoute):
         return handle
 
 
-router = APIRouter(
-    prefix=JOBS, tags=["jobs"], default_response_class=Response, route_class=_PlainRoute
-)
+router = new_router(prefix=JOBS, tags=["jobs"], route_class=_PlainRoute)
 
 _FINAL = {"Cache-Control": "no-store"}
 _POLL = _FINAL | {"Retry-After": str(POLL_AFTER)}

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from catalogue.cached import description
 from catalogue.locate import UnknownModel, installed, locate
@@ -12,10 +12,11 @@ from schemas.problem import ProblemError, ProblemType
 from service.context import context_of
 from service.openapi import problems, success
 from service.responses import json_response
+from service.routes import new_router
 
 MODELS = f"/{API_VERSION}/models"
 
-router = APIRouter(prefix=MODELS, tags=["models"], default_response_class=Response)
+router = new_router(prefix=MODELS, tags=["models"])
 
 _FRESH = {"Cache-Control": "no-cache"}
 

@@ -2,8 +2,10 @@
 
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+
+from service.routes import new_router
 
 DOCS = "/docs"
 
@@ -16,7 +18,7 @@ _POLICY = (
 
 _PAGE = files("service").joinpath("docs.html").read_text(encoding="utf-8")
 
-router = APIRouter(include_in_schema=False)
+router = new_router(include_in_schema=False)
 
 
 @router.get("/")

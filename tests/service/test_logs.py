@@ -25,12 +25,13 @@ def restored() -> Iterator[None]:
     root.setLevel(level)
 
 
-def test_every_line_is_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["é\n", "half of a pair: \ud83d"])
+def test_every_line_is_json(tmp_path: Path, path: str) -> None:
     with (tmp_path / "log").open("w") as stream:
         configure_logs("INFO", stream)
-        structlog.get_logger("x").info("said", path="é\n")
+        structlog.get_logger("x").info("said", path=path, about={1: {2}})
     line = json.loads((tmp_path / "log").read_text())
-    assert (line["event"], line["path"], line["level"]) == ("said", "é\n", "info")
+    assert (line["event"], line["path"], line["level"]) == ("said", path, "info")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")

@@ -38,10 +38,9 @@ from workers.kernels._tile import PANEL
 _CHUNK, _NARROWEST = 256, 64
 # What one thread's factors may take of the last-level cache; longer texts get narrower chunks.
 _FACTOR_BYTES = 1 << 23
-# Rows of one factor, over all weightings of a pass, for which both factors of a chunk stay in a
-# second-level cache of 512 KB. Beyond that, weightings evict each other's factors, which costs more
-# than computing the decays again.
-_SHARED_ROWS = 256
+# Rows of one factor, over all weightings of a pass, up to which sharing the decays pays. Beyond it
+# weightings evict each other's factors, which costs more than computing the decays again.
+_SHARED_ROWS = 768
 
 _ZERO = np.float32(0.0)
 Weighting = tuple[Tensor | None, Tensor | None]
