@@ -5,11 +5,11 @@ from functools import cache, partial
 
 from transformers import MambaForCausalLM
 
-from benchmarks import shape
 from benchmarks.matrix import one_product
 from benchmarks.memory import GB, peak_added
 from benchmarks.peers import attention, passes
 from benchmarks.row import Row, Spread
+from benchmarks.shape import WHOLE
 from benchmarks.systems import CHANNELS, initialised, unforgetting
 from benchmarks.timing import Call, Effort, take_turns, timed
 from catalogue.locate import locate
@@ -22,7 +22,6 @@ WIDTHS = (256, 512, 1024, 2048, 4096)
 TEXTS = (1, 2, 4, 8, 16)
 # Tokens while the channels grow, and of each text while the texts do.
 FIXED, EACH = 512, 64
-LAYERS = {0, 6, 12, 18}
 OURS, PRODUCT = "ours", "one sgemm of the same flops"
 PER_CHANNEL, ROWS = "vectorised per channel", "rows carried forward"
 LOOPS, MATERIALISED = "published loops", "materialised (computed)"
@@ -114,25 +113,24 @@ def _texts(way: int, count: int) -> Call:
 
         def own_scan() -> object:
             with passes.own_scan(peer):
-                return passes.target_gradients(peer, [ids] * count, sorted(LAYERS))
+                return passes.target_gradients(peer, [ids] * count, WHOLE.read)
 
         return own_scan
     loaded = _loaded()
-    requests = [TraceRequest(ids)] * count
+    requests, layers = [TraceRequest(ids)] * count, set(WHOLE.read)
     if way == 0:
-        return lambda: trace(loaded, requests, LAYERS, LAYERS)
-    return lambda: [trace(loaded, [request], LAYERS, LAYERS) for request in requests]
+        return lambda: trace(loaded, requests, layers, layers)
+    return lambda: [trace(loaded, [request], layers, layers) for request in requests]
 
 
 @cache
 def _loaded() -> LoadedModel:
-    settings = shape.settings()
-    return load(locate(shape.NAME, settings), settings)
+    return load(locate(WHOLE.name, WHOLE.settings), WHOLE.settings)
 
 
 @cache
 def _peer() -> MambaForCausalLM:
-    return passes.load(shape.directory())
+    return passes.load(WHOLE.directory)
 
 
 def _point(curve: str, line: str, at: int, unit: str, values: list[float]) -> Row:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from transformers import MambaForCausalLM
 
-from benchmarks import shape
 from benchmarks.jobs_here import Here, opened
 from benchmarks.peers import job as script
 from benchmarks.peers import passes
 from benchmarks.row import Promise, Row
+from benchmarks.shape import shape, text
 from benchmarks.timing import Contest, Effort, take_turns
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
@@ -27,15 +27,15 @@ _TOLERANCE = 1e-3
 
 def rows(quick: bool) -> Iterator[Row]:
     mpl.use("agg")
-    with opened(shape.settings()) as here:
+    with opened(shape(quick).settings) as here:
         require_same_numbers(here)
         yield _against_script(here, quick)
 
 
 def require_same_numbers(here: Here) -> None:
     """The script, whole, against a job on the bundled model. Raises AssertionError."""
-    text = "apple 3 river 7 stone 1 river"
-    result = here.run(JobRequest(texts=[text], figures=False)).document.results[0]
+    prompt = "apple 3 river 7 stone 1 river"
+    result = here.run(JobRequest(texts=[prompt], figures=False)).document.results[0]
     path = locate(DEFAULT_MODEL, here.runtime.settings).path
     assert path is not None
     model = passes.load(path)
@@ -67,10 +67,11 @@ def job_of(result: TextResult, channels: int | None = None) -> script.Job:
 
 def _against_script(here: Here, quick: bool) -> Row:
     tokens, share, drawn = (32, 4, 1) if quick else (TOKENS, 16, None)
-    request = JobRequest(models=[shape.NAME], texts=[shape.text(tokens)])
+    model = shape(quick)
+    request = JobRequest(models=[model.name], texts=[text(tokens)])
     ran = here.run(request)
     result = ran.document.results[0]
-    other = _Script(passes.load(shape.directory()), job_of(result, share), drawn)
+    other = _Script(passes.load(model.directory), job_of(result, share), drawn)
     _require_same_neurons(result, other)
     seconds = take_turns(
         {"ours": lambda: here.run(request).seconds, "other": other.seconds},
@@ -79,7 +80,7 @@ def _against_script(here: Here, quick: bool) -> Row:
     figures = ran.artifacts - 1
     promised = f" (promised at L={TOKENS})" if quick else ""
     return Contest(
-        what=f"the default job, 130M shape, L={tokens}, {figures} figures, model in memory",
+        what=f"the default job, {model.told}, L={tokens}, {figures} figures, model in memory",
         against=f"a script of public parts{promised}",
         promise=Promise(">=", 15),
         note=f"the script's hidden attention on {share} of {CHANNELS} channels, scaled"

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.row import Promise, Row, Spread
-from benchmarks.timing import Contest, effort, take_turns, timed
+from benchmarks.timing import FULL, Contest, Effort, take_turns, timed
 from schemas.names import Method
 from tests.workers.figures.documents import Shape, document, prose
 from workers.figures import style
@@ -22,7 +22,8 @@ PROMISE = Promise("<", 0.3)
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    found = take_turns({name: timed(draw) for name, draw in pages().items()}, effort(quick))
+    rounds = Effort(2, 1.0) if quick else FULL
+    found = take_turns({name: timed(draw) for name, draw in pages().items()}, rounds)
     for name, seconds in found.items():
         yield Row(
             what=f"{name}, {NEURONS:,} neurons, {TOKENS} tokens",
@@ -33,7 +34,7 @@ def rows(quick: bool) -> Iterator[Row]:
         )
     yield Contest(
         what=f"{NEURONS:,} bars of one panel, as one path", against="bars drawn one by one"
-    ).between(lambda: panel(one_by_one=False), lambda: panel(one_by_one=True), effort(quick))
+    ).between(lambda: panel(one_by_one=False), lambda: panel(one_by_one=True), rounds)
 
 
 def pages() -> dict[str, Callable[[], object]]:

@@ -7,23 +7,23 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import shape
 from benchmarks.jobs_here import valkey
 from benchmarks.memory import GB
 from benchmarks.row import Promise, Row, Spread
+from benchmarks.shape import Shape, shape, text
 from benchmarks.timing import THREADS
 
 
 def rows(quick: bool) -> Iterator[Row]:
+    model = shape(quick)
     lengths = [256] if quick else [256, 1024, 2048]
     requests = [
-        {"models": [shape.NAME], "texts": [shape.text(length)], "figures": False}
-        for length in lengths
+        {"models": [model.name], "texts": [text(length)], "figures": False} for length in lengths
     ]
-    for length, found in zip(lengths, measured(requests), strict=True):
+    for length, found in zip(lengths, measured(model, requests), strict=True):
         told, taken = (Spread.of([found[name] / GB]) for name in ("told", "taken"))
         yield Row(
-            what=f"memory estimate of the default job, 130M shape, L={length}",
+            what=f"memory estimate of the default job, {model.told}, L={length}",
             against="the measured peak, the model's weights among it",
             measured=Spread.of([told.median / taken.median]),
             # An estimate below what is taken would let a job in that does not fit.
@@ -35,13 +35,13 @@ def rows(quick: bool) -> Iterator[Row]:
         )
 
 
-def measured(requests: list[dict[str, Any]]) -> list[dict[str, int]]:
+def measured(model: Shape, requests: list[dict[str, Any]]) -> list[dict[str, int]]:
     """Bytes told and taken by each job, in a process of its own."""
     with valkey() as (url, home):
         settings = {
             "MAMBASCOPE_REDIS_URL": url,
             "MAMBASCOPE_DATA_DIR": str(home / "data"),
-            "MAMBASCOPE_MODEL_DIR": str(shape.directory().parent),
+            "MAMBASCOPE_MODEL_DIR": str(model.directory.parent),
             "MAMBASCOPE_DEVICE": "cpu",
             "MAMBASCOPE_THREADS": str(THREADS),
         }

@@ -15,8 +15,8 @@ from unittest import mock
 
 import httpx
 
-from benchmarks import shape
 from benchmarks.row import Row
+from benchmarks.shape import Shape, shape, text
 from benchmarks.timing import THREADS, Contest, Effort, take_turns
 from mambascope.stack import Stack
 from schemas.job import Job
@@ -29,27 +29,28 @@ _CLIENTS = 8
 
 def rows(quick: bool) -> Iterator[Row]:
     count, gathered = (4, 4) if quick else (32, Settings().jobs_together)
+    model = shape(quick)
     with ExitStack() as stack:
-        clients = [stack.enter_context(serving(together)) for together in (gathered, 1)]
+        clients = [stack.enter_context(serving(model, together)) for together in (gathered, 1)]
         found = take_turns(
             {
-                "ours": lambda: seconds_for(clients[0], count),
-                "other": lambda: seconds_for(clients[1], count),
+                "ours": lambda: seconds_for(clients[0], model, count),
+                "other": lambda: seconds_for(clients[1], model, count),
             },
             Effort(1, 1.0) if quick else Effort(5, 120.0),
         )
     yield Contest(
-        what=f"{count} jobs of {TOKENS} tokens at once, 130M shape, up to {gathered} together",
+        what=f"{count} jobs of {TOKENS} tokens at once, {model.told}, up to {gathered} together",
         against="each by itself (MAMBASCOPE_JOBS_TOGETHER=1)",
         note=f"without figures; ours {count / min(found['ours']):.1f} jobs/s in the best round",
     ).judged(found["ours"], found["other"])
 
 
 @contextmanager
-def serving(together: int) -> Iterator[httpx.Client]:
+def serving(model: Shape, together: int) -> Iterator[httpx.Client]:
     """A client of a stack whose worker gathers so many jobs."""
     settings = {
-        "MAMBASCOPE_MODEL_DIR": str(shape.directory().parent),
+        "MAMBASCOPE_MODEL_DIR": str(model.directory.parent),
         "MAMBASCOPE_THREADS": str(THREADS),
         "MAMBASCOPE_JOBS_TOGETHER": str(together),
     }
@@ -59,18 +60,18 @@ def serving(together: int) -> Iterator[httpx.Client]:
         yield stack.enter_context(httpx.Client(base_url=up.url, timeout=60.0, trust_env=False))
 
 
-def seconds_for(client: httpx.Client, count: int) -> float:
+def seconds_for(client: httpx.Client, model: Shape, count: int) -> float:
     """From the acceptance of the first job to the end of the last, by their records."""
     with ThreadPoolExecutor(_CLIENTS) as pool:
-        accepted = list(pool.map(lambda index: submit(client, index), range(count)))
+        accepted = list(pool.map(lambda index: submit(client, model, index), range(count)))
     ended = [until_ended(client, job) for job in accepted]
     last = max(job.finished_at for job in ended if job.finished_at is not None)
     return (last - min(job.created_at for job in ended)).total_seconds()
 
 
-def submit(client: httpx.Client, index: int) -> Job:
-    text = f"{index:03} {shape.text(TOKENS - 4)}"
-    body: dict[str, Any] = {"models": [shape.NAME], "texts": [text], "figures": False}
+def submit(client: httpx.Client, model: Shape, index: int) -> Job:
+    own = f"{index:03} {text(TOKENS - 4)}"
+    body: dict[str, Any] = {"models": [model.name], "texts": [own], "figures": False}
     return Job.model_validate(client.post("/v1/jobs", json=body).raise_for_status().json())
 
 

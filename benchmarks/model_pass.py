@@ -6,29 +6,29 @@ from torch import Tensor
 from transformers import MambaForCausalLM
 from transformers.utils.import_utils import is_mambapy_available
 
-from benchmarks import shape
 from benchmarks.peers import passes
 from benchmarks.row import Promise, Row
+from benchmarks.shape import Shape, shape, text
 from benchmarks.timing import Contest, Effort
 from catalogue.locate import locate
 from workers.mixers.s6 import S6Trace
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TextTrace, TraceRequest, trace
 
-LAYERS = (0, 6, 12, 18)
 FORWARD, GRADIENT = 1024, 256
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    settings = shape.settings()
-    loaded = load(locate(shape.NAME, settings), settings)
-    peer = passes.load(shape.directory())
-    yield _forward(loaded, peer, quick)
-    yield _gradient(loaded, peer, quick, use_mambapy=False)
-    yield _gradient(loaded, peer, quick, use_mambapy=True)
+    model = shape(quick)
+    settings = model.settings
+    loaded = load(locate(model.name, settings), settings)
+    peer = passes.load(model.directory)
+    yield _forward(model, loaded, peer, quick)
+    for use_mambapy in (False, True):
+        yield _gradient(model, loaded, peer, quick, use_mambapy)
 
 
-def _forward(loaded: LoadedModel, peer: MambaForCausalLM, quick: bool) -> Row:
+def _forward(model: Shape, loaded: LoadedModel, peer: MambaForCausalLM, quick: bool) -> Row:
     ids = _ids(loaded, FORWARD // 4 if quick else FORWARD)
 
     def other() -> Tensor:
@@ -40,18 +40,20 @@ def _forward(loaded: LoadedModel, peer: MambaForCausalLM, quick: bool) -> Row:
 
     _require_equal("logits", ours(), other())
     return Contest(
-        what=f"forward pass, 130M shape, L={len(ids)}",
+        what=f"forward pass, {model.told}, L={len(ids)}",
         against=f"transformers' own fallback{_promised(len(ids), FORWARD)}",
         promise=Promise(">=", 2.5),
         reduced=len(ids) < FORWARD,
     ).between(ours, other, _effort(quick))
 
 
-def _gradient(loaded: LoadedModel, peer: MambaForCausalLM, quick: bool, use_mambapy: bool) -> Row:
-    ids = _ids(loaded, GRADIENT // 4 if quick else GRADIENT)
+def _gradient(
+    model: Shape, loaded: LoadedModel, peer: MambaForCausalLM, quick: bool, use_mambapy: bool
+) -> Row:
+    ids, layers = _ids(loaded, GRADIENT // 4 if quick else GRADIENT), model.read
     name = "`use_mambapy=True`" if use_mambapy else "transformers' own fallback"
     contest = Contest(
-        what=f"target gradient at layers {', '.join(map(str, LAYERS))}, L={len(ids)}",
+        what=f"target gradient at layers {', '.join(map(str, layers))}, {model.told}, L={len(ids)}",
         against=f"{name}{_promised(len(ids), GRADIENT)}",
         promise=Promise(">=", 2.0 if use_mambapy else 10.0),
         reduced=len(ids) < GRADIENT,
@@ -59,20 +61,20 @@ def _gradient(loaded: LoadedModel, peer: MambaForCausalLM, quick: bool, use_mamb
     if use_mambapy and not is_mambapy_available():
         note = "mambapy is not installed: pip install '.[bench]'"
         return Row(contest.what, contest.against, promise=contest.promise, note=note)
-    ours, other = our_pass(loaded, ids), other_gradients(peer, ids, use_mambapy)
-    for layer in LAYERS:
+    ours, other = our_pass(loaded, ids, layers), other_gradients(peer, ids, layers, use_mambapy)
+    for layer in layers:
         gradient = gradient_of(ours, layer)
         _require_equal(f"gradient at layer {layer}", gradient, other[layer])
     return contest.between(
-        lambda: our_pass(loaded, ids),
-        lambda: other_gradients(peer, ids, use_mambapy),
+        lambda: our_pass(loaded, ids, layers),
+        lambda: other_gradients(peer, ids, layers, use_mambapy),
         _effort(quick),
     )
 
 
-def our_pass(loaded: LoadedModel, ids: Sequence[int]) -> TextTrace:
+def our_pass(loaded: LoadedModel, ids: Sequence[int], layers: Sequence[int]) -> TextTrace:
     """The tracing pass of a job: d target / d mixer output, inputs and outputs of the layers."""
-    [traced] = trace(loaded, [TraceRequest(ids)], set(LAYERS), set(LAYERS))
+    [traced] = trace(loaded, [TraceRequest(ids)], set(layers), set(layers))
     return traced
 
 
@@ -86,19 +88,19 @@ def gradient_of(traced: TextTrace, layer: int) -> Tensor:
 
 
 def other_gradients(
-    peer: MambaForCausalLM, ids: Sequence[int], use_mambapy: bool
+    peer: MambaForCausalLM, ids: Sequence[int], layers: Sequence[int], use_mambapy: bool
 ) -> dict[int, Tensor]:
     with passes.own_scan(peer, use_mambapy):
-        found = passes.target_gradients(peer, [ids], LAYERS)
+        found = passes.target_gradients(peer, [ids], layers)
     return {layer: gradient[0] for layer, gradient in found.items()}
 
 
 def _ids(loaded: LoadedModel, tokens: int) -> list[int]:
-    return [token.id for token in loaded.tokeniser.encode(shape.text(tokens))]
+    return [token.id for token in loaded.tokeniser.encode(text(tokens))]
 
 
 def _require_equal(what: str, ours: Tensor, other: Tensor) -> None:
-    """Two float32 passes of 24 layers, summed in different orders, agree to about 1e-5."""
+    """Two float32 passes of all layers, summed in different orders, agree to about 1e-5."""
     difference = float((ours - other).abs().max() / other.abs().max())
     if not difference <= 1e-3:
         raise AssertionError(f"{what}: the two ways differ by {difference:.1e} of the largest")

@@ -48,7 +48,7 @@ def serve(model_dir: str, threads: int) -> None:
         opened = open_jobs(settings)
         runtime = entry.open_runtime(settings, opened)
         text = ("The quick brown fox jumps over the lazy dog. " * 20)[:TOKENS]
-        request = JobRequest(models=["mamba-130m-shape"], texts=[text])
+        request = JobRequest(models=["mamba-130m-shape-24-layers"], texts=[text])
         for _ in sys.stdin:
             attempt = opened.store.start(opened.store.create(request), "stages")
             assert attempt is not None
@@ -117,10 +117,10 @@ def main() -> None:
     parser.add_argument("--against", required=True, metavar="REVISION")
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
-    from benchmarks import shape
+    from benchmarks.shape import WHOLE
     from benchmarks.timing import THREADS
 
-    models = shape.directory().parent
+    models = WHOLE.directory.parent
     found: dict[str, list[dict[str, float]]] = {"before": [], "now": []}
     with (
         worktree(chosen.against) as tree,

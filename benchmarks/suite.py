@@ -5,10 +5,14 @@ A benchmark is a module of this package with `rows(quick)`, which yields its row
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +37,7 @@ NAMES = (
     "known_answer",
     "curves",
 )
+_UNPROMISED = {"many_jobs", "denormals", "curves"}
 
 
 @dataclass
@@ -72,8 +77,8 @@ class Report:
 
 
 def names(quick: bool) -> tuple[str, ...]:
-    """Those that run when none is named: a quick run has no curves, which promise nothing."""
-    return tuple(name for name in NAMES if not (quick and name == "curves"))
+    """Those that run when none is named: a quick run leaves out what promises nothing."""
+    return tuple(name for name in NAMES if not (quick and name in _UNPROMISED))
 
 
 def begin(quick: bool) -> Report:
@@ -82,39 +87,66 @@ def begin(quick: bool) -> Report:
 
 def run(report: Report, names: Sequence[str]) -> Iterator[tuple[str, list[Row]]]:
     """Run the named benchmarks in turn, into `report`; yields each one's rows as it ends."""
-    for name in names:
-        started = datetime.now(UTC)
-        rows, why = _in_process(name, report.quick)
-        report.rows[name] = rows
-        report.seconds[name] = round((datetime.now(UTC) - started).total_seconds(), 1)
-        if why:
-            report.failed[name] = why
-        report.load_at_end = machine.load()
-        yield name, rows
-
-
-def _in_process(name: str, quick: bool) -> tuple[list[Row], str]:
-    """The rows that a benchmark has found, and why it ended early if it did."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "rows"
-        command = [sys.executable, "-m", "benchmarks.suite", name, str(out), *["--quick"] * quick]
-        ended = subprocess.run(command, check=False, env=machine.environment())
-        lines = out.read_text().splitlines() if out.exists() else []
-    rows = [Row.from_json(json.loads(line)) for line in lines]
-    return rows, "" if ended.returncode == 0 else f"ended with {ended.returncode}"
+        command = [sys.executable, "-m", "benchmarks.suite", folder, *names]
+        command += ["--quick"] * report.quick
+        with subprocess.Popen(
+            command, env=machine.environment(), stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            for name in names:
+                ended: Any = json.loads(child.stdout.readline() or "null")
+                out = Path(folder) / name
+                lines = out.read_text().splitlines() if out.exists() else []
+                report.rows[name] = [Row.from_json(json.loads(line)) for line in lines]
+                report.load_at_end = machine.load()
+                if ended is None:
+                    report.failed[name] = f"ended with {child.wait()}"
+                else:
+                    report.seconds[name] = ended["seconds"]
+                    if ended["status"]:
+                        report.failed[name] = f"ended with {ended['status']}"
+                yield name, report.rows[name]
 
 
-def main(name: str, out: str, *options: str) -> None:
-    """Write the rows of one benchmark to a file, one JSON object a line."""
+def main(folder: str, *arguments: str) -> None:
+    """Run benchmarks, each in a fork of this process, and tell of each as it ends.
+
+    Importing what they need takes longer than some of them, so it is done once. Nothing here has
+    started a thread, so a fork is as good as a process of its own.
+    """
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    for name in names:
+        with suppress(ImportError):  # which that benchmark is then told
+            importlib.import_module(f"benchmarks.{name}")
+    for name in names:
+        started = time.perf_counter()
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            os._exit(_run(name, Path(folder) / name, "--quick" in arguments))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        seconds = round(time.perf_counter() - started, 1)
+        print(json.dumps({"status": status, "seconds": seconds}), flush=True)
+
+
+def _run(name: str, out: Path, quick: bool) -> int:
+    """Write the rows of one benchmark to a file, one JSON object a line; the exit status."""
     import torch
 
     torch.set_num_threads(THREADS)
     # For every contender: where states decay, denormals cost those most that decay them in place.
     torch.set_flush_denormal(True)
-    benchmark = importlib.import_module(f"benchmarks.{name}")
-    with Path(out).open("w", buffering=1) as lines:
-        for row in benchmark.rows("--quick" in options):
-            lines.write(json.dumps(row.to_json()) + "\n")
+    # What a benchmark prints is not among what is told of its end.
+    os.dup2(2, 1)
+    try:
+        with out.open("w", buffering=1) as lines:
+            for row in importlib.import_module(f"benchmarks.{name}").rows(quick):
+                lines.write(json.dumps(row.to_json()) + "\n")
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
