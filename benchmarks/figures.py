@@ -11,7 +11,10 @@ from benchmarks.timing import FULL, Contest, Effort, take_turns, timed
 from schemas.names import Method
 from tests.workers.figures.documents import Shape, document, prose
 from workers.figures import style
+from workers.figures.canvas import Canvas
+from workers.figures.marks import Box, Mark
 from workers.figures.overview import overview
+from workers.figures.panel import Panel
 from workers.figures.panels import bars
 from workers.figures.plan import parts
 from workers.figures.sheet import sheet
@@ -33,7 +36,8 @@ def rows(quick: bool) -> Iterator[Row]:
             samples={"ours": seconds},
         )
     yield Contest(
-        what=f"{NEURONS:,} bars of one panel, as one path", against="bars drawn one by one"
+        what=f"{NEURONS:,} bars of one panel, as one outline",
+        against="matplotlib's bars, drawn one by one",
     ).between(lambda: panel(one_by_one=False), lambda: panel(one_by_one=True), rounds)
 
 
@@ -53,11 +57,15 @@ def pages() -> dict[str, Callable[[], object]]:
 
 def panel(one_by_one: bool) -> None:
     values = np.random.default_rng(0).normal(size=NEURONS)
-    figure = Figure(figsize=(style.WIDTH, 4), dpi=style.DPI)
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.1, 0.1, 0.8, 0.8), xlim=(0, NEURONS), ylim=(-4, 4))
     if one_by_one:
+        figure = Figure(figsize=(style.WIDTH, 4), dpi=style.DPI)
+        axes = figure.add_axes((0.1, 0.1, 0.8, 0.8), xlim=(0, NEURONS), ylim=(-4, 4))
         axes.bar(np.arange(NEURONS), values)
-    else:
-        bars(axes, values, 0.8 * style.WIDTH, [style.PLAIN])
-    canvas.draw()  # type: ignore[no-untyped-call]
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        return
+    box = Box(0.1 * style.WIDTH, 0.4, 0.8 * style.WIDTH, 3.2)
+    marks: list[Mark] = []
+    bars(Panel(marks, box, (0, NEURONS), (-4, 4)), values, [style.PLAIN])
+    canvas = Canvas(style.WIDTH, 4)
+    for mark in marks:
+        canvas.draw(mark)

@@ -6,12 +6,14 @@ survive a greyscale print. The diverging ramp is blue against orange, which ever
 colour blindness tells apart, and symmetric in lightness about its pale centre.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 Rgb = npt.NDArray[np.uint8]
 Lab = tuple[float, float, float]
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 STEPS = 256
 _TO_LMS = np.array(

@@ -1,16 +1,15 @@
-"""Ticks with labels: numbers, and tokens as many as fit without touching."""
+"""Tokens named along an axis: as many as fit without touching."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 
 from schemas.result import Token
 from workers.figures import style, words
 from workers.figures.colours import Floats
+from workers.figures.panel import Panel
 
 # About a pixel of a panel each: more would only be drawn over one another.
 MOST_COLUMNS = 640
@@ -19,31 +18,6 @@ NICE_STEPS = [step * 10**k for k in range(7) for step in (1, 2, 5)]
 CLEARANCE = 1.2
 # Inches that a token's label may take before it is elided.
 LABEL_ROOM = {"x": 0.82, "y": 0.68}
-
-
-def label_axis(
-    axes: Axes,
-    which: str,
-    places: list[float],
-    labels: list[str],
-    side: Literal["left", "right"] = "left",
-    strong: int | None = None,
-) -> None:
-    """Ticks and their labels on one axis; the label at index `strong` stands out."""
-    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
-    if which == "x":
-        axes.xaxis.set_ticks_position("bottom")
-    else:
-        axes.yaxis.set_ticks_position(side)
-    axis.set_ticks(
-        places, labels, fontproperties=style.font(style.SMALL), parse_math=False, usetex=False
-    )
-    axis.set_tick_params(
-        length=2.5, width=0.6, color=style.RULE, labelcolor=style.INK, pad=2.5, direction="out"
-    )
-    if strong is not None:
-        label = axis.get_ticklabels()[strong]
-        label.set_fontproperties(style.font(style.SMALL, bold=True))
 
 
 @dataclass(frozen=True)
@@ -103,11 +77,10 @@ class TokenAxis:
             return style.SMALL / 72
         return max(words.width(label, style.SMALL, bold=True) for label in self.labels)
 
-    def draw(self, axes: Axes) -> None:
-        """Put the labels on the axis."""
-        label_axis(axes, self.which, self.places, self.labels, strong=self.strong)
-        if self.upright:
-            axes.xaxis.set_tick_params(labelrotation=90)
+    def draw(self, panel: Panel) -> None:
+        """Put the labels along the panel's left or lower edge."""
+        side: Literal["bottom", "left"] = "bottom" if self.which == "x" else "left"
+        panel.ticks(side, self.places, self.labels, self.strong, self.upright)
 
 
 def thin(values: Floats, most: int = MOST_COLUMNS) -> tuple[Floats, int]:

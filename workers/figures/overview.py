@@ -11,8 +11,8 @@ from schemas.result import TextResult
 from workers.figures import captions, style, words
 from workers.figures.colours import Floats
 from workers.figures.labels import CLEARANCE, NICE_STEPS, TokenAxis, thin
+from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.panels import Box
 from workers.figures.plan import TextPart
 from workers.figures.scale import TINIEST, Scale
 
@@ -121,23 +121,16 @@ def _panel(page: Page, box: Box, shown: Series, along: TokenAxis) -> None:
     scale = Scale(1.0, shown.signed)
     page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, box.top - 0.53, BAR_LENGTH)
     safe = np.where(shown.largest > TINIEST, shown.largest, 1.0)
-    axes = page.axes(box.left, box.top, box.width, box.height)
-    axes.imshow(scale.colours(values / safe[:, None]), aspect="auto", interpolation="nearest")
-    along.draw(axes)
-    cell = 72 * min(box.height / values.shape[0], box.width / values.shape[1])
+    rows, columns = values.shape
+    panel = page.panel(box, (-0.5, columns - 0.5), (rows - 0.5, -0.5))
+    panel.picture(scale.colours(values / safe[:, None]))
+    along.draw(panel)
+    cell = 72 * min(box.height / rows, box.width / columns)
     if cell < SMALLEST_RINGED:
         return
-    live = np.flatnonzero(shown.largest > TINIEST)
-    axes.plot(
-        np.abs(values).argmax(axis=1)[live],
-        live,
-        "o",
-        markersize=min(0.45 * cell, 5.5),
-        markerfacecolor="none",
-        markeredgecolor="white",
-        markeredgewidth=0.9,
-        clip_on=False,
-    )
+    peaks = np.abs(values).argmax(axis=1)
+    for layer in np.flatnonzero(shown.largest > TINIEST).tolist():
+        panel.dot(float(peaks[layer]), layer, min(0.45 * cell, 5.5), ring=0.9)
 
 
 def _label_layers(
@@ -149,13 +142,13 @@ def _label_layers(
     right = box.left + box.width + 0.1
     for i in range(0, len(layers), step):
         middle = box.top + (i + 0.5) * row + 0.037
-        page.text(box.left - 0.1, middle, str(layers[i]), style.SMALL, ha="right")
+        page.text(box.left - 0.1, middle, str(layers[i]), style.SMALL, align="right")
         peak = shown.peaks[i]
         aside = words.number(float(shown.values[i, peak]))
         if shown.largest[i] > TINIEST:
             aside += f" at {peak}: "
             room = page.width - style.MARGIN - right - words.width(aside, style.SMALL)
             aside += words.readable(result.tokens[peak].text, room, style.SMALL)
-        page.text(right, middle, aside, style.SMALL, color=style.SOFT_INK)
-    page.text(right, box.top - 0.1, "largest", style.SMALL, color=style.SOFT_INK)
+        page.text(right, middle, aside, style.SMALL, style.SOFT_INK)
+    page.text(right, box.top - 0.1, "largest", style.SMALL, style.SOFT_INK)
     page.aside(box.left - 0.1, box.top - 0.1, "layer")

@@ -1,69 +1,41 @@
 """The panels of a sheet: neurons, token-to-token matrix, bars over tokens, ranking."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
 
 from schemas.result import Heatmap, RankedNeuron, Token
 from workers.figures import style, words
 from workers.figures.colours import Floats
-from workers.figures.labels import NICE_STEPS, TokenAxis, label_axis
+from workers.figures.labels import NICE_STEPS, TokenAxis
+from workers.figures.marks import Box, Picture, lines, rectangles
 from workers.figures.page import Page
+from workers.figures.panel import CAPITALS, POINT, Panel
 from workers.figures.scale import Scale
 
 # Bars narrower than this vanish between pixels, so they keep this width and may overlap.
 THINNEST_BAR = 0.5
 THINNEST_TOKEN_BAR = 0.8
 THICKEST_BAR = 7.0
-BAR_SHARE = 0.7
+BAR_SHARE, RANK_SHARE = 0.7, 0.62
 NAMED_NEURONS = 3
 FACET_GAP = 0.3
 FEWEST_RANKS = 8
-
-
-@dataclass(frozen=True)
-class Box:
-    """A panel's place on its page, in inches."""
-
-    left: float
-    top: float
-    width: float
-    height: float
+# The ground of a matrix where a query does not see a key.
+VOID = (0xEC, 0xEC, 0xEC)
 
 
 def bars(
-    axes: Axes,
-    places: Floats,
-    inches: float,
-    colours: Sequence[str],
-    thinnest: float = THINNEST_BAR,
+    panel: Panel, places: Floats, colours: Sequence[str], thinnest: float = THINNEST_BAR
 ) -> None:
-    """Upright bars from 0, at 0, 1, 2, ..., as one path per colour (positive, negative)."""
-    pitch = inches * 72 / max(len(places), 1)
+    """Upright bars from 0, at 0, 1, 2, ..., as one outline per colour (positive, negative)."""
+    pitch = panel.box.width * 72 / max(len(places), 1)
     thickness = float(np.clip(pitch * BAR_SHARE, thinnest, THICKEST_BAR))
     chosen = [places > 0, places < 0] if len(colours) > 1 else [places != 0]
     for mask, colour in zip(chosen, colours, strict=True):
         index = np.flatnonzero(mask)
-        vertices = np.zeros((2 * len(index), 2))
-        vertices[0::2, 0] = vertices[1::2, 0] = index
-        vertices[1::2, 1] = places[index]
-        codes = np.tile([Path.MOVETO, Path.LINETO], len(index))
-        if len(index):
-            # Not add_patch: it walks the path for data limits, which are set by hand here.
-            axes.add_artist(
-                PathPatch(
-                    Path(vertices, codes),
-                    fill=False,
-                    edgecolor=colour,
-                    linewidth=thickness,
-                    capstyle="butt",
-                    snap=False,
-                )
-            )
+        ends = panel.points(index, places[index])
+        panel.marks.append(lines(panel.points(index, 0.0), ends, colour, thickness, snap=False))
 
 
 def scale_note(scale: Scale) -> str:
@@ -73,46 +45,57 @@ def scale_note(scale: Scale) -> str:
     return "log scale" if scale.logarithmic else scale.ticks().factor
 
 
-def value_axis(axes: Axes, scale: Scale, places: Floats) -> None:
-    """The upright axis of bars: limits around the data, ticks inside them, light grid, zero."""
+def _reach(scale: Scale, places: Floats) -> tuple[float, float]:
+    """The lower and upper edge of a panel of bars: limits around the data, and 0."""
     low, high = min(float(places.min()), 0.0), max(float(places.max()), 0.0)
     if low == high:
         low, high = (-1.0, 1.0) if scale.signed else (0.0, 1.0)
     reach = high - low
-    axes.set_ylim(low - (0.1 * reach if low < 0 else 0.0), high + (0.12 * reach if high > 0 else 0))
-    ticks = Scale(scale.limit, scale.signed, scale.logarithmic).ticks(2 if low < 0 < high else 3)
+    return low - (0.1 * reach if low < 0 else 0.0), high + (0.12 * reach if high > 0 else 0)
+
+
+def over(
+    page: Page,
+    box: Box,
+    scale: Scale,
+    places: Floats,
+    colours: Sequence[str],
+    thinnest: float = THINNEST_BAR,
+) -> Panel:
+    """A panel of upright bars: ticks and a light grid inside the limits, a line at 0."""
+    low, high = _reach(scale, places)
+    panel = page.panel(box, (-0.5, len(places) - 0.5), (low, high))
+    ticks = scale.ticks(2 if low < 0 < high else 3)
     shown = [
         (place, label)
         for place, label in zip(ticks.places, ticks.labels, strict=True)
-        if low - 0.05 * reach <= place <= high + 0.05 * reach
+        if low <= place <= high
     ]
-    label_axis(axes, "y", [place for place, _ in shown], [label for _, label in shown])
-    for place, _ in shown:
-        axes.axhline(place, color=style.GRID, linewidth=0.6, zorder=0)
-    axes.axhline(0.0, color=style.RULE, linewidth=0.8, zorder=3)
+    panel.level([place for place, _ in shown], style.GRID, 0.6)
+    bars(panel, places, colours, thinnest)
+    panel.level([0.0], style.RULE, 0.8)
+    panel.ticks("left", [place for place, _ in shown], [label for _, label in shown])
+    return panel
 
 
 def neurons(page: Page, box: Box, values: Floats, top: Sequence[RankedNeuron]) -> str:
     """A bar for every neuron, the first few of `top` named. Returns the scale's note."""
     scale = Scale.of(values)
     places = scale.place(values)
-    axes = page.axes(box.left, box.top, box.width, box.height)
-    axes.set_xlim(-0.5, len(values) - 0.5)
-    bars(axes, places, box.width, [style.PLAIN])
-    value_axis(axes, scale, places)
+    panel = over(page, box, scale, places, [style.PLAIN])
     step = next(s for s in NICE_STEPS if (len(values) - 1) / s <= 6)
-    at = list(range(0, len(values), step))
-    label_axis(axes, "x", [float(i) for i in at], [str(i) for i in at])
-    _name_neurons(axes, places, box.width, top[:NAMED_NEURONS])
+    at = range(0, len(values), step)
+    panel.ticks("bottom", list(at), [str(i) for i in at])
+    _name_neurons(page, panel, places, top[:NAMED_NEURONS])
     return scale_note(scale)
 
 
-def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[RankedNeuron]) -> None:
+def _name_neurons(page: Page, panel: Panel, places: Floats, top: Sequence[RankedNeuron]) -> None:
     """Dots with numbers on the given neurons, where a number does not touch another."""
     taken: list[tuple[float, float, bool]] = []
     for ranked in top:
         index, place = ranked.neuron, float(places[ranked.neuron])
-        half = 0.5 * words.width(str(index), style.SMALL) / inches * len(places)
+        half = 0.5 * words.width(str(index), style.SMALL) / panel.box.width * len(places)
         centre = float(np.clip(index, half - 0.5, len(places) - 0.5 - half))
         margin = 0.01 * len(places)
         touches = any(
@@ -122,19 +105,10 @@ def _name_neurons(axes: Axes, places: Floats, inches: float, top: Sequence[Ranke
         if place == 0.0 or touches:
             continue
         taken.append((centre, half, place > 0))
-        axes.plot([index], [place], "o", markersize=3.0, color=style.INK, zorder=4, clip_on=False)
-        axes.annotate(
-            str(index),
-            (centre, place),
-            (0, 4 if place >= 0 else -4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if place >= 0 else "top",
-            color=style.INK,
-            fontproperties=style.font(style.SMALL),
-            parse_math=False,
-            usetex=False,
-        )
+        panel.dot(index, place, 4.0, style.INK)
+        [(x, y)] = panel.points(centre, place)
+        y += -5 * POINT if place > 0 else (5 + CAPITALS * style.SMALL) * POINT
+        page.text(x, y, str(index), style.SMALL, align="center")
 
 
 def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], target: int) -> str:
@@ -145,21 +119,13 @@ def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], targ
         grid[index, : len(row)] = row
     scale = Scale.of(grid)
     alpha = np.where(np.isnan(grid), 0, 255).astype(np.uint8)
-    axes = page.axes(box.left, box.top, box.width, box.height)
-    axes.set_frame_on(True)
-    axes.set_facecolor(style.VOID)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.imshow(
-        np.dstack([scale.colours(grid), alpha]),
-        aspect="auto",
-        interpolation="nearest",
-        origin="upper",
-    )
+    page.marks.append(Picture(box, np.array([[VOID]], np.uint8)))
+    panel = page.panel(box, (-0.5, columns - 0.5), (len(grid) - 0.5, -0.5))
+    panel.picture(np.dstack([scale.colours(grid), alpha]))
     stride = heatmap.stride
-    TokenAxis.of("y", box.height, tokens, heatmap.queries, stride, target).draw(axes)
+    TokenAxis.of("y", box.height, tokens, heatmap.queries, stride, target).draw(panel)
     keys = range(0, columns * stride, stride)
-    TokenAxis.of("x", box.width, tokens, keys, stride).draw(axes)
+    TokenAxis.of("x", box.width, tokens, keys, stride).draw(panel)
     if scale.limit:
         page.colour_bar(scale, box.left + box.width + 0.1, box.top, box.height)
     return scale_note(scale) if scale.logarithmic or not scale.limit else ""
@@ -169,14 +135,10 @@ def over_tokens(
     page: Page, box: Box, scale: Scale, values: Floats, along: TokenAxis, labelled: bool
 ) -> None:
     """Bars over the tokens of one query position, in two colours when the scale is signed."""
-    places = scale.place(values)
-    axes = page.axes(box.left, box.top, box.width, box.height)
-    axes.set_xlim(-0.5, len(places) - 0.5)
     colours = [style.POSITIVE, style.NEGATIVE] if scale.signed else [style.PLAIN]
-    bars(axes, places, box.width, colours, THINNEST_TOKEN_BAR)
-    value_axis(axes, scale, places)
+    panel = over(page, box, scale, scale.place(values), colours, THINNEST_TOKEN_BAR)
     if labelled:
-        along.draw(axes)
+        along.draw(panel)
 
 
 def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
@@ -191,38 +153,35 @@ def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
         facets = [(box, "activation", activation, True)]
     for index, (place, name, numbers, signed) in enumerate(facets):
         values = np.array(numbers)
-        axes = _facet(page, place, name, values, Scale.of(values, signed, may_bend=False))
+        panel = _facet(page, place, name, values, Scale.of(values, signed, may_bend=False))
         if index == 0:
-            at = [float(i) for i in range(len(ranked))]
-            label_axis(axes, "y", at, [str(neuron.neuron) for neuron in ranked])
+            panel.ticks("left", range(len(ranked)), [str(neuron.neuron) for neuron in ranked])
 
 
-def _facet(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Axes:
+def _facet(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Panel:
     places = scale.place(values)
-    axes = page.axes(box.left, box.top, box.width, box.height)
-    axes.set_ylim(max(len(values), FEWEST_RANKS) - 0.5, -0.5)
     low = -1.0 if places.min() < 0 else 0.0
     high = 1.0 if places.max() > 0 or low == 0.0 else 0.0
-    axes.set_xlim(low * 1.06, high * 1.06)
-    colours = [style.POSITIVE if value > 0 else style.NEGATIVE for value in values]
-    axes.barh(
-        np.arange(len(values)),
-        places,
-        height=0.62,
-        color=colours if scale.signed else style.PLAIN,
-        linewidth=0,
-    )
-    axes.axvline(0.0, color=style.RULE, linewidth=0.8)
+    rows = max(len(values), FEWEST_RANKS)
+    panel = page.panel(box, (low * 1.06, high * 1.06), (rows - 0.5, -0.5))
     ticks = scale.ticks(1 if low < 0 < high else 2)
     shown = [
         (place, label)
         for place, label in zip(ticks.places, ticks.labels, strict=True)
         if low <= place <= high
     ]
-    for place, _ in shown:
-        axes.axvline(place, color=style.GRID, linewidth=0.6, zorder=0)
-    label_axis(axes, "x", [place for place, _ in shown], [label for _, label in shown])
+    panel.upright([place for place, _ in shown], style.GRID, 0.6)
+    half = RANK_SHARE / 2
+    for mask, colour in (
+        (values > 0, style.POSITIVE if scale.signed else style.PLAIN),
+        (values <= 0, style.NEGATIVE if scale.signed else style.PLAIN),
+    ):
+        index = np.flatnonzero(mask)
+        starts, ends = panel.points(0.0, index - half), panel.points(places[index], index + half)
+        panel.marks.append(rectangles(np.hstack([starts, ends]), colour))
+    panel.upright([0.0], style.RULE, 0.8)
+    panel.ticks("bottom", [place for place, _ in shown], [label for _, label in shown])
     title = f"{name} ({ticks.factor})" if ticks.factor else name
     middle, below = box.left + box.width / 2, box.top + box.height + 0.36
-    page.text(middle, below, title, style.SMALL, color=style.SOFT_INK, ha="center")
-    return axes
+    page.text(middle, below, title, style.SMALL, style.SOFT_INK, align="center")
+    return panel

@@ -8,8 +8,8 @@ from schemas.names import Method
 from schemas.result import MethodAttention, NeuronSummary, TextResult
 from workers.figures import captions, panels, style
 from workers.figures.labels import TokenAxis, thin
+from workers.figures.marks import Box
 from workers.figures.page import LETTER_WIDTH, Page
-from workers.figures.panels import Box
 from workers.figures.plan import TextPart
 from workers.figures.scale import Scale
 
@@ -82,14 +82,14 @@ def _neurons(page: Page, attention: MethodAttention, name: captions.MethodWords)
     ):
         page.heading(left, UPPER - NOTE_ROOM, letter, title, unit)
         if numbers is None or top is None:
-            page.text(left, UPPER + 0.2, NO_IMPORTANCE, style.SMALL, color=style.SOFT_INK)
+            page.text(left, UPPER + 0.2, NO_IMPORTANCE, style.SMALL, style.SOFT_INK)
             continue
         values = np.array(numbers, dtype=np.float64)
         box = Box(left, UPPER, NEURON_WIDTH, NEURON_HEIGHT)
         note = panels.neurons(page, box, values, top)
         page.aside(left + NEURON_WIDTH, UPPER - NOTE_ROOM, note)
         middle, below = left + NEURON_WIDTH / 2, UPPER + NEURON_HEIGHT + 0.36
-        page.text(middle, below, "neuron", style.SMALL, color=style.SOFT_INK, ha="center")
+        page.text(middle, below, "neuron", style.SMALL, style.SOFT_INK, align="center")
 
 
 def _ranking(page: Page, facts: NeuronSummary) -> None:

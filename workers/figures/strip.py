@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.collections import PathCollection
-from matplotlib.path import Path
 
 from schemas.names import Method
 from schemas.result import MethodAttention, Token
 from workers.figures import captions, style, words
 from workers.figures.colours import Floats, ink_on
-from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page, Piece
+from workers.figures.marks import CURVE, LINE, MOVE, Outline
+from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import TextPart
 from workers.figures.scale import Scale
 
@@ -23,7 +22,7 @@ NEIGHBOURS = 4
 # A note on left-out tokens takes as much room as this many of them.
 SMALL_GAP = 2
 # Lengths in inches.
-LINE, BOX_HEIGHT, DESCENT = 0.26, 0.215, 0.066
+PITCH, BOX_HEIGHT, DESCENT = 0.26, 0.215, 0.066
 PADDING, SPACE, JOIN, CORNER = 0.05, 0.055, 0.012, 0.03
 LONGEST_WORD = 2.2
 GROUP_HEAD, GROUP_GAP = 0.5, 0.2
@@ -57,7 +56,7 @@ def token_strip(part: TextPart, layer: int) -> Page:
     analysed = result.attention_analysis[layer]
     shown = _shown(list(analysed.methods.values()), result.target.position)
     laid_out = _lay_out(result.tokens, shown)
-    depth = (max(word.line for word in laid_out) + 1) * LINE
+    depth = (max(word.line for word in laid_out) + 1) * PITCH
     group = GROUP_HEAD + depth + GROUP_GAP
     start = HEADER_HEIGHT + (0.35 if shown.all() else 0.55)
     page = Page(
@@ -76,7 +75,7 @@ def token_strip(part: TextPart, layer: int) -> Page:
             f"{shown.sum()} of {len(shown)} tokens: the most relevant under any method with "
             f"{NEIGHBOURS} neighbours each, and both ends; “… n … p:” leaves out n and goes on at p"
         )
-        page.text(style.MARGIN, HEADER_HEIGHT + 0.2, note, style.SMALL, color=style.SOFT_INK)
+        page.text(style.MARGIN, HEADER_HEIGHT + 0.2, note, style.SMALL, style.SOFT_INK)
     for index, (method, attention) in enumerate(analysed.methods.items()):
         _group(page, start + index * group, laid_out, method, attention, result.target.position)
     return page
@@ -167,32 +166,24 @@ def _group(
     page.heading(style.MARGIN, top, "", title, unit)
     page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, top - 0.06, BAR_LENGTH)
     fills = scale.colours(values)
-    real = [word for word in laid_out if word.position is not None]
-    colours = [fills[word.position] / 255 for word in real]
-    edges = [style.INK if word.position == target else style.RULE for word in real]
-    widths = [1.3 if word.position == target else 0.4 for word in real]
-    first = top + GROUP_HEAD - LINE
-    axes = page.overlay()
-    axes.add_collection(
-        PathCollection(
-            [_rounded(word, first) for word in real],
-            facecolors=colours,
-            edgecolors=edges,
-            linewidths=widths,
-        ),
-        autolim=False,
-    )
-    page.letter(
-        [
-            Piece(
-                word.left + (word.width - words.width(word.text, style.BODY)) / 2,
-                first + (word.line + 1) * LINE - (LINE - BOX_HEIGHT) / 2 - DESCENT,
-                word.text,
-                style.SOFT_INK if word.position is None else ink_on(fills[word.position]),
+    first = top + GROUP_HEAD - PITCH
+    for word in laid_out:
+        base = first + (word.line + 1) * PITCH - (PITCH - BOX_HEIGHT) / 2 - DESCENT
+        ink = style.SOFT_INK
+        if word.position is not None:
+            fill, ink = fills[word.position], ink_on(fills[word.position])
+            is_target = word.position == target
+            page.marks.append(
+                Outline(
+                    _rounded(word, first),
+                    _STEPS,
+                    style.INK if is_target else style.RULE,
+                    1.3 if is_target else 0.4,
+                    "#" + bytes(fill).hex(),
+                )
             )
-            for word in laid_out
-        ]
-    )
+        middle = word.left + word.width / 2
+        page.text(middle, base, word.text, style.BODY, ink, align="center")
 
 
 # A box with round corners: one straight side and one quarter turn at a time, from the left of the
@@ -203,19 +194,18 @@ _OUTLINE = (
     ((0, 1), (1, 0)), ((0, 1), (0, 0)), ((0, 1), (0, -1)),
     ((0, 0), (0, 1)), ((0, 0), (0, 0)), ((0, 0), (1, 0)),
 )  # fmt: skip
-_ROUND = [Path.CURVE3, Path.CURVE3]
-_CODES = [Path.MOVETO, Path.LINETO, *_ROUND, Path.LINETO, *_ROUND, Path.LINETO, *_ROUND,
-          Path.LINETO, *_ROUND]  # fmt: skip
+_ROUND = [CURVE, CURVE]
+_STEPS = np.array([MOVE, LINE, *_ROUND, LINE, *_ROUND, LINE, *_ROUND, LINE, *_ROUND])
 
 
-def _rounded(word: Word, first: float) -> Path:
+def _rounded(word: Word, first: float) -> Floats:
     """The outline of a word's box, in inches of the page."""
-    top = first + word.line * LINE + (LINE - BOX_HEIGHT) / 2
-    vertices = [
+    top = first + word.line * PITCH + (PITCH - BOX_HEIGHT) / 2
+    corners = [
         (
             word.left + x * word.width + CORNER * inward_x,
             top + y * BOX_HEIGHT + CORNER * inward_y,
         )
         for (x, y), (inward_x, inward_y) in _OUTLINE
     ]
-    return Path(vertices, _CODES)
+    return np.array(corners)

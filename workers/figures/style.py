@@ -1,13 +1,11 @@
 """Sizes, inks and the typeface of every figure: lengths in inches, type in points.
 
-Nothing here touches matplotlib's global settings; every artist is given what it needs.
+Nothing here touches matplotlib's global settings; every mark has what it needs.
 """
 
-from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
-from matplotlib.font_manager import FontProperties
 
 DPI = 200
 WIDTH = 8.5
@@ -19,7 +17,6 @@ INK = "#1f2328"
 SOFT_INK = "#5d656e"
 RULE = "#c9ced4"
 GRID = "#e8ebee"
-VOID = "#ececec"
 POSITIVE = "#c25b0c"
 NEGATIVE = "#2166ac"
 PLAIN = "#55626f"
@@ -29,9 +26,3 @@ PLAIN = "#55626f"
 _TTF = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 REGULAR_FILE = str(_TTF / "DejaVuSans.ttf")
 BOLD_FILE = str(_TTF / "DejaVuSans-Bold.ttf")
-
-
-@lru_cache(maxsize=64)
-def font(size: float, bold: bool = False) -> FontProperties:
-    """The typeface at `size` points. Shared: artists copy it, nobody changes it."""
-    return FontProperties(fname=BOLD_FILE if bold else REGULAR_FILE, size=size)

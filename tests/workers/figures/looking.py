@@ -1,14 +1,13 @@
-"""What a reader would see of a page: the places of its texts, in pixels."""
+"""What a reader would see of a page: the places of its texts, in inches."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
 
-from workers.figures import style
-from workers.figures.page import Lettering, Page
+from workers.figures import lettering, style
+from workers.figures.marks import Words
+from workers.figures.page import Page
 
 HOSTILE = [
     "\n", "\t", " $x_1$", "\x07\x1b", "\u202e", "中国", " שלום", "العربية", "😀", "❤️", "\u0301",
@@ -26,36 +25,33 @@ class Seen:
 
     def touching(self) -> list[tuple[str, str]]:
         """Pairs of texts that overlap by more than a pixel."""
+        pixel = 1 / style.DPI
         x0, y0, x1, y1 = self.boxes.T
         wide = np.minimum.outer(x1, x1) - np.maximum.outer(x0, x0)
         high = np.minimum.outer(y1, y1) - np.maximum.outer(y0, y0)
-        pairs = np.argwhere(np.triu((wide > 1) & (high > 1), 1))
+        pairs = np.argwhere(np.triu((wide > pixel) & (high > pixel), 1))
         return [(self.strings[i], self.strings[j]) for i, j in pairs]
 
     def outside(self, page: Page) -> list[str]:
         """Texts that leave the page."""
-        limits = np.array([0, 0, page.width * style.DPI, page.height * style.DPI])
         x0, y0, x1, y1 = self.boxes.T
-        left = (x0 < 0) | (y0 < 0) | (x1 > limits[2]) | (y1 > limits[3])
+        left = (x0 < 0) | (y0 < 0) | (x1 > page.width) | (y1 > page.height)
         return [self.strings[i] for i in np.flatnonzero(left)]
 
 
 def look(page: Page) -> Seen:
-    """Draw a page and measure all its texts with the renderer."""
-    canvas = page.figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    texts = [t for t in page.figure.findobj(Text) if t.get_visible() and t.get_text()]
-    boxes = [list(t.get_window_extent(renderer).extents) for t in texts]
-    strings = [t.get_text() for t in texts]
-    for lettering in page.figure.findobj(Lettering):
-        for piece in lettering.pieces:
-            width, height, descent = renderer.get_text_width_height_descent(
-                piece.text, style.font(style.BODY), False
-            )
-            left = piece.x * style.DPI
-            low = (page.height - piece.y) * style.DPI - descent
-            boxes.append([left, low, left + width, low + height])
-            strings.append(piece.text)
-    return Seen(strings, np.array(boxes))
+    """Draw a page and measure all its texts."""
+    page.render()
+    texts = [mark for mark in page.marks if isinstance(mark, Words) and mark.text]
+    return Seen([text.text for text in texts], np.array([_box(text) for text in texts]))
+
+
+def _box(text: Words) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what is drawn."""
+    width, height, descent = lettering.extent(text.text, text.size, text.bold)
+    before, above = text.align * width, height - descent
+    if text.upright:
+        below = text.y + before
+        return text.x - above, below - width, text.x + descent, below
+    left = text.x - before
+    return left, text.y - above, left + width, text.y + descent

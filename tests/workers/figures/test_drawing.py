@@ -104,10 +104,10 @@ def test_nothing_stays_behind() -> None:
     before = dict(matplotlib.rcParams)
     page = sheet(parts(made)[0], 1, Method.ROLLOUT)
     page.render()
-    figure = weakref.ref(page.figure)
+    drawn = weakref.ref(page)
     del page
     gc.collect()
-    assert figure() is None
+    assert drawn() is None
     assert dict(matplotlib.rcParams) == before
 
 

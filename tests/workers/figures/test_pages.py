@@ -6,20 +6,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from matplotlib.collections import PathCollection
-from matplotlib.image import AxesImage
-from matplotlib.patches import PathPatch
 
 from schemas.artifact_names import Subject
 from schemas.names import Method
 from schemas.result import MethodAttention, ResultDocument, TextResult
 from tests.workers.figures.documents import Shape, document, prose, recall_words
 from tests.workers.figures.looking import look
+from workers.figures import style
 from workers.figures.captions import METHODS
 from workers.figures.colours import DIVERGING
 from workers.figures.labels import TokenAxis, thin
+from workers.figures.marks import CURVE, Outline, Picture, Words
 from workers.figures.overview import overview
-from workers.figures.page import Lettering, Page
+from workers.figures.page import Page
 from workers.figures.plan import TextPart, parts
 from workers.figures.scale import Scale
 from workers.figures.sheet import sheet
@@ -29,24 +28,50 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def matrix_image(page: Page) -> np.ndarray:
-    images = [image.get_array() for image in page.figure.findobj(AxesImage)]
-    return np.asarray(next(array for array in images if min(array.shape[:2]) > 1))
+    return next(cells for cells in pictures(page) if min(cells.shape[:2]) > 1)
+
+
+def pictures(page: Page) -> list[np.ndarray]:
+    return [mark.cells for mark in page.marks if isinstance(mark, Picture)]
+
+
+def outlines(page: Page) -> list[Outline]:
+    return [mark for mark in page.marks if isinstance(mark, Outline)]
 
 
 def words_shown(page: Page) -> list[str]:
-    return [p.text for lettering in page.figure.findobj(Lettering) for p in lettering.pieces]
+    return [m.text for m in page.marks if isinstance(m, Words) and m.size == style.BODY]
+
+
+def words_boxes(page: Page) -> list[Outline]:
+    return [outline for outline in outlines(page) if CURVE in outline.steps]
+
+
+def inside(word: Words, box: Outline) -> bool:
+    low, high = box.vertices.min(axis=0), box.vertices.max(axis=0)
+    return bool((low < (word.x, word.y)).all() and ((word.x, word.y) < high).all())
+
+
+def labels(page: Page) -> list[str]:
+    """Words that end at an axis or an edge, in the order in which they are drawn."""
+    return [mark.text for mark in page.marks if isinstance(mark, Words) and mark.align == 1.0]
+
+
+def follow(wanted: list[str], found: list[str]) -> bool:
+    return any(found[i : i + len(wanted)] == wanted for i in range(len(found)))
 
 
 def test_all_neurons_are_one_path() -> None:
     made = document(Shape([recall_words(6)], neurons=8192, layers=(0,)))
     page = sheet(parts(made)[0], 0, Method.ROLLOUT)
-    paths = [p for p in page.figure.findobj(PathPatch) if len(p.get_path().vertices) > 1000]
-    assert [len(p.get_path().vertices) for p in paths] == [2 * 8192, 2 * 8192]
-    ends = paths[0].get_path().vertices[1::2, 1]
+    bars = [outline.vertices for outline in outlines(page) if len(outline.vertices) > 1000]
+    assert [len(vertices) for vertices in bars] == [2 * 8192, 2 * 8192]
+    lengths = bars[0][0::2, 1] - bars[0][1::2, 1]
     activation = np.array(
         made.results[0].attention_analysis[0].methods[Method.ROLLOUT].neurons.activation
     )
-    assert ends == pytest.approx(activation / np.abs(activation).max())
+    share = activation / np.abs(activation).max()
+    assert lengths / np.abs(lengths).max() == pytest.approx(share)
 
 
 def test_nothing_is_drawn_above_the_diagonal() -> None:
@@ -69,7 +94,7 @@ def test_the_matrix_has_the_stored_weights_colours() -> None:
 def test_the_target_row_alone_is_drawn_as_bars() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
     page = sheet(parts(made)[0], 0, Method.CONTRIBUTION)
-    assert page.figure.findobj(AxesImage) == []
+    assert pictures(page) == []
     strings = look(page).strings
     assert "Token relevance" in strings
     assert "Signed relevance" in strings
@@ -101,7 +126,7 @@ def test_the_target_row_alone_of_every_method_is_drawn_as_its_relevance() -> Non
     made = target_rows(parts(document(Shape([recall_words(9)], neurons=8, layers=(0,))))[0])
     for method in Method:
         page = sheet(made, 0, method)
-        assert page.figure.findobj(AxesImage) == []
+        assert pictures(page) == []
         seen = look(page)
         assert seen.touching() == []
         assert METHODS[method].relevance in seen.strings
@@ -116,7 +141,7 @@ def test_an_importance_that_was_not_computed_is_said_to_be_missing() -> None:
     assert "10 most active of 50" in strings
     assert "importance" not in strings
     ranked = [str(neuron.neuron) for neuron in facts.top_by_activation]
-    assert ranked in [[t.get_text() for t in axes.get_yticklabels()] for axes in page.figure.axes]
+    assert follow(ranked, labels(page))
 
 
 def target_rows(part: TextPart) -> TextPart:
@@ -152,8 +177,7 @@ def test_the_ranking_names_neurons_by_importance() -> None:
     page = sheet(parts(made)[0], 0, Method.ROLLOUT)
     facts = made.results[0].attention_analysis[0].methods[Method.ROLLOUT].neurons
     ranked = [str(neuron.neuron) for neuron in facts.top_by_importance]
-    columns = [[t.get_text() for t in axes.get_yticklabels()] for axes in page.figure.axes]
-    assert ranked in columns
+    assert follow(ranked, labels(page))
 
 
 def test_a_short_text_is_shown_whole_once_per_method() -> None:
@@ -165,12 +189,12 @@ def test_a_short_text_is_shown_whole_once_per_method() -> None:
 def test_words_have_their_relevances_colours() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
     page = token_strip(parts(made)[0], 0)
-    boxes = page.figure.findobj(PathCollection)[-1]
+    boxes = words_boxes(page)[-9:]
     signed = made.results[0].attention_analysis[0].methods[Method.CONTRIBUTION].signed_relevance
     values = np.array(signed)
     share = values / np.abs(values).max()
     wanted = DIVERGING[np.round((share + 1) / 2 * (len(DIVERGING) - 1)).astype(int)]
-    assert boxes.get_facecolor()[:, :3] * 255 == pytest.approx(wanted.astype(float))
+    assert [box.fill for box in boxes] == ["#" + bytes(colour).hex() for colour in wanted]
 
 
 def test_effects_that_are_all_positive_keep_the_diverging_colours() -> None:
@@ -179,15 +203,19 @@ def test_effects_that_are_all_positive_keep_the_diverging_colours() -> None:
     layer["methods"][Method.CONTRIBUTION]["signed_relevance"] = [2.0, 1.0, *[0.5] * 7]
     made = ResultDocument.model_validate(stored)
     page = token_strip(parts(made)[0], 0)
-    boxes = page.figure.findobj(PathCollection)[-1]
-    assert boxes.get_facecolor()[0, :3] * 255 == pytest.approx(DIVERGING[-1].astype(float))
+    assert words_boxes(page)[-9].fill == "#" + bytes(DIVERGING[-1]).hex()
 
 
 def test_words_stand_above_their_boxes() -> None:
     made = document(Shape([recall_words(9)], neurons=8, layers=(0,)))
     page = token_strip(parts(made)[0], 0)
-    above = min(lettering.get_zorder() for lettering in page.figure.findobj(Lettering))
-    assert above > max(axes.get_zorder() for axes in page.figure.axes)
+    under = None
+    for mark in page.marks:
+        if isinstance(mark, Outline) and CURVE in mark.steps:
+            under = mark
+        elif isinstance(mark, Words) and mark.size == style.BODY:
+            assert under is not None
+            assert inside(mark, under)
 
 
 @pytest.mark.parametrize("length", [350, 512, 4096, 131_072])
@@ -249,9 +277,8 @@ def part_of(result: TextResult) -> TextPart:
 def test_parts_of_a_word_stand_closer_than_words() -> None:
     made = document(Shape([["un", "animous", "ly", " warned", " of"]], neurons=4, layers=(0,)))
     page = token_strip(parts(made)[0], 0)
-    boxes = page.figure.findobj(PathCollection)[0].get_paths()
-    edges = [path.get_extents() for path in boxes]
-    gaps = [after.x0 - before.x1 for before, after in pairwise(edges)]
+    edges = [box.vertices[:, 0] for box in words_boxes(page)]
+    gaps = [after.min() - before.max() for before, after in pairwise(edges)][:4]
     assert max(gaps[:2]) < min(gaps[2:])
 
 
