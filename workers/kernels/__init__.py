@@ -1,4 +1,15 @@
-"""Fast paths with slow twins under tests/reference: selective scan and hidden attention.
+"""Fast paths with slow twins under tests/reference.
+
+| what | module | on a CPU | on a GPU |
+|---|---|---|---|
+| selective scan | `selective_scan` | `_scan_numba` | mamba-ssm, `_scan_triton` |
+| causal convolution | `causal_conv` | `_conv_numba` | causal-conv1d |
+| hidden attention: | `hidden_attention` | | |
+| - matrices | | `_contraction` | `_reads_torch` |
+| - rows, moments | | `_reads_numba` | `_reads_triton`, `_reads_torch` |
+| - applied to values | | `_apply_numba` | `_reads_triton`, `_reads_torch` |
+
+`mamba` puts scan and convolution into transformers' own mixer.
 
 numba files compiled code under the source file of one function and does not notice when a helper
 in another file changes. So the compiled code of all kernels lies in a folder named after all of

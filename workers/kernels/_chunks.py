@@ -15,12 +15,11 @@ from workers.kernels._blocks import (
     scale_keys,
     scale_queries,
 )
+from workers.kernels._flushing import begin_flushing, end_flushing
 from workers.kernels._simd import (
     FAST_MATH,
     exp32,
     float_from_bits,
-    flush_denormals,
-    restore_denormals,
 )
 from workers.kernels._tile import PANEL, multiply_panels
 
@@ -64,7 +63,7 @@ def contract_chunks(
     partial: Any,
     decays: Any,
     keys: Any,
-    leaves: Any,
+    leaf_exponents: Any,
     since: Any,
     through: Any,
 ) -> None:
@@ -74,9 +73,9 @@ def contract_chunks(
     place of its sums (weightings, rows, rows + GAP) in the flat `partial`. shape: channels and
     states of a chunk. The rest is the thread's to fill.
     """
-    mode = flush_denormals()
+    mode = begin_flushing()
     width, per_chunk = shape
-    scratch = Scratch(decays, keys, leaves, since, through)
+    scratch = Scratch(decays, keys, leaf_exponents, since, through)
     reach = np.empty((2, exponents.shape[1]), np.float32)
     held = _Factors(factors[0], factors[1], exponents[0], exponents[1], reach)
     states, weightings = inputs.A.shape[0], inputs.p.shape[1]
@@ -98,7 +97,7 @@ def contract_chunks(
         sums = partial[place : place + weightings * rows * (rows + GAP)]
         out = sums.reshape((weightings, rows, rows + GAP))
         _chunk(text, window, length, scratch, held, out)
-    restore_denormals(mode)
+    end_flushing(mode)
 
 
 @njit(nogil=True, cache=True)
@@ -146,13 +145,13 @@ def _merge(factors: Any, block: Any, columns: int, out: Any) -> None:
     if start > 0:
         _decay(decay, blocks[start], columns)
         for i in range(middle, end):
-            if _kept(reach[0], i, slowest_left):
+            if _rebase_bound(reach[0], i, slowest_left):
                 for which in range(out.shape[0]):
                     scale_queries(factors.left[which], i, decay, columns)
     if end * PANEL < out.shape[1]:
         _decay(decay, blocks[middle], columns)
         for j in range(start, middle):
-            if _kept(reach[1], j, slowest_right):
+            if _rebase_bound(reach[1], j, slowest_right):
                 for which in range(out.shape[0]):
                     scale_keys(factors.right[which], j, decay, columns)
     _add(blocks[start], blocks[middle], columns)
@@ -202,8 +201,8 @@ def _decay(decay: Any, exponent: Any, columns: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _kept(reach: Any, panel: int, further: Any) -> bool:
-    """Whether a panel, re-based to a merged block's edge, can still be in reach of another."""
+def _rebase_bound(reach: Any, panel: int, further: Any) -> bool:
+    """Move a panel's bound to a merged block's edge; whether it can still reach another."""
     if reach[panel] + further < REACH:
         reach[panel] = -np.inf
         return False

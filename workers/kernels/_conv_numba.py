@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from workers.kernels._flushing import begin_flushing, end_flushing
 from workers.kernels._scan_numba import BLOCK, CHUNK, kernel, padded, sigmoid
-from workers.kernels._simd import flush_denormals, restore_denormals
 
 _ONE = np.float32(1.0)
 
@@ -53,13 +53,13 @@ def _block_of(weight: Any, start: int, width: int) -> Any:
 def forward(
     first: int, last: int, rows: Any, initial: Any, weight: Any, bias: Any, out: Any
 ) -> None:
-    """silu of the convolution for tasks `first..last`: out (b,l,d).
+    """silu of the convolution for tasks `first..last`: out (b, l, d).
 
-    rows: u (b,l,d) as (memory, text stride, token stride), its channels side by side; initial
+    rows: u (b, l, d) as (memory, text stride, token stride), its channels side by side; initial
     (b,j-1,d), the rows before the first token; weight (j,d), its last row for the token itself;
     bias (d,).
     """
-    mode = flush_denormals()
+    mode = begin_flushing()
     length, channels = out.shape[1], out.shape[2]
     blocks, before = (channels + BLOCK - 1) // BLOCK, weight.shape[0] - 1
     tile = np.zeros((CHUNK + before, BLOCK), np.float32)
@@ -78,7 +78,7 @@ def forward(
                 out_t = out[b, t0 + i, start : start + width]
                 for c in range(width):
                     out_t[c] = conv[i, c]
-    restore_denormals(mode)
+    end_flushing(mode)
 
 
 @kernel
@@ -96,7 +96,7 @@ def backward(
 
     grad_rows (b,j-1+l,d): the gradients of `initial` and of u, in the order of their tokens.
     """
-    mode = flush_denormals()
+    mode = begin_flushing()
     before = weight.shape[0] - 1
     total, channels = grad_rows.shape[1], grad_rows.shape[2]
     length, blocks = total - before, (channels + BLOCK - 1) // BLOCK
@@ -129,4 +129,4 @@ def backward(
                 grad_r = grad_rows[b, r, start : start + width]
                 for c in range(width):
                     grad_r[c] = found[c]
-    restore_denormals(mode)
+    end_flushing(mode)

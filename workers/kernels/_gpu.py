@@ -26,7 +26,7 @@ def usable(module: str) -> Any | None:
 
 
 @cache
-def selective_scan() -> tuple[str, Callable[..., Any] | None]:
+def scan_on_gpu() -> tuple[str, Callable[..., Any] | None]:
     """The selective scan to use on a GPU, after its name; None for transformers' own loop."""
     if (found := usable("mamba_ssm.ops.selective_scan_interface")) is not None:
         return "mamba-ssm", found.selective_scan_fn

@@ -17,6 +17,7 @@ _SMALL = 1 << 18
 
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads beside the caller's; made anew only when torch's number of threads is changed."""
     return ThreadPoolExecutor(threads, thread_name_prefix="kernel")
 
 
@@ -48,7 +49,10 @@ def run(
         for first in starts:
             kernel(first, min(first + grain, tasks), *args, *parts)
 
-    futures = [_pool(threads - 1).submit(take, thread) for thread in range(1, threads)]
+    futures = []
+    if threads > 1:
+        pool = _pool(torch.get_num_threads() - 1)
+        futures = [pool.submit(take, thread) for thread in range(1, threads)]
     take(0)
     for future in futures:
         # One that has not begun by now has nothing left to do.

@@ -14,12 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.lib.stride_tricks import as_strided
 
+from workers.kernels._flushing import begin_flushing, end_flushing
 from workers.kernels._simd import (
     FAST_MATH,
     exp2_32,
     exp32,
-    flush_denormals,
-    restore_denormals,
 )
 
 # Channels per task, and tokens between two saved states. Measured: wider blocks do not make the
@@ -42,9 +41,9 @@ _T6 = np.float32(1.0 / 13.0)
 _T7 = np.float32(1.0 / 15.0)
 
 helper = njit(inline="always", fastmath={"contract"})
-# No "reassoc" here: it would cancel the rounding constant inside exp32.
+# Sums here have a fixed order: "reassoc" is for loops over channels, below.
 kernel = njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
-# "reassoc" lets the sums over channels vectorise; these loops hold no exponential.
+# "reassoc" lets sums over channels vectorise.
 _reducing = njit(nogil=True, cache=True, fastmath=FAST_MATH)
 
 
@@ -148,14 +147,14 @@ def forward(
     borders: Any,
     last_state: Any,
 ) -> None:
-    """Scan tasks `first..last`: out (b,l,d), the state before each chunk, and the last state.
+    """Scan tasks `first..last`: out (b, l, d), the state before each chunk, and the last state.
 
-    sources: x and dt, and gate: z, each (b,d,l) as (memory, text stride, token stride, channel
-    stride), empty memory for no gate; A2 (n,d); keys: B, C (b,l,n); vectors: D, bias (d,); initial
-    (b,n,d), the state before the first token; borders (b,chunks,n,d) or empty when no backward
-    pass follows; last_state (b,n,d).
+    sources: x and dt, and gate: z, each (b, d, l) as (memory, text stride, token stride, channel
+    stride), empty memory for no gate; A2 (n, d); keys: B, C (b, l, n); vectors: D, bias (d,);
+    initial (b, n, d), the state before the first token; borders (b, chunks, n, d) or empty when no
+    backward pass follows; last_state (b, n, d).
     """
-    mode = flush_denormals()
+    mode = begin_flushing()
     length, channels = out.shape[1], out.shape[2]
     states, blocks = A2.shape[0], (channels + BLOCK - 1) // BLOCK
     h = np.zeros((states, BLOCK), np.float32)
@@ -189,7 +188,7 @@ def forward(
                 for c in range(width):
                     out_t[c] = y[i, c]
         last_state[b, :, start:stop] = h[:, :width]
-    restore_denormals(mode)
+    end_flushing(mode)
 
 
 @kernel
@@ -271,7 +270,7 @@ def _reverse(B: Any, C: Any, D: Any, rate: Any, tiles: Any, adjoint: Any, sums: 
 
 
 @kernel
-def _parameters(place: Any, delta: Any, h: Any, carried: Any, grad_A: Any) -> None:
+def _add_rates_gradient(place: Any, delta: Any, h: Any, carried: Any, grad_A: Any) -> None:
     """Add one chunk's part of the gradient of A, from the `carried` that `_reverse` left."""
     b, start, width, _, size = place
     for i in range(size):
@@ -299,13 +298,14 @@ def backward(
 ) -> None:
     """Gradients for tasks `first..last`; states are rebuilt chunk by chunk from `borders`.
 
-    sources, A2, keys, vectors and gate as in `forward`; A (n,d); outer: d target / d out (b,l,d) as
-    a source, and d target / d last state (b,n,d). grads: x, dt, z (b,l,d), B, C (blocks,b,l,n),
-    A, the initial state (b,n,d), D (b,d); A and D zeroed by the caller, written if `parameters`.
+    sources, A2, keys, vectors and gate as in `forward`; A (n, d); outer: d target / d out (b, l, d)
+    as a source, and d target / d last state (b, n, d). grads: x, dt, z (b, l, d), B, C (blocks, b,
+    l, n), A, the initial state (b, n, d), D (b, d); A and D zeroed by the caller, written if
+    `parameters`.
     """
     # A target at one position leaves only decaying terms before it, and some processors are far
     # slower on denormals.
-    mode = flush_denormals()
+    mode = begin_flushing()
     grad_out, grad_last = outer
     grad_x, grad_dt, grad_z, grad_B, grad_C, grad_A, grad_initial, grad_D = grads
     B, C = keys
@@ -345,7 +345,7 @@ def backward(
             sums = (grad_B[block, b, t0 : t0 + size], grad_C[block, b, t0 : t0 + size])
             _reverse(keys_B, keys_C, D, rate, (x, delta, u, grad_y, h, decay), adjoint, sums)
             if parameters:
-                _parameters(place, delta, h, decay, grad_A)
+                _add_rates_gradient(place, delta, h, decay, grad_A)
             if softplus:
                 _load(sources[1], place, raw)
                 for i in range(size):
@@ -357,4 +357,4 @@ def backward(
                     grad_x_t[c] = u[i, c]
                     grad_dt_t[c] = x[i, c]
         grad_initial[b, :, start:stop] = adjoint[:, :width]
-    restore_denormals(mode)
+    end_flushing(mode)

@@ -1,17 +1,16 @@
 """Float32 building blocks that LLVM vectorises inside numba loops.
 
-`exp32(x)` and `exp2_32(x)` are for x <= 0 only, which is all that a decay needs. They round to
-about one unit in the last place, return exactly 1 at 0 and exactly 0 where the result would be
-denormal. Calls to the C library inside a loop would keep LLVM from using vector registers.
-They are inlined by LLVM, not by numba, so that a caller's licence to reassociate does not reach
-their rounding step.
+`exp32(x)`, `exp2_32(x)` and `decay64(x)` are for x <= 0 only, which is all that a decay needs. They
+round to about one unit in float32's last place, return exactly 1 at 0 and exactly 0 where the
+result would be a denormal float32. Calls to the C library inside a loop would keep LLVM from using
+vector registers. They are inlined by LLVM, not by numba, so that a caller's licence to reassociate
+does not reach their rounding step.
 
 Method: write x = (k + f) ln 2 with k the nearest integer, |f| <= 1/2; evaluate 2^f by a minimax
 polynomial; put k into the exponent bits (Cody and Waite, Software Manual for the Elementary
 Functions, 1980, chapter 6).
 """
 
-import platform
 from typing import Any
 
 import numpy as np
@@ -85,61 +84,6 @@ def exp32(x: Any) -> Any:
 
 
 @njit(forceinline=True, fastmath={"contract"})
-def exp2_32(x: Any) -> Any:
-    """2**x for a float32 x <= 0; zero below -126. Fewer operations than `exp32`."""
-    rounded = x + _ROUND
-    f = x - (rounded - _ROUND)
-    poly = _P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * (_P5 + f * _P6))))
-    value = (_ONE + f * poly) * _power_of_two(rounded)
-    return value if x > _EXP2_FLOOR else _ZERO
-
-
-_ON_X86 = platform.machine().lower() in {"x86_64", "amd64"}
-# MXCSR bits: flush results that are denormal, treat denormal inputs as zero.
-_FLUSH_TO_ZERO = 0x8040
-
-
-@intrinsic
-def _exchange_mode(typingctx: Any, mode: Any) -> Any:
-    """Set the thread's MXCSR register to `mode` (negative: or in the flush bits); return the old.
-
-    Elsewhere than on x86, where denormals are not slow, it does nothing.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        i32 = ir.IntType(32)
-        if not _ON_X86:
-            return ir.Constant(i32, 0)
-        i8_pointer = ir.IntType(8).as_pointer()
-        access = ir.FunctionType(ir.VoidType(), [i8_pointer])
-        store = builder.module.declare_intrinsic("llvm.x86.sse.stmxcsr", fnty=access)
-        load = builder.module.declare_intrinsic("llvm.x86.sse.ldmxcsr", fnty=access)
-        slot = builder.alloca(i32)
-        address = builder.bitcast(slot, i8_pointer)
-        builder.call(store, [address])
-        old = builder.load(slot)
-        flushing = builder.or_(old, ir.Constant(i32, _FLUSH_TO_ZERO))
-        keep = builder.icmp_signed("<", args[0], ir.Constant(i32, 0))
-        builder.store(builder.select(keep, flushing, args[0]), slot)
-        builder.call(load, [address])
-        return old
-
-    return types.int32(types.int32), codegen
-
-
-@njit
-def flush_denormals() -> Any:
-    """Treat denormals as zero in this thread from here on; returns what `restore` needs."""
-    return _exchange_mode(np.int32(-1))
-
-
-@njit
-def restore_denormals(mode: Any) -> None:
-    """Undo `flush_denormals`."""
-    _exchange_mode(mode)
-
-
-@njit(forceinline=True, fastmath={"contract"})
 def decay64(x: Any) -> Any:
     """exp(x) as a float64 for a float32 x <= 0, from float32 arithmetic; zero below -87.3.
 
@@ -153,3 +97,13 @@ def decay64(x: Any) -> Any:
     # With k = 0 the power of two is one, and nothing is rounded here.
     value = (1.0 + np.float64(r + r * r * poly)) * np.float64(_power_of_two(rounded))
     return value if x > EXP_FLOOR else 0.0
+
+
+@njit(forceinline=True, fastmath={"contract"})
+def exp2_32(x: Any) -> Any:
+    """2**x for a float32 x <= 0; zero below -126. Fewer operations than `exp32`."""
+    rounded = x + _ROUND
+    f = x - (rounded - _ROUND)
+    poly = _P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * (_P5 + f * _P6))))
+    value = (_ONE + f * poly) * _power_of_two(rounded)
+    return value if x > _EXP2_FLOOR else _ZERO

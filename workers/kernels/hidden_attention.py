@@ -23,15 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.kernels import _gpu, _parallel, applied, plain, scans
-from workers.kernels.contraction import Text, Weighting, contract
-
-# Below it the exponential is not a normal float32 number.
-_SMALLEST_EXPONENT = -87.34
+from workers.kernels import _apply_numba, _gpu, _parallel, _reads_numba, _reads_torch
+from workers.kernels._contraction import Text, Weights, contract
+from workers.kernels._simd import EXP_FLOOR
 
 
 def attention_matrices(
-    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, weightings: Sequence[Weighting]
+    delta: Tensor, A: Tensor, B: Tensor, C: Tensor, weightings: Sequence[Weights]
 ) -> list[Tensor]:
     """K (l, l) for each (p, q): K[t, s] = (1/d) sum_d p[t, d] q[s, d] alpha[d, t, s].
 
@@ -66,7 +64,7 @@ def batch_matrices(A: Tensor, texts: Sequence[Text]) -> list[list[Tensor]]:
         return [[] for _ in ready]
     if ready[0].delta.is_cpu:
         return contract(rates, ready)
-    return [plain.matrices(delta, rates, B, C, pairs) for delta, B, C, pairs in ready]
+    return [_reads_torch.matrices(delta, rates, B, C, pairs) for delta, B, C, pairs in ready]
 
 
 def attention_matrix(
@@ -113,7 +111,7 @@ def row_before(delta: Tensor, A: Tensor, B: Tensor, c: Tensor, gap: Tensor) -> T
     out = torch.from_numpy(np.zeros(delta.shape, np.float32))
     rates = A.T.contiguous().numpy()
     arrays = (B.numpy(), c.numpy(), gap.numpy(), out.numpy())
-    _over_channels(scans.row, scans.ROW_WIDTH, delta.numpy(), rates, *arrays)
+    _over_channels(_reads_numba.row, _reads_numba.ROW_WIDTH, delta.numpy(), rates, *arrays)
     return out
 
 
@@ -122,7 +120,7 @@ def forgotten(A: Tensor, gap: Tensor) -> bool:
 
     On another device than the CPU the answer is no: to wait for it would cost more than it saves.
     """
-    return gap.is_cpu and bool((A.amax(1) * gap < _SMALLEST_EXPONENT).all())
+    return gap.is_cpu and bool((A.amax(1) * gap < EXP_FLOOR).all())
 
 
 def carried_state(A: Tensor, count: int) -> Tensor:
@@ -157,10 +155,10 @@ def weighted_rows(
         rows: Tensor = _reads(delta).weighted(delta, A, B, C, r, *_ones(p, q, delta), state)
         return rows
     length, d = delta.shape
-    width = scans.WEIGHTED_WIDTH
+    width = _reads_numba.WEIGHTED_WIDTH
     parts = torch.empty(-(-d // width), len(r), length, dtype=torch.float64)
     arrays = [v.numpy() for v in (B, C, r, p, q, state, parts)]
-    _over_channels(scans.weighted, width, delta.numpy(), A.T.contiguous().numpy(), *arrays)
+    _over_channels(_reads_numba.weighted, width, delta.numpy(), A.T.contiguous().numpy(), *arrays)
     return (parts.sum(0) / d).float()
 
 
@@ -202,18 +200,17 @@ class Moments:
             _reads(delta).moments(delta, A, B, C, *weights, *carried)
             return
         arrays = [v.numpy() for v in (B, C, p, q, self.state, self.products, self.totals)]
-        rates = A.T.contiguous().numpy()
-        _over_channels(scans.moments, scans.MOMENTS_WIDTH, delta.numpy(), rates, *arrays)
+        arrays = [A.T.contiguous().numpy(), *arrays]
+        _over_channels(_reads_numba.moments, _reads_numba.MOMENTS_WIDTH, delta.numpy(), *arrays)
 
-    def spread(self, length: int) -> tuple[Tensor, Tensor]:
-        """Mean and population standard deviation (d,) after `length` tokens."""
+    def deviation(self, length: int) -> Tensor:
+        """Population standard deviation (d,) after `length` tokens."""
         pairs = length * (length + 1) / 2
         mean = self.totals[0] / pairs
         if length == 1:
             # One pair has no spread; the difference of two sums would leave their rounding.
-            return mean.float(), torch.zeros_like(mean).float()
-        variance = (self.totals[1] / pairs - mean**2).clamp_min(0.0)
-        return mean.float(), variance.sqrt().float()
+            return torch.zeros_like(mean).float()
+        return (self.totals[1] / pairs - mean**2).clamp_min(0.0).sqrt().float()
 
 
 def apply_attention(
@@ -233,17 +230,17 @@ def apply_attention(
         return applied_to
     length, d = delta.shape
     out = torch.empty_like(delta)
-    sums = torch.empty(-(-d // applied.WIDTH), length, dtype=torch.float64)
+    sums = torch.empty(-(-d // _apply_numba.WIDTH), length, dtype=torch.float64)
     arrays = [v.numpy() for v in (B, C, x, state, out, sums)]
     rates = A.T.contiguous().numpy()
-    _over_channels(applied.apply, applied.WIDTH, delta.numpy(), rates, *arrays)
+    _over_channels(_apply_numba.apply, _apply_numba.WIDTH, delta.numpy(), rates, *arrays)
     return out, (sums.sum(0) / d).float()
 
 
 def _reads(tensor: Tensor) -> Any:
     """What computes the functions with a state where `tensor` is: Triton's kernels, plain torch."""
     kernels = _gpu.usable("workers.kernels._reads_triton") if tensor.is_cuda else None
-    return kernels or plain
+    return kernels or _reads_torch
 
 
 def _over_channels(kernel: Callable[..., None], width: int, delta: Any, A: Any, *args: Any) -> None:

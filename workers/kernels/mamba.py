@@ -119,7 +119,7 @@ _active: ContextVar[Carried | None] = ContextVar("carried", default=None)
 
 def implementation(device: torch.device) -> str:
     """The name of the scan that a model in float32 or half precision runs on a device."""
-    return "numba" if device.type == "cpu" else _gpu.selective_scan()[0]
+    return "numba" if device.type == "cpu" else _gpu.scan_on_gpu()[0]
 
 
 def _dispatch_scan(
@@ -128,7 +128,7 @@ def _dispatch_scan(
     tensors = (hidden_states, dt, A, B, C)
     compiled = all(handles(v) for v in tensors)
     on_gpu = hidden_states.is_cuda and all(v.dtype != torch.float64 for v in tensors)
-    scan = _gpu.selective_scan()[1] if on_gpu else None
+    scan = _gpu.scan_on_gpu()[1] if on_gpu else None
     if not compiled and scan is None:
         return _torch_scan(*tensors, *args, **kwargs)
     for choice in ("use_mambapy", "use_associative_scan"):

@@ -1,4 +1,4 @@
-"""Compile every kernel before the first job needs it."""
+"""Compile the CPU's kernels before the first job needs them."""
 
 import torch
 
@@ -7,12 +7,11 @@ from workers.kernels.hidden_attention import (
     Moments,
     apply_attention,
     attention_matrices,
-    attention_row,
+    row_before,
     weighted_rows,
 )
 from workers.kernels.selective_scan import selective_scan
 
-# More than a panel of the matrix and not a multiple of it, so that merging and padding compile.
 _TOKENS, _CHANNELS, _STATES = 17, 3, 2
 
 
@@ -29,7 +28,7 @@ def warm_up() -> None:
     system = (delta, A, B, C)
 
     apply_attention(*system, x)
-    attention_row(*system, _TOKENS - 1)
+    row_before(delta, A, B, C[-1], torch.zeros(_CHANNELS, dtype=torch.float64))
     weightings = ((None, None), (gate, x))
     attention_matrices(*system, weightings)
     for weights in weightings:

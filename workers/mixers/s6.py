@@ -178,6 +178,6 @@ class _Forwards:
             reconstruction_error=relative_error(difference, trace.largest_output),
             mean_mixed=(self._mixed / trace.length).float(),
             row_sums=self._row_sums,
-            spreads={k: m.spread(trace.length)[1] for k, m in self._moments.items()},
+            spreads={k: m.deviation(trace.length) for k, m in self._moments.items()},
             pulled=self._pulled.float() if Weighting.GRADIENT in self._moments else None,
         )

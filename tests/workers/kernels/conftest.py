@@ -23,7 +23,7 @@ def fresh_choice() -> Iterator[None]:
 
     def forget() -> None:
         _gpu.usable.cache_clear()
-        _gpu.selective_scan.cache_clear()
+        _gpu.scan_on_gpu.cache_clear()
         mamba.uninstall()
 
     forget()

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.reference import hidden_attention as reference
-from workers.kernels import contraction, hidden_attention, plain
+from workers.kernels import _contraction, _reads_torch, hidden_attention
 
 # Inputs are rounded to float32 before both sides see them, so what remains is the rounding of the
 # exponent (3e-8 times an exponent of up to about 20 that still counts), of the factors, and of a
@@ -151,7 +151,7 @@ def test_no_weightings_and_no_texts() -> None:
 @settings(deadline=None, max_examples=20)
 @given(texts, weightings)
 def test_plain_torch_matrices(text: Text, present: list[tuple[bool, bool]]) -> None:
-    check_matrices(plain.matrices(*text.system, chosen(text, present)), text, present)
+    check_matrices(_reads_torch.matrices(*text.system, chosen(text, present)), text, present)
 
 
 @settings(deadline=None, max_examples=30)
@@ -222,7 +222,9 @@ def test_moments(text: Text, borders: list[int], weighted: bool) -> None:
     )
     # The mean of a signed channel may nearly cancel, so both are measured on the root mean square.
     rms = np.sqrt(wanted[0] ** 2 + wanted[1] ** 2)
-    for ours, theirs in zip(moments.spread(len(text.delta)), wanted, strict=True):
+    length = len(text.delta)
+    mean = moments.totals[0] / (length * (length + 1) / 2)
+    for ours, theirs in zip((mean, moments.deviation(length)), wanted, strict=True):
         assert np.all(np.abs(ours.double().numpy() - theirs) <= TOLERANCE * rms + 1e-30)
 
 
@@ -320,7 +322,7 @@ def test_pairs_out_of_reach_are_not_computed() -> None:
 def test_partial_sums_of_more_threads_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     text = make(70, 600, 3)
     wanted = hidden_attention.attention_matrix(*text.system)
-    monkeypatch.setattr(contraction, "PARTIAL_BYTES", 1)
+    monkeypatch.setattr(_contraction, "PARTIAL_BYTES", 1)
     close(hidden_attention.attention_matrix(*text.system), wanted.double())
 
 
@@ -332,7 +334,7 @@ def test_zeros_stay_zero() -> None:
     assert not hidden_attention.weighted_rows(*text.system, torch.zeros(1, 20)).any()
     moments = hidden_attention.Moments.start(text.A)
     moments.read(*text.system, None, zero)
-    assert not any(values.any() for values in moments.spread(20))
+    assert not moments.deviation(20).any()
 
 
 def test_half_precision_is_computed_in_float32() -> None:

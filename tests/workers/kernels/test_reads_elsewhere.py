@@ -1,4 +1,4 @@
-"""The reads on other devices than the CPU: plain torch, and Triton's kernels.
+"""The reads on other devices than the CPU: _reads_torch torch, and Triton's kernels.
 
 Without a GPU the kernels run under Triton's interpreter (see tests/conftest.py), which is slow, so
 their texts are short; with one the same tests compile and run them there.
@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from tests.reference import hidden_attention as reference
 from tests.workers.kernels.test_hidden_attention import TOLERANCE, Text, close, make
-from workers.kernels import _gpu, hidden_attention, plain
+from workers.kernels import _gpu, _reads_torch, hidden_attention
 
 _reads_triton = pytest.importorskip("workers.kernels._reads_triton")
 
 GPU = os.environ["TRITON_INTERPRET"] == "0"
 DEVICE = torch.device("cuda" if GPU else "cpu")
-READS = pytest.mark.parametrize("reads", [plain, _reads_triton], ids=["plain", "triton"])
+READS = pytest.mark.parametrize("reads", [_reads_torch, _reads_triton], ids=["plain", "triton"])
 
 # Up to three programs: one of 17 states has four channels. The scales take exp(A delta) from one
 # to zero within a token.
@@ -184,7 +184,9 @@ def test_kernels_take_half_precision_and_sum_in_float64() -> None:
 def moments(system: list[torch.Tensor], text: Text) -> tuple[torch.Tensor, torch.Tensor]:
     found = hidden_attention.Moments.start(system[1])
     found.read(*system, text.p, text.q)
-    return found.spread(len(text.delta))
+    length = len(text.delta)
+    mean = found.totals[0] / (length * (length + 1) / 2)
+    return mean.float(), found.deviation(length)
 
 
 Function = Callable[[list[torch.Tensor], Text], Any]
@@ -232,7 +234,7 @@ def test_a_gpu_is_read_by_triton_and_without_it_by_plain_torch(
 ) -> None:
     on_gpu: Any = SimpleNamespace(is_cuda=True)
     assert hidden_attention._reads(on_gpu) is _reads_triton
-    assert hidden_attention._reads(torch.ones(1, device="meta")) is plain
+    assert hidden_attention._reads(torch.ones(1, device="meta")) is _reads_torch
     _gpu.usable.cache_clear()
     monkeypatch.setitem(sys.modules, "workers.kernels._reads_triton", None)
-    assert hidden_attention._reads(on_gpu) is plain
+    assert hidden_attention._reads(on_gpu) is _reads_torch

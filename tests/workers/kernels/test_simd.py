@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from workers.kernels._simd import decay64, exp32, flush_denormals, restore_denormals
+from workers.kernels._flushing import begin_flushing, end_flushing
+from workers.kernels._simd import decay64, exp32
 
 
 @njit
@@ -24,10 +25,10 @@ def reassociated(x: Any, out: Any) -> None:
 
 @njit
 def halve(value: Any, out: Any) -> None:
-    mode = flush_denormals()
+    mode = begin_flushing()
     for i in range(value.size):
         out[0, i] = value[i] * np.float32(0.5)
-    restore_denormals(mode)
+    end_flushing(mode)
     for i in range(value.size):
         out[1, i] = value[i] * np.float32(0.5)
 

@@ -43,17 +43,17 @@ _FACTOR_BYTES = 1 << 23
 _SHARED_ROWS = 768
 
 _ZERO = np.float32(0.0)
-Weighting = tuple[Tensor | None, Tensor | None]
+Weights = tuple[Tensor | None, Tensor | None]
 """Weights p (l, d) of the queries and q (l, d) of the keys; None means ones."""
 
 
 class Text(NamedTuple):
-    """One text of a layer: delta (l, d), B and C (l, n), and the weightings to read it by."""
+    """One text of a layer: delta (l, d), B and C (l, n), and the weights to read it by."""
 
     delta: Tensor
     B: Tensor
     C: Tensor
-    weightings: Sequence[Weighting]
+    weightings: Sequence[Weights]
 
 
 class _Plan(NamedTuple):

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from workers.kernels._flushing import begin_flushing, end_flushing
 from workers.kernels._simd import (
     FAST_MATH,
     decay64,
     exp32,
-    flush_denormals,
-    restore_denormals,
 )
 
 LEAF = 4
@@ -61,7 +60,7 @@ def apply(
     read = np.empty((2, LEAF * WIDTH), np.float32)
     b, c = np.zeros((states, LEAF), np.float32), np.zeros((states, LEAF), np.float32)
     for block in range(first, last):
-        mode = flush_denormals()
+        mode = begin_flushing()
         d0 = block * WIDTH
         width = min(d, d0 + WIDTH) - d0
         rates[:, :width] = A[:, d0 : d0 + width]
@@ -80,7 +79,7 @@ def apply(
                 _copy(out[start + i, d0 : d0 + width], read[0, i * WIDTH :])
                 sums[block, start + i] = _sum(read[1, i * WIDTH : i * WIDTH + width])
         _exchange(carried, state[:, d0 : d0 + width], True)
-        restore_denormals(mode)
+        end_flushing(mode)
 
 
 @_kernel

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from workers.kernels._flushing import begin_flushing, end_flushing
 from workers.kernels._simd import (
     EXP_FLOOR,
     FAST_MATH,
     decay64,
     exp32,
-    flush_denormals,
-    restore_denormals,
 )
 
 # Channels worked on together. `row` has little state and long loops; the other widths keep the
@@ -43,7 +42,7 @@ def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, gap: Any, out
     """
     length, d = delta.shape
     for block in range(first, last):
-        mode = flush_denormals()
+        mode = begin_flushing()
         d0 = block * ROW_WIDTH
         d1 = min(d, d0 + ROW_WIDTH)
         since = gap[d0:d1]
@@ -60,7 +59,7 @@ def row(first: int, last: int, delta: Any, A: Any, B: Any, c: Any, gap: Any, out
                 target[k] *= step[k]
             for k in range(since.size):
                 since[k] += step[k]
-        restore_denormals(mode)
+        end_flushing(mode)
 
 
 @njit(nogil=True, cache=True)
@@ -106,7 +105,7 @@ def weighted(
     query, key = np.empty(WEIGHTED_WIDTH, np.float32), np.empty(WEIGHTED_WIDTH, np.float32)
     read = np.empty(WEIGHTED_WIDTH, np.float64)
     for block in range(first, last):
-        mode = flush_denormals()
+        mode = begin_flushing()
         d0 = block * WEIGHTED_WIDTH
         d1 = min(d, d0 + WEIGHTED_WIDTH)
         width = d1 - d0
@@ -130,7 +129,7 @@ def weighted(
                     )
                 out[block, k, s] = _dot(read[:width], key[:width])
         _store(state[:, d0:d1], later)
-        restore_denormals(mode)
+        end_flushing(mode)
 
 
 @_kernel
@@ -223,7 +222,7 @@ def moments(
     queries, keys = np.empty(W, np.float64), np.empty(W, np.float64)
     rates, step = np.zeros((states, W), np.float32), np.zeros(W, np.float32)
     for block in range(first, last):
-        mode = flush_denormals()
+        mode = begin_flushing()
         d0 = block * W
         d1 = min(d, d0 + W)
         width = d1 - d0
@@ -259,7 +258,7 @@ def moments(
             _add_product(total[1], read[1], queries)
         totals[:, d0:d1] += total[:, :width]
         _store_pairs(state[d0:d1], products[d0:d1], sums, pairs)
-        restore_denormals(mode)
+        end_flushing(mode)
 
 
 @_kernel
