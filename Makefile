@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# `make bench ARGUMENTS=--quick` takes about three minutes; without it, about 40.
+# `make bench ARGUMENTS=--quick` takes under two minutes; without it, about 45.
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.installed

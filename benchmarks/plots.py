@@ -38,13 +38,22 @@ def draw(points: Sequence[Row], folder: Path) -> list[Path]:
         panels = {kind: [p for p in points if p.curve == f"{kind}-{variable}"] for kind in _UNITS}
         if not all(panels.values()):
             continue
-        figure = Figure(figsize=(9.5, 4.4), dpi=160, layout="constrained")
+        figure = Figure(figsize=(9.5, 4.6), dpi=160, layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left", fontweight="bold")
         for axes, (kind, found) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             _panel(axes, found)
             axes.set_xlabel(label)
             axes.set_title(_UNITS[kind], fontsize=9.5, loc="left")
+        # One legend for both: each line has one look wherever it appears.
+        lines = dict(
+            pair[::-1]
+            for axes in figure.axes
+            for pair in zip(*axes.get_legend_handles_labels(), strict=True)
+        )
+        figure.legend(
+            lines.values(), lines, fontsize=8, frameon=False, ncols=4, loc="outside lower center"
+        )
         drawn.append(folder / f"performance-{variable}.png")
         figure.savefig(drawn[-1], metadata={"Software": "Mambascope"})
     return drawn
@@ -82,7 +91,3 @@ def _panel(axes: Axes, points: Sequence[Row]) -> None:
     axes.minorticks_off()
     axes.grid(color="#e8ebee", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7.5, frameon=False, loc="upper left")
-    low, high = axes.get_ylim()
-    # Room for the legend above the lines.
-    axes.set_ylim(low, high * (high / low) ** 0.6)
