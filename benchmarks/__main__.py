@@ -21,7 +21,7 @@ _WIDTH = 100
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="about three minutes: fewer rounds, some sizes reduced"
+        "--quick", action="store_true", help="under two minutes: fewer rounds, some sizes reduced"
     )
     parser.add_argument(
         "--only",

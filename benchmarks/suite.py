@@ -112,8 +112,8 @@ def run(report: Report, names: Sequence[str]) -> Iterator[tuple[str, list[Row]]]
 def main(folder: str, *arguments: str) -> None:
     """Run benchmarks, each in a fork of this process, and tell of each as it ends.
 
-    Importing what they need takes longer than some of them, so it is done once. Nothing here has
-    started a thread, so a fork is as good as a process of its own.
+    Importing what they need takes longer than some of them, so it is done once. Of its threads only
+    OpenBLAS has some by then, and it starts them anew in a fork.
     """
     names = [argument for argument in arguments if not argument.startswith("-")]
     for name in names:
