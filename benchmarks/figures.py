@@ -9,14 +9,12 @@ from matplotlib.figure import Figure
 from benchmarks.row import Promise, Row, Spread
 from benchmarks.timing import FULL, Contest, Effort, take_turns, timed
 from schemas.names import Method
-from tests.workers.figures.documents import Shape, document, prose
+from tests.workers.figures.documents import Shape, document, parts, prose
 from workers.figures import style
 from workers.figures.canvas import Canvas
+from workers.figures.frame import Frame
 from workers.figures.marks import Box, Mark
 from workers.figures.overview import overview
-from workers.figures.panel import Panel
-from workers.figures.panels import bars
-from workers.figures.plan import parts
 from workers.figures.sheet import sheet
 from workers.figures.strip import token_strip
 
@@ -65,7 +63,7 @@ def panel(one_by_one: bool) -> None:
         return
     box = Box(0.1 * style.WIDTH, 0.4, 0.8 * style.WIDTH, 3.2)
     marks: list[Mark] = []
-    bars(Panel(marks, box, (0, NEURONS), (-4, 4)), values, [style.PLAIN])
+    Frame(marks, box, (0, NEURONS), (-4, 4)).bars(values, [style.PLAIN])
     canvas = Canvas(style.WIDTH, 4)
     for mark in marks:
         canvas.draw(mark)

@@ -12,7 +12,7 @@ import traceback
 from multiprocessing.connection import Connection
 
 from schemas.job import Shows
-from workers.figures.drawing import page
+from workers.figures.drawing import page_about
 from workers.figures.plan import TextPart
 from workers.tether import die_with_parent
 
@@ -36,7 +36,7 @@ def serve(connection: Connection) -> None:
 
 def _drawn(part: TextPart, shows: Shows) -> bytes | Exception:
     try:
-        return page(part, shows).render()
+        return page_about(part, shows).render()
     except Exception as error:
         return _portable(error)
 

@@ -73,15 +73,15 @@ class Canvas:
         np.copyto(covered, found, where=found != _NOTHING)
 
     def _words(self, mark: Words) -> None:
-        width, _, _ = lettering.extent(mark.text, mark.size, mark.bold)
-        image, left, down = lettering.stamp(mark.text, mark.size, mark.bold)
-        x, y, before = mark.x * style.DPI, mark.y * style.DPI, mark.align * width * style.DPI
+        stamp = lettering.stamp(mark.text, mark.size, mark.bold)
+        x, y, before = mark.x * style.DPI, mark.y * style.DPI, mark.align * stamp.width * style.DPI
         # Agg's corner of a text, about which it turns, is the pixel below its first.
         if mark.upright:
-            x, y, angle = x + down + 1, y + before - left, 90.0
+            x, y, angle = x + stamp.down + 1, y + before - stamp.left, 90.0
         else:
-            x, y, angle = x - before + left, y + down + 1, 0.0
-        self._agg.draw_text_image(image, round(x), round(y), angle, _graphics(mark.colour))
+            x, y, angle = x - before + stamp.left, y + stamp.down + 1, 0.0
+        at = round(x), round(y)
+        self._agg.draw_text_image(stamp.image, *at, angle, _graphics(mark.colour))
 
 
 def _whole(cells: Rgb) -> npt.NDArray[np.uint32]:

@@ -4,16 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from schemas.result import Token
 from workers.figures import style, words
-from workers.figures.colours import Floats
-from workers.figures.panel import Panel
+from workers.figures.frame import Frame
+from workers.figures.scale import NICE_STEPS
 
-# About a pixel of a panel each: more would only be drawn over one another.
-MOST_COLUMNS = 640
-NICE_STEPS = [step * 10**k for k in range(7) for step in (1, 2, 5)]
 # A line of type needs a fifth more than its size to stand clear of the next.
 CLEARANCE = 1.2
 # Inches that a token's label may take before it is elided.
@@ -38,17 +33,19 @@ class TokenAxis:
         tokens: Sequence[Token],
         positions: Sequence[int],
         stride: int = 1,
-        target: int = -1,
+        target: int | None = None,
     ) -> "TokenAxis":
         """Names for an axis `inches` long whose place i is `stride` tokens from positions[i] on.
 
         Every k-th for a round k, with their positions when some are left out. The token at
-        `target` is always among them and stands out.
+        `target`, if there is one, is always among them and stands out.
         """
-        pitch = inches * 72 / len(positions)
+        pitch = inches * style.POINTS_PER_INCH / len(positions)
         gap = style.SMALL * CLEARANCE / pitch
         step = next(s for s in NICE_STEPS if s >= gap)
-        strong = next((i for i, p in enumerate(positions) if 0 <= target - p < stride), None)
+        strong = None
+        if target is not None:
+            strong = next((i for i, p in enumerate(positions) if 0 <= target - p < stride), None)
         chosen = [
             i for i in range(0, len(positions), step) if strong is None or abs(i - strong) >= gap
         ]
@@ -57,41 +54,28 @@ class TokenAxis:
         numbered = step > 1 or len(positions) != len(tokens)
         labels = []
         for i in chosen:
-            position = target if i == strong else positions[i]
+            position = positions[i] if target is None or i != strong else target
             prefix = f"{position}: " if numbered else ""
             room = LABEL_ROOM[which] - words.width(prefix, style.SMALL, bold=True)
             labels.append(prefix + words.readable(tokens[position].text, room, style.SMALL, True))
-        widest = max(words.width(label, style.SMALL, bold=True) for label in labels) * 72
+        widest = max(words.width(label, style.SMALL, bold=True) for label in labels)
         return cls(
             which=which,
             places=[float(i) for i in chosen],
             labels=labels,
             strong=None if strong is None else chosen.index(strong),
-            upright=which == "x" and (step > 1 or widest + style.SMALL > pitch),
+            upright=which == "x"
+            and (step > 1 or widest * style.POINTS_PER_INCH + style.SMALL > pitch),
         )
 
     @property
     def depth(self) -> float:
         """Inches that the labels take away from the axis."""
         if self.which == "x" and not self.upright:
-            return style.SMALL / 72
+            return style.SMALL / style.POINTS_PER_INCH
         return max(words.width(label, style.SMALL, bold=True) for label in self.labels)
 
-    def draw(self, panel: Panel) -> None:
-        """Put the labels along the panel's left or lower edge."""
+    def draw(self, frame: Frame) -> None:
+        """Put the labels along the frame's left or lower edge."""
         side: Literal["bottom", "left"] = "bottom" if self.which == "x" else "left"
-        panel.ticks(side, self.places, self.labels, self.strong, self.upright)
-
-
-def thin(values: Floats, most: int = MOST_COLUMNS) -> tuple[Floats, int]:
-    """(..., l) -> (..., at most `most`) and the stride: of each block the largest in magnitude."""
-    length = values.shape[-1]
-    stride = -(-length // most)
-    if stride == 1:
-        return values, 1
-    blocks = -(-length // stride)
-    padded = np.zeros((*values.shape[:-1], blocks * stride))
-    padded[..., :length] = values
-    padded = padded.reshape(*values.shape[:-1], blocks, stride)
-    largest = np.abs(padded).argmax(-1)[..., None]
-    return np.take_along_axis(padded, largest, -1)[..., 0], stride
+        frame.ticks(side, self.places, self.labels, self.strong, self.upright)

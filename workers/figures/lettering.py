@@ -6,6 +6,7 @@ whole pixels.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +19,32 @@ from workers.figures import style
 _MOST_KEPT = 2048
 
 
-@lru_cache(maxsize=_MOST_KEPT)
-def extent(text: str, size: float, bold: bool) -> tuple[float, float, float]:
-    """Width, height and descent in inches, as drawn."""
-    font = _set(text, size, bold)
-    width, height = font.get_width_height()
-    unit = 64 * style.DPI
-    return width / unit, height / unit, font.get_descent() / unit
+class Stamp(NamedTuple):
+    """A level line of text as it is drawn.
+
+    image: coverage in bytes (height, width). left, down: pixels from the start of the text's
+    baseline to the image's lower left corner. width: inches that the text takes.
+    """
+
+    image: npt.NDArray[np.uint8]
+    left: float
+    down: float
+    width: float
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def stamp(text: str, size: float, bold: bool) -> tuple[npt.NDArray[np.uint8], float, float]:
-    """Coverage (height, width) of a level text; its lower left corner from its start, in pixels."""
+def stamp(text: str, size: float, bold: bool) -> Stamp:
+    """The stamp of `text` at `size` points; the same one each time, so it must not be changed."""
     font = _set(text, size, bold)
+    width, _ = font.get_width_height()
     font.draw_glyphs_to_bitmap(antialiased=True)
     left, up = font.get_bitmap_offset()
-    return font.get_image().copy(), left / 64, (up + font.get_descent()) / 64
+    return Stamp(
+        image=font.get_image().copy(),
+        left=left / 64,
+        down=(up + font.get_descent()) / 64,
+        width=width / (64 * style.DPI),
+    )
 
 
 def _set(text: str, size: float, bold: bool) -> FT2Font:

@@ -4,7 +4,6 @@ Lengths are inches from the page's top left corner, y downwards; type and line w
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +51,10 @@ class Outline:
 
 @dataclass(frozen=True)
 class Picture:
-    """Cells (rows, columns, 3 or 4) of sRGB bytes, each a rectangle of one colour."""
+    """Cells (rows, columns, 3 or 4) of sRGB bytes, each a rectangle of one colour.
+
+    A fourth channel is a mask: a cell of alpha 0 is not drawn, any other is opaque.
+    """
 
     box: Box
     cells: Rgb
@@ -76,7 +78,6 @@ class Words:
 
 
 Mark = Outline | Picture | Words
-Align = Literal["left", "center", "right"]
 
 
 def lines(
@@ -99,6 +100,31 @@ def dot(x: float, y: float, diameter: float, fill: str | None, ring: float = 0.0
     """A circle of `diameter` points, filled, or a white ring of so many points."""
     # Four curves of the second degree through the corners of an octagon's sides.
     angles = np.arange(17) * (np.pi / 8)
-    reach = np.where(np.arange(17) % 2, 1 / np.cos(np.pi / 8), 1.0) * diameter / 144
+    outward = np.where(np.arange(17) % 2, 1 / np.cos(np.pi / 8), 1.0)
+    reach = outward * diameter / (2 * style.POINTS_PER_INCH)
     vertices = np.stack([x + reach * np.cos(angles), y + reach * np.sin(angles)], axis=1)
     return Outline(vertices, np.array([MOVE] + [CURVE] * 16), "#ffffff", ring, fill, snap=False)
+
+
+# A box with round corners: one straight side and one quarter turn at a time, from the left of the
+# upper side; each row says from which corner and how far in along x and y, in units of the corner.
+_AROUND = (
+    ((0, 0), (1, 0)), ((1, 0), (-1, 0)), ((1, 0), (0, 0)), ((1, 0), (0, 1)),
+    ((1, 1), (0, -1)), ((1, 1), (0, 0)), ((1, 1), (-1, 0)),
+    ((0, 1), (1, 0)), ((0, 1), (0, 0)), ((0, 1), (0, -1)),
+    ((0, 0), (0, 1)), ((0, 0), (0, 0)), ((0, 0), (1, 0)),
+)  # fmt: skip
+_TURN = [CURVE, CURVE]
+_ROUNDED = np.array([MOVE, LINE, *_TURN, LINE, *_TURN, LINE, *_TURN, LINE, *_TURN])
+
+
+def rounded(box: Box, corner: float, fill: str, stroke: str, width: float) -> Mark:
+    """A filled box whose corners are round over `corner` inches, its edge `width` points wide."""
+    vertices = [
+        (
+            box.left + x * box.width + corner * inward_x,
+            box.top + y * box.height + corner * inward_y,
+        )
+        for (x, y), (inward_x, inward_y) in _AROUND
+    ]
+    return Outline(np.array(vertices), _ROUNDED, stroke, width, fill)

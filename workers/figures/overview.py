@@ -1,63 +1,35 @@
 """Layers x tokens under one method."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from schemas.names import Method
 from schemas.result import TextResult
 from workers.figures import captions, style, words
-from workers.figures.colours import Floats
-from workers.figures.labels import CLEARANCE, NICE_STEPS, TokenAxis, thin
+from workers.figures.labels import CLEARANCE, TokenAxis
 from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import TextPart
-from workers.figures.scale import TINIEST, Scale
+from workers.figures.scale import NICE_STEPS, TINIEST, Scale
+from workers.figures.series import Series, relevances
 
 # Lengths in inches.
 LEFT, MATRIX_WIDTH = 0.75, 5.9
 HEAD, GAP = 0.74, 0.2
 LOWEST_ROW, HIGHEST_ROW, MATRIX_HEIGHT = 0.09, 0.32, 3.4
 BAR_LENGTH = 1.1
+# From the middle of a row down to its label's baseline: about half the height of a capital.
+LABEL_DROP = 0.037
 # Cells of fewer points have no room for the ring around their layer's largest.
 SMALLEST_RINGED = 5.0
-
-
-@dataclass(frozen=True)
-class Series:
-    """One quantity over layers and tokens: values (layers, l)."""
-
-    title: str
-    unit: str
-    values: Floats
-    signed: bool
-
-    @cached_property
-    def thinned(self) -> tuple[Floats, int]:
-        """The values as they are drawn, and the tokens in one column of the drawing."""
-        return thin(self.values)
-
-    @cached_property
-    def peaks(self) -> list[int]:
-        """(layers,) where each layer is largest in magnitude."""
-        found: list[int] = np.abs(self.values).argmax(axis=1).tolist()
-        return found
-
-    @cached_property
-    def largest(self) -> Floats:
-        """(layers,) largest magnitude of each layer."""
-        return np.abs(self.values[range(len(self.values)), self.peaks])
 
 
 def overview(part: TextPart, method: Method) -> Page:
     """Every analysed layer's relevance of every token, each layer divided by its own largest.
 
     For `contribution` a second panel shows the signed effect on the target.
-
-    Raises:
-        ValueError: no layer of the result was analysed by the method.
+    Raises ValueError: no layer of the result was analysed by the method.
     """
     result = part.result
     layers = sorted(
@@ -65,7 +37,8 @@ def overview(part: TextPart, method: Method) -> Page:
     )
     if not layers:
         raise ValueError(f"no layer was analysed by {method}: ask for it in `attention.methods`")
-    series = _series(result, layers, method)
+    read = [result.attention_analysis[layer].methods[method] for layer in layers]
+    series = relevances(method, read)
     height = len(layers) * float(np.clip(MATRIX_HEIGHT / len(layers), LOWEST_ROW, HIGHEST_ROW))
     _, stride = series[0].thinned
     along = TokenAxis.of(
@@ -84,7 +57,7 @@ def overview(part: TextPart, method: Method) -> Page:
             [method],
             f"{captions.METHODS[method].title} · layers by tokens",
             [f"largest {captions.rebuilt(max(errors))}"],
-            captions.parameters(result.attention_analysis[layers[0]].methods[method]),
+            captions.parameters(read[0]),
         ),
         height=HEADER_HEIGHT + len(series) * pitch + FOOTER_HEIGHT,
     )
@@ -93,18 +66,6 @@ def overview(part: TextPart, method: Method) -> Page:
         _panel(page, box, shown, along)
         _label_layers(page, box, shown, layers, result)
     return page
-
-
-def _series(result: TextResult, layers: Sequence[int], method: Method) -> list[Series]:
-    name = captions.METHODS[method]
-    read = [result.attention_analysis[layer].methods[method] for layer in layers]
-    relevance = np.array([attention.token_relevance for attention in read])
-    signed = bool((relevance < 0).any())
-    series = [Series("Token relevance", name.relevance, relevance, signed)]
-    effects = [found.signed_relevance for found in read if found.signed_relevance is not None]
-    if len(effects) == len(read):
-        series.append(Series("Signed relevance", name.signed, np.array(effects), True))
-    return series
 
 
 def _panel(page: Page, box: Box, shown: Series, along: TokenAxis) -> None:
@@ -118,19 +79,19 @@ def _panel(page: Page, box: Box, shown: Series, along: TokenAxis) -> None:
         shown.unit,
         f"each layer divided by its own largest magnitude{pooled}",
     )
-    scale = Scale(1.0, shown.signed)
+    scale = Scale(1.0, Scale.of(shown.values, shown.signed).signed)
     page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, box.top - 0.53, BAR_LENGTH)
     safe = np.where(shown.largest > TINIEST, shown.largest, 1.0)
     rows, columns = values.shape
-    panel = page.panel(box, (-0.5, columns - 0.5), (rows - 0.5, -0.5))
-    panel.picture(scale.colours(values / safe[:, None]))
-    along.draw(panel)
-    cell = 72 * min(box.height / rows, box.width / columns)
+    frame = page.frame(box, (-0.5, columns - 0.5), (rows - 0.5, -0.5))
+    frame.picture(scale.colours(values / safe[:, None]))
+    along.draw(frame)
+    cell = style.POINTS_PER_INCH * min(box.height / rows, box.width / columns)
     if cell < SMALLEST_RINGED:
         return
     peaks = np.abs(values).argmax(axis=1)
     for layer in np.flatnonzero(shown.largest > TINIEST).tolist():
-        panel.dot(float(peaks[layer]), layer, min(0.45 * cell, 5.5), ring=0.9)
+        frame.dot(float(peaks[layer]), layer, min(0.45 * cell, 5.5), ring=0.9)
 
 
 def _label_layers(
@@ -138,10 +99,10 @@ def _label_layers(
 ) -> None:
     """The layers at the left; at the right each one's strongest relevance and its token."""
     row = box.height / len(layers)
-    step = next(s for s in NICE_STEPS if s * row * 72 >= style.SMALL * CLEARANCE)
+    step = next(s for s in NICE_STEPS if s * row * style.POINTS_PER_INCH >= style.SMALL * CLEARANCE)
     right = box.left + box.width + 0.1
     for i in range(0, len(layers), step):
-        middle = box.top + (i + 0.5) * row + 0.037
+        middle = box.top + (i + 0.5) * row + LABEL_DROP
         page.text(box.left - 0.1, middle, str(layers[i]), style.SMALL, align="right")
         peak = shown.peaks[i]
         aside = words.number(float(shown.values[i, peak]))

@@ -1,20 +1,22 @@
 """A figure measured in inches from its top left corner, with the header and footer all share."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from workers.figures import png, style, words
 from workers.figures.canvas import Canvas
 from workers.figures.captions import Caption
-from workers.figures.marks import Align, Box, Mark, Picture, Words, lines
-from workers.figures.panel import Panel
+from workers.figures.frame import Frame
+from workers.figures.marks import Box, Mark, Picture, Words, lines
 from workers.figures.scale import Scale
 
 HEADER_HEIGHT = 0.79
 FOOTER_HEIGHT = 0.5
 LETTER_WIDTH = 0.2
 SOFTWARE = "Mambascope"
+Align = Literal["left", "center", "right"]
 _BEFORE: dict[Align, float] = {"left": 0.0, "center": 0.5, "right": 1.0}
 
 
@@ -31,9 +33,13 @@ class Page:
         self._header()
         self._footer()
 
-    def panel(self, box: Box, x: tuple[float, float], y: tuple[float, float]) -> Panel:
+    def add(self, mark: Mark) -> None:
+        """Draw a mark over those before it."""
+        self.marks.append(mark)
+
+    def frame(self, box: Box, x: tuple[float, float], y: tuple[float, float]) -> Frame:
         """A part of the page with values along its edges: left and right, lower and upper."""
-        return Panel(self.marks, box, x, y)
+        return Frame(self.marks, box, x, y)
 
     def text(
         self,
@@ -46,7 +52,7 @@ class Page:
         align: Align = "left",
     ) -> None:
         """A line of text whose baseline starts, is centred or ends at (x, y)."""
-        self.marks.append(Words(x, y, text, size, colour, bold, _BEFORE[align]))
+        self.add(Words(x, y, text, size, colour, bold, _BEFORE[align]))
 
     def heading(self, x: float, y: float, letter: str, title: str, *notes: str) -> None:
         """A panel's letter and title, and soft lines below them."""
@@ -61,24 +67,25 @@ class Page:
         """A soft note that ends at `right`."""
         self.text(right, y, text, style.SMALL, style.SOFT_INK, align="right")
 
+    def axis_title(self, box: Box, text: str) -> None:
+        """What lies along a box's lower edge, below the labels of its ticks."""
+        x, y = box.left + box.width / 2, box.bottom + 0.36
+        self.text(x, y, text, style.SMALL, style.SOFT_INK, align="center")
+
     def colour_bar(self, scale: Scale, left: float, top: float, length: float) -> None:
         """An upright colour bar of a scale, its ticks at the right."""
-        low = -1.0 if scale.signed else 0.0
-        panel = self.panel(Box(left, top, 0.1, length), (0, 1), (low, 1))
+        frame = self.frame(Box(left, top, 0.1, length), (0, 1), (scale.lowest, 1))
         # Drawn in places, not numbers: the ticks carry the scale's bend.
-        panel.picture(Scale(1.0, scale.signed).colours(np.linspace(1.0, low, 256)[:, None]))
+        frame.picture(scale.ramp()[::-1, None])
         ticks = scale.ticks()
-        panel.ticks("right", ticks.places, ticks.labels)
+        frame.ticks("right", ticks.places, ticks.labels)
         if ticks.factor:
             self.text(left, top - 0.09, ticks.factor, style.SMALL, style.SOFT_INK)
 
     def level_bar(self, scale: Scale, left: float, top: float, length: float) -> None:
         """A level colour bar of a linear scale, its ends and its centre labelled below."""
-        low = -1.0 if scale.signed else 0.0
-        shares = np.linspace(low, 1.0, 256)[None, :]
-        cells = Scale(1.0, scale.signed).colours(shares)
-        self.marks.append(Picture(Box(left, top, length, 0.09), cells))
-        low_end, high_end = words.number(low * scale.limit), words.number(scale.limit)
+        self.add(Picture(Box(left, top, length, 0.09), scale.ramp()[None]))
+        low_end, high_end = words.number(scale.lowest * scale.limit), words.number(scale.limit)
         ends: list[tuple[float, str, Align]] = [(0.0, low_end, "left"), (1.0, high_end, "right")]
         if scale.signed:
             ends.append((0.5, "0", "center"))
@@ -125,4 +132,4 @@ class Page:
 
     def _rule(self, y: float) -> None:
         ends = np.array([[style.MARGIN, y], [self.width - style.MARGIN, y]])
-        self.marks.append(lines(ends[:1], ends[1:], style.RULE, 0.6))
+        self.add(lines(ends[:1], ends[1:], style.RULE, 0.6))

@@ -7,35 +7,20 @@ import numpy as np
 from schemas.result import Heatmap, RankedNeuron, Token
 from workers.figures import style, words
 from workers.figures.colours import Floats
-from workers.figures.labels import NICE_STEPS, TokenAxis
-from workers.figures.marks import Box, Picture, lines, rectangles
+from workers.figures.frame import THINNEST_BAR, Frame
+from workers.figures.labels import TokenAxis
+from workers.figures.marks import Box, Picture
 from workers.figures.page import Page
-from workers.figures.panel import CAPITALS, POINT, Panel
-from workers.figures.scale import Scale
+from workers.figures.scale import NICE_STEPS, Scale
 
-# Bars narrower than this vanish between pixels, so they keep this width and may overlap.
-THINNEST_BAR = 0.5
+# In points: of tokens there are fewer than of neurons.
 THINNEST_TOKEN_BAR = 0.8
-THICKEST_BAR = 7.0
-BAR_SHARE, RANK_SHARE = 0.7, 0.62
+RANK_SHARE = 0.62
 NAMED_NEURONS = 3
 FACET_GAP = 0.3
 FEWEST_RANKS = 8
 # The ground of a matrix where a query does not see a key.
 VOID = (0xEC, 0xEC, 0xEC)
-
-
-def bars(
-    panel: Panel, places: Floats, colours: Sequence[str], thinnest: float = THINNEST_BAR
-) -> None:
-    """Upright bars from 0, at 0, 1, 2, ..., as one outline per colour (positive, negative)."""
-    pitch = panel.box.width * 72 / max(len(places), 1)
-    thickness = float(np.clip(pitch * BAR_SHARE, thinnest, THICKEST_BAR))
-    chosen = [places > 0, places < 0] if len(colours) > 1 else [places != 0]
-    for mask, colour in zip(chosen, colours, strict=True):
-        index = np.flatnonzero(mask)
-        ends = panel.points(index, places[index])
-        panel.marks.append(lines(panel.points(index, 0.0), ends, colour, thickness, snap=False))
 
 
 def scale_note(scale: Scale) -> str:
@@ -61,41 +46,36 @@ def over(
     places: Floats,
     colours: Sequence[str],
     thinnest: float = THINNEST_BAR,
-) -> Panel:
+) -> Frame:
     """A panel of upright bars: ticks and a light grid inside the limits, a line at 0."""
     low, high = _reach(scale, places)
-    panel = page.panel(box, (-0.5, len(places) - 0.5), (low, high))
-    ticks = scale.ticks(2 if low < 0 < high else 3)
-    shown = [
-        (place, label)
-        for place, label in zip(ticks.places, ticks.labels, strict=True)
-        if low <= place <= high
-    ]
-    panel.level([place for place, _ in shown], style.GRID, 0.6)
-    bars(panel, places, colours, thinnest)
-    panel.level([0.0], style.RULE, 0.8)
-    panel.ticks("left", [place for place, _ in shown], [label for _, label in shown])
-    return panel
+    frame = page.frame(box, (-0.5, len(places) - 0.5), (low, high))
+    ticks = scale.ticks(2 if low < 0 < high else 3).within(low, high)
+    frame.level(ticks.places, style.GRID, 0.6)
+    frame.bars(places, colours, thinnest)
+    frame.level([0.0], style.RULE, 0.8)
+    frame.ticks("left", ticks.places, ticks.labels)
+    return frame
 
 
 def neurons(page: Page, box: Box, values: Floats, top: Sequence[RankedNeuron]) -> str:
     """A bar for every neuron, the first few of `top` named. Returns the scale's note."""
     scale = Scale.of(values)
     places = scale.place(values)
-    panel = over(page, box, scale, places, [style.PLAIN])
+    frame = over(page, box, scale, places, [style.PLAIN])
     step = next(s for s in NICE_STEPS if (len(values) - 1) / s <= 6)
     at = range(0, len(values), step)
-    panel.ticks("bottom", list(at), [str(i) for i in at])
-    _name_neurons(page, panel, places, top[:NAMED_NEURONS])
+    frame.ticks("bottom", list(at), [str(i) for i in at])
+    _name_neurons(page, frame, places, top[:NAMED_NEURONS])
     return scale_note(scale)
 
 
-def _name_neurons(page: Page, panel: Panel, places: Floats, top: Sequence[RankedNeuron]) -> None:
+def _name_neurons(page: Page, frame: Frame, places: Floats, top: Sequence[RankedNeuron]) -> None:
     """Dots with numbers on the given neurons, where a number does not touch another."""
     taken: list[tuple[float, float, bool]] = []
     for ranked in top:
         index, place = ranked.neuron, float(places[ranked.neuron])
-        half = 0.5 * words.width(str(index), style.SMALL) / panel.box.width * len(places)
+        half = 0.5 * words.width(str(index), style.SMALL) / frame.box.width * len(places)
         centre = float(np.clip(index, half - 0.5, len(places) - 0.5 - half))
         margin = 0.01 * len(places)
         touches = any(
@@ -105,9 +85,9 @@ def _name_neurons(page: Page, panel: Panel, places: Floats, top: Sequence[Ranked
         if place == 0.0 or touches:
             continue
         taken.append((centre, half, place > 0))
-        panel.dot(index, place, 4.0, style.INK)
-        [(x, y)] = panel.points(centre, place)
-        y += -5 * POINT if place > 0 else (5 + CAPITALS * style.SMALL) * POINT
+        frame.dot(index, place, 4.0, style.INK)
+        [(x, y)] = frame.points(centre, place)
+        y += (-5 if place > 0 else 5 + style.CAPITALS * style.SMALL) * style.POINT
         page.text(x, y, str(index), style.SMALL, align="center")
 
 
@@ -119,13 +99,13 @@ def matrix(page: Page, box: Box, heatmap: Heatmap, tokens: Sequence[Token], targ
         grid[index, : len(row)] = row
     scale = Scale.of(grid)
     alpha = np.where(np.isnan(grid), 0, 255).astype(np.uint8)
-    page.marks.append(Picture(box, np.array([[VOID]], np.uint8)))
-    panel = page.panel(box, (-0.5, columns - 0.5), (len(grid) - 0.5, -0.5))
-    panel.picture(np.dstack([scale.colours(grid), alpha]))
+    page.add(Picture(box, np.array([[VOID]], np.uint8)))
+    frame = page.frame(box, (-0.5, columns - 0.5), (len(grid) - 0.5, -0.5))
+    frame.picture(np.dstack([scale.colours(grid), alpha]))
     stride = heatmap.stride
-    TokenAxis.of("y", box.height, tokens, heatmap.queries, stride, target).draw(panel)
+    TokenAxis.of("y", box.height, tokens, heatmap.queries, stride, target).draw(frame)
     keys = range(0, columns * stride, stride)
-    TokenAxis.of("x", box.width, tokens, keys, stride).draw(panel)
+    TokenAxis.of("x", box.width, tokens, keys, stride).draw(frame)
     if scale.limit:
         page.colour_bar(scale, box.left + box.width + 0.1, box.top, box.height)
     return scale_note(scale) if scale.logarithmic or not scale.limit else ""
@@ -136,9 +116,9 @@ def over_tokens(
 ) -> None:
     """Bars over the tokens of one query position, in two colours when the scale is signed."""
     colours = [style.POSITIVE, style.NEGATIVE] if scale.signed else [style.PLAIN]
-    panel = over(page, box, scale, scale.place(values), colours, THINNEST_TOKEN_BAR)
+    frame = over(page, box, scale, scale.place(values), colours, THINNEST_TOKEN_BAR)
     if labelled:
-        along.draw(panel)
+        along.draw(frame)
 
 
 def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
@@ -153,35 +133,27 @@ def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
         facets = [(box, "activation", activation, True)]
     for index, (place, name, numbers, signed) in enumerate(facets):
         values = np.array(numbers)
-        panel = _facet(page, place, name, values, Scale.of(values, signed, may_bend=False))
+        frame = _facet(page, place, name, values, Scale.of(values, signed, may_bend=False))
         if index == 0:
-            panel.ticks("left", range(len(ranked)), [str(neuron.neuron) for neuron in ranked])
+            frame.ticks("left", range(len(ranked)), [str(neuron.neuron) for neuron in ranked])
 
 
-def _facet(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Panel:
+def _facet(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Frame:
     places = scale.place(values)
     low = -1.0 if places.min() < 0 else 0.0
     high = 1.0 if places.max() > 0 or low == 0.0 else 0.0
     rows = max(len(values), FEWEST_RANKS)
-    panel = page.panel(box, (low * 1.06, high * 1.06), (rows - 0.5, -0.5))
-    ticks = scale.ticks(1 if low < 0 < high else 2)
-    shown = [
-        (place, label)
-        for place, label in zip(ticks.places, ticks.labels, strict=True)
-        if low <= place <= high
-    ]
-    panel.upright([place for place, _ in shown], style.GRID, 0.6)
+    frame = page.frame(box, (low * 1.06, high * 1.06), (rows - 0.5, -0.5))
+    ticks = scale.ticks(1 if low < 0 < high else 2).within(low, high)
+    frame.upright(ticks.places, style.GRID, 0.6)
     half = RANK_SHARE / 2
     for mask, colour in (
         (values > 0, style.POSITIVE if scale.signed else style.PLAIN),
         (values <= 0, style.NEGATIVE if scale.signed else style.PLAIN),
     ):
         index = np.flatnonzero(mask)
-        starts, ends = panel.points(0.0, index - half), panel.points(places[index], index + half)
-        panel.marks.append(rectangles(np.hstack([starts, ends]), colour))
-    panel.upright([0.0], style.RULE, 0.8)
-    panel.ticks("bottom", [place for place, _ in shown], [label for _, label in shown])
-    title = f"{name} ({ticks.factor})" if ticks.factor else name
-    middle, below = box.left + box.width / 2, box.top + box.height + 0.36
-    page.text(middle, below, title, style.SMALL, style.SOFT_INK, align="center")
-    return panel
+        frame.boxes((0.0, places[index]), (index - half, index + half), colour)
+    frame.upright([0.0], style.RULE, 0.8)
+    frame.ticks("bottom", ticks.places, ticks.labels)
+    page.axis_title(box, f"{name} ({ticks.factor})" if ticks.factor else name)
+    return frame

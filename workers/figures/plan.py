@@ -8,7 +8,7 @@ from schemas.artifact_names import Subject
 from schemas.base import Contract
 from schemas.job import Shows
 from schemas.names import Method
-from schemas.result import ResultDocument, TextResult
+from schemas.result import TextResult
 
 
 class TextPart(Contract):
@@ -34,20 +34,6 @@ class Drawing:
     name: str
     png: bytes
     shows: Shows
-
-
-def parts(document: ResultDocument) -> list[TextPart]:
-    """The parts of a whole document, in its order."""
-    several_models = len({result.model for result in document.results}) > 1
-    several_texts = len({result.text_index for result in document.results}) > 1
-    return [
-        TextPart(
-            job_id=document.job_id,
-            subject=Subject(result.model, result.text_index, several_models, several_texts),
-            result=result,
-        )
-        for result in document.results
-    ]
 
 
 def figures(part: TextPart) -> Iterator[Figure]:

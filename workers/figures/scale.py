@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.figures.colours import DIVERGING, SEQUENTIAL, Floats, Rgb
+from workers.figures.colours import DIVERGING, SEQUENTIAL, STEPS, Floats, Rgb
 from workers.figures.words import power, signed_number
 
 # Below this share of the largest magnitude a logarithmic scale turns linear: three decades show.
@@ -15,7 +15,11 @@ BEND = 1e-3
 # A scale turns logarithmic when more than this share of the values sits in its lowest part.
 CROWDED_SHARE = 0.9
 CROWDED_AT = 0.05
+# Magnitudes below it count as 0: not far below, powers of ten lose their digits and become 0.
 TINIEST = 1e-300
+# About a pixel of a frame each: more would only be drawn over one another.
+MOST_COLUMNS = 640
+NICE_STEPS = [step * 10**k for k in range(7) for step in (1, 2, 5)]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class Ticks:
     places: list[float]
     labels: list[str]
     factor: str = ""
+
+    def within(self, low: float, high: float) -> "Ticks":
+        """Those whose places lie in [low, high]."""
+        kept = [i for i, place in enumerate(self.places) if low <= place <= high]
+        return Ticks([self.places[i] for i in kept], [self.labels[i] for i in kept], self.factor)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,15 @@ class Scale:
         crowded = magnitudes.size >= 16 and float(low.mean()) > CROWDED_SHARE
         return cls(limit, signed, may_bend and crowded)
 
+    @property
+    def lowest(self) -> float:
+        """The place at the lower end: -1 when signed, else 0."""
+        return -1.0 if self.signed else 0.0
+
+    def ramp(self) -> Rgb:
+        """(STEPS, 3) sRGB bytes: the colours of even places, from the lower end to 1."""
+        return Scale(1.0, self.signed).colours(np.linspace(self.lowest, 1.0, STEPS))
+
     def place(self, values: Floats) -> Floats:
         """Places of numbers: 1 is the limit."""
         if self.limit == 0.0:
@@ -77,11 +95,11 @@ class Scale:
         plain = -2 <= exponent <= 3
         unit = 1.0 if plain else 10.0**exponent
         largest = self.limit / unit
-        scale = 10.0 ** math.floor(math.log10(largest))
+        decade = 10.0 ** math.floor(math.log10(largest))
         if per_side == 1:
-            step = math.floor(largest / scale) * scale
+            step = math.floor(largest / decade) * decade
         else:
-            steps = [factor * scale for factor in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)]
+            steps = [factor * decade for factor in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)]
             step = next(s for s in steps if largest / s < per_side + 1)
         count = int(largest / step * (1 + 1e-9))
         numbers = [i * step for i in range(-count if self.signed else 0, count + 1)]
@@ -102,3 +120,17 @@ class Scale:
             ticks = [(-value, f"−{label}") for value, label in reversed(decades)] + ticks
         places = self.place(np.array([value for value, _ in ticks]))
         return Ticks([float(place) for place in places], [label for _, label in ticks])
+
+
+def thin(values: Floats, most: int = MOST_COLUMNS) -> tuple[Floats, int]:
+    """(..., l) -> (..., at most `most`) and the stride: of each block the largest in magnitude."""
+    length = values.shape[-1]
+    stride = -(-length // most)
+    if stride == 1:
+        return values, 1
+    blocks = -(-length // stride)
+    padded = np.zeros((*values.shape[:-1], blocks * stride))
+    padded[..., :length] = values
+    padded = padded.reshape(*values.shape[:-1], blocks, stride)
+    largest = np.abs(padded).argmax(-1)[..., None]
+    return np.take_along_axis(padded, largest, -1)[..., 0], stride

@@ -7,11 +7,12 @@ import numpy as np
 from schemas.names import Method
 from schemas.result import MethodAttention, NeuronSummary, TextResult
 from workers.figures import captions, panels, style
-from workers.figures.labels import TokenAxis, thin
+from workers.figures.labels import TokenAxis
 from workers.figures.marks import Box
 from workers.figures.page import LETTER_WIDTH, Page
 from workers.figures.plan import TextPart
 from workers.figures.scale import Scale
+from workers.figures.series import relevances
 
 # Lengths in inches.
 LEFT, RIGHT = 1.05, 5.22
@@ -29,13 +30,7 @@ RANKED = 12
 def sheet(part: TextPart, layer: int, method: Method) -> Page:
     """Activation and importance of every neuron, the matrix over tokens, the top neurons.
 
-    Args:
-        part: a text that was analysed at `layer` by `method`.
-        layer: the layer's index.
-        method: the method.
-
-    Raises:
-        KeyError: the result has no such layer or method.
+    Raises KeyError: the text was not analysed by `method` at `layer`.
     """
     result = part.result
     analysed = result.attention_analysis[layer]
@@ -55,7 +50,7 @@ def sheet(part: TextPart, layer: int, method: Method) -> Page:
     if len(attention.heatmap.queries) > 1:
         _matrix(page, result, attention, name)
     else:
-        _row(page, result, attention, name)
+        _row(page, result, attention, method)
     _ranking(page, attention.neurons)
     return page
 
@@ -88,8 +83,7 @@ def _neurons(page: Page, attention: MethodAttention, name: captions.MethodWords)
         box = Box(left, UPPER, NEURON_WIDTH, NEURON_HEIGHT)
         note = panels.neurons(page, box, values, top)
         page.aside(left + NEURON_WIDTH, UPPER - NOTE_ROOM, note)
-        middle, below = left + NEURON_WIDTH / 2, UPPER + NEURON_HEIGHT + 0.36
-        page.text(middle, below, "neuron", style.SMALL, style.SOFT_INK, align="center")
+        page.axis_title(box, "neuron")
 
 
 def _ranking(page: Page, facts: NeuronSummary) -> None:
@@ -116,21 +110,15 @@ def _matrix(
     page.aside(LEFT + MATRIX_SIZE, LOWER - NOTE_ROOM, both)
 
 
-def _row(
-    page: Page, result: TextResult, attention: MethodAttention, name: captions.MethodWords
-) -> None:
+def _row(page: Page, result: TextResult, attention: MethodAttention, method: Method) -> None:
     """The target position's row only, as bars; below it the signed effect, if there is one."""
-    series: list[tuple[str, str, list[float], bool | None]] = [
-        ("Token relevance", name.relevance, attention.token_relevance, None)
-    ]
-    if attention.signed_relevance is not None:
-        series.append(("Signed relevance", name.signed, attention.signed_relevance, True))
+    series = relevances(method, [attention])
     height = (MATRIX_SIZE - ROW_GAP * (len(series) - 1)) / len(series)
-    for index, (title, unit, numbers, signed) in enumerate(series):
+    for index, shown in enumerate(series):
         top = LOWER + index * (height + ROW_GAP)
         box = Box(LEFT, top, NEURON_WIDTH, height)
-        values, stride = thin(np.array(numbers, dtype=np.float64))
-        scale = Scale.of(values, signed, may_bend=False)
+        [values], stride = shown.thinned
+        scale = Scale.of(values, shown.signed, may_bend=False)
         along = TokenAxis.of(
             "x",
             box.width,
@@ -140,8 +128,8 @@ def _row(
             result.target.position,
         )
         panels.over_tokens(page, box, scale, values, along, labelled=index == len(series) - 1)
-        letter = "" if index else "c"
-        page.heading(LEFT + (LETTER_WIDTH if index else 0), top - NOTE_ROOM, letter, title, unit)
+        letter, indent = ("", LETTER_WIDTH) if index else ("c", 0.0)
+        page.heading(LEFT + indent, top - NOTE_ROOM, letter, shown.title, shown.unit)
         pooled = f"max of {stride} tokens" if stride > 1 else ""
         both = ", ".join(note for note in (pooled, panels.scale_note(scale)) if note)
         page.aside(LEFT + NEURON_WIDTH, top - NOTE_ROOM, both)

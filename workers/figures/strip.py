@@ -10,7 +10,7 @@ from schemas.names import Method
 from schemas.result import MethodAttention, Token
 from workers.figures import captions, style, words
 from workers.figures.colours import Floats, ink_on
-from workers.figures.marks import CURVE, LINE, MOVE, Outline
+from workers.figures.marks import Box, rounded
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import TextPart
 from workers.figures.scale import Scale
@@ -49,8 +49,7 @@ def token_strip(part: TextPart, layer: int) -> Page:
     NEIGHBOURS tokens on either side, both ends always among them; a note in each gap says how many
     tokens it leaves out and where the text goes on, and the top line how many are shown.
 
-    Raises:
-        KeyError: the result has no such layer.
+    Raises KeyError: the result has no such layer.
     """
     result = part.result
     analysed = result.attention_analysis[layer]
@@ -172,40 +171,9 @@ def _group(
         ink = style.SOFT_INK
         if word.position is not None:
             fill, ink = fills[word.position], ink_on(fills[word.position])
-            is_target = word.position == target
-            page.marks.append(
-                Outline(
-                    _rounded(word, first),
-                    _STEPS,
-                    style.INK if is_target else style.RULE,
-                    1.3 if is_target else 0.4,
-                    "#" + bytes(fill).hex(),
-                )
-            )
+            top = first + word.line * PITCH + (PITCH - BOX_HEIGHT) / 2
+            box = Box(word.left, top, word.width, BOX_HEIGHT)
+            edge = (style.INK, 1.3) if word.position == target else (style.RULE, 0.4)
+            page.add(rounded(box, CORNER, "#" + bytes(fill).hex(), *edge))
         middle = word.left + word.width / 2
         page.text(middle, base, word.text, style.BODY, ink, align="center")
-
-
-# A box with round corners: one straight side and one quarter turn at a time, from the left of the
-# upper side; each row says from which corner and how far in along x and y, in units of CORNER.
-_OUTLINE = (
-    ((0, 0), (1, 0)), ((1, 0), (-1, 0)), ((1, 0), (0, 0)), ((1, 0), (0, 1)),
-    ((1, 1), (0, -1)), ((1, 1), (0, 0)), ((1, 1), (-1, 0)),
-    ((0, 1), (1, 0)), ((0, 1), (0, 0)), ((0, 1), (0, -1)),
-    ((0, 0), (0, 1)), ((0, 0), (0, 0)), ((0, 0), (1, 0)),
-)  # fmt: skip
-_ROUND = [CURVE, CURVE]
-_STEPS = np.array([MOVE, LINE, *_ROUND, LINE, *_ROUND, LINE, *_ROUND, LINE, *_ROUND])
-
-
-def _rounded(word: Word, first: float) -> Floats:
-    """The outline of a word's box, in inches of the page."""
-    top = first + word.line * PITCH + (PITCH - BOX_HEIGHT) / 2
-    corners = [
-        (
-            word.left + x * word.width + CORNER * inward_x,
-            top + y * BOX_HEIGHT + CORNER * inward_y,
-        )
-        for (x, y), (inward_x, inward_y) in _OUTLINE
-    ]
-    return np.array(corners)

@@ -46,9 +46,9 @@ class Drawings:
 
     def begin(self, part: TextPart) -> None:
         """Have every figure of a text drawn; returns at once, with the text serialised."""
-        text = Text(next(self._studio.serials), part.model_dump_json().encode())
+        sent = SentPart(next(self._studio.serials), part.model_dump_json().encode())
         for figure in figures(part):
-            self._studio.tasks.put(Task(self, self.begun, figure, text))
+            self._studio.tasks.put(Task(self, self.begun, figure, sent))
             self.begun += 1
 
     def collect(self, wait: bool = True) -> Iterator[Drawing]:
@@ -76,7 +76,7 @@ class Drawings:
 
 
 @dataclass(frozen=True)
-class Text:
+class SentPart:
     """A part of a document as JSON, and a number by which a child knows it again."""
 
     serial: int
@@ -90,7 +90,7 @@ class Task:
     drawings: Drawings
     place: int
     figure: Figure
-    text: Text
+    part: SentPart
 
 
 class Studio:
@@ -128,14 +128,14 @@ class Studio:
             thread.join()
 
     def _work(self) -> None:
-        artist = Artist()
+        artist = ArtistProcess()
         with suppress(OSError):
             artist.start()
         while self._serve(artist, self.tasks.get()):
             pass
         artist.end()
 
-    def _serve(self, artist: "Artist", task: Task | None) -> bool:
+    def _serve(self, artist: "ArtistProcess", task: Task | None) -> bool:
         """Settle one task; False for the last."""
         if task is None:
             return False
@@ -144,8 +144,8 @@ class Studio:
         return True
 
 
-class Artist:
-    """A child process and the socket to it, used by one thread."""
+class ArtistProcess:
+    """The parent's handle on a child that draws, and the socket to it; used by one thread."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -205,10 +205,10 @@ class Artist:
         if self._connection is None:
             self.start()
         assert self._connection is not None
-        is_new = task.text.serial != self._serial
+        is_new = task.part.serial != self._serial
         self._connection.send((is_new, task.figure.shows))
         if is_new:
-            self._connection.send_bytes(task.text.json)
-            self._serial = task.text.serial
+            self._connection.send_bytes(task.part.json)
+            self._serial = task.part.serial
         answer: bytes | Exception = self._connection.recv()
         return answer

@@ -11,6 +11,12 @@ DPI = 200
 WIDTH = 8.5
 MARGIN = 0.3
 
+POINTS_PER_INCH = 72
+# Inches in a point.
+POINT = 1 / POINTS_PER_INCH
+# Above the baseline, as shares of the type size: capitals and digits, and the tallest letters.
+CAPITALS, ASCENT = 0.73, 0.76
+
 TITLE, SUBTITLE, HEADING, BODY, SMALL, FOOTER = 13.0, 9.0, 9.5, 8.0, 7.5, 7.0
 
 INK = "#1f2328"

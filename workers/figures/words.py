@@ -10,7 +10,7 @@ from functools import lru_cache
 from matplotlib.font_manager import get_font
 from matplotlib.ft2font import LoadFlags
 
-from workers.figures.style import BOLD_FILE, REGULAR_FILE
+from workers.figures.style import BOLD_FILE, POINTS_PER_INCH, REGULAR_FILE
 
 # Longer tokens are elided to the width of their place long before this many characters.
 LONGEST = 160
@@ -34,14 +34,17 @@ def _drawable() -> frozenset[int]:
 def _advance(char: str, bold: bool) -> float:
     """Width of one character, in units of the type size."""
     face = get_font(BOLD_FILE if bold else REGULAR_FILE)
-    face.set_size(100, 72)
+    face.set_size(100, POINTS_PER_INCH)
     glyph = face.load_char(ord(char), LoadFlags.NO_HINTING)
     return float(glyph.linearHoriAdvance) / 65536 / 100
 
 
 def width(text: str, size: float, bold: bool = False) -> float:
-    """Inches that `text` takes at `size` points (without kerning or ligatures)."""
-    return sum(_advance(char, bold) for char in text) * size / 72
+    """Inches that `text` takes at `size` points, without kerning, ligatures or hinting.
+
+    An estimate to lay pages out by; `lettering.stamp` has the width that is drawn.
+    """
+    return sum(_advance(char, bold) for char in text) * size / POINTS_PER_INCH
 
 
 def _pieces(token: str) -> Iterator[str]:

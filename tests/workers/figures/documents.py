@@ -1,6 +1,6 @@
-"""Stored results that look like real ones, without a model: what the figures are drawn from."""
+"""Stored results that look like real ones, without a model, and their figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,8 @@ from schemas.result import (
     TextResult,
     Token,
 )
+from workers.figures.drawing import page_about
+from workers.figures.plan import Drawing, TextPart, figures
 
 Floats = npt.NDArray[np.float64]
 NOUNS = ["apple", "river", "stone", "cloud", "lamp", "horse", "bread", "chair", "paper", "glass"]
@@ -77,6 +79,29 @@ def document(shape: Shape) -> ResultDocument:
             for index in range(len(shape.texts))
         ],
     )
+
+
+def parts(made: ResultDocument) -> list[TextPart]:
+    """The parts of a whole document, in its order."""
+    several_models = len({result.model for result in made.results}) > 1
+    several_texts = len({result.text_index for result in made.results}) > 1
+    return [
+        TextPart(
+            job_id=made.job_id,
+            subject=artifact_names.Subject(
+                result.model, result.text_index, several_models, several_texts
+            ),
+            result=result,
+        )
+        for result in made.results
+    ]
+
+
+def draw(made: ResultDocument) -> Iterator[Drawing]:
+    """Every figure of a document, drawn here, one at a time, as it is asked for."""
+    for part in parts(made):
+        for figure in figures(part):
+            yield Drawing(figure.name, page_about(part, figure.shows).render(), figure.shows)
 
 
 def figure_names(made: ResultDocument) -> list[str]:

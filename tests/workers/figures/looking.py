@@ -46,10 +46,19 @@ def look(page: Page) -> Seen:
     return Seen([text.text for text in texts], np.array([_box(text) for text in texts]))
 
 
+def measured(text: str, size: float, bold: bool) -> tuple[float, float, float]:
+    """Inches that a text takes along its baseline, and that its ink reaches above and below it."""
+    stamp = lettering.stamp(text, size, bold)
+    inked = np.flatnonzero(stamp.image.any(axis=1))
+    below = stamp.down - (len(stamp.image) - 1 - inked[-1])
+    above = inked[-1] + 1 - inked[0] - below
+    return stamp.width, above / style.DPI, below / style.DPI
+
+
 def _box(text: Words) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of what is drawn."""
-    width, height, descent = lettering.extent(text.text, text.size, text.bold)
-    before, above = text.align * width, height - descent
+    width, above, descent = measured(text.text, text.size, text.bold)
+    before = text.align * width
     if text.upright:
         below = text.y + before
         return text.x - above, below - width, text.x + descent, below

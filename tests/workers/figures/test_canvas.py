@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from workers.figures import lettering, style
+from tests.workers.figures.looking import measured
+from workers.figures import style
 from workers.figures.canvas import Canvas
-from workers.figures.marks import Box, Mark, Picture, Words, dot, lines, rectangles
+from workers.figures.marks import Box, Mark, Picture, Words, dot, lines, rectangles, rounded
 
 DPI = style.DPI
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -77,6 +78,16 @@ def test_rectangles_are_filled() -> None:
     assert (pixels[30, 100] == 255).all()
 
 
+def test_a_rounded_box_lacks_its_corners_only() -> None:
+    pixels = drawn(rounded(Box(0.5, 0.2, 1.0, 0.5), 0.1, "#0000ff", "#ff0000", 72 * 2 / DPI))
+    assert inked(pixels) == pytest.approx((100, 40, 300, 140), abs=2)
+    assert (pixels[65:115, 105:295] == BLUE).all()
+    assert (pixels[45:135, 125:275] == BLUE).all()
+    assert (pixels[90, 100] == RED).all()
+    for row, column in ((41, 101), (41, 298), (138, 101), (138, 298)):
+        assert (pixels[row, column] == 255).all()
+
+
 def test_a_dot_is_round_and_a_ring_is_hollow() -> None:
     filled = drawn(dot(1.0, 0.5, 36.0, "#ff0000"))
     left, top, right, bottom = inked(filled)
@@ -96,10 +107,10 @@ def test_a_dot_is_round_and_a_ring_is_hollow() -> None:
 def test_words_lie_about_their_place(text: str, bold: bool, align: float, upright: bool) -> None:
     pixels = drawn(Words(1.0, 0.5, text, 8.0, "#000000", bold, align, upright))
     left, top, right, bottom = inked(pixels)
-    width, height, descent = (DPI * inches for inches in lettering.extent(text, 8.0, bold))
+    width, above, descent = (DPI * inches for inches in measured(text, 8.0, bold))
     x, y, before = DPI * 1.0, DPI * 0.5, align * width
-    box = (x - before, y - (height - descent), x - before + width, y + descent)
+    box = (x - before, y - above, x - before + width, y + descent)
     if upright:
-        box = (x - (height - descent), y + before - width, x + descent, y + before)
-    # The extent holds the side bearings, a pixel or two.
+        box = (x - above, y + before - width, x + descent, y + before)
+    # The width holds the side bearings, a pixel or two.
     assert (left, top, right, bottom) == pytest.approx(box, abs=3)

@@ -11,11 +11,10 @@ from PIL import Image
 
 from schemas.names import Method
 from schemas.result import ResultDocument
-from tests.workers.figures.documents import Shape, document, figure_names, recall_words
+from tests.workers.figures.documents import Shape, document, draw, figure_names, parts, recall_words
 from tests.workers.figures.looking import HOSTILE
 from workers.figures import style
-from workers.figures.drawing import draw
-from workers.figures.plan import Drawing, parts
+from workers.figures.plan import Drawing
 from workers.figures.sheet import sheet
 
 pytestmark = pytest.mark.filterwarnings("error")

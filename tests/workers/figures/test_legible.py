@@ -4,11 +4,10 @@ import pytest
 
 from schemas.names import Method
 from schemas.result import ResultDocument
-from tests.workers.figures.documents import Shape, document, prose, recall_words
+from tests.workers.figures.documents import Shape, document, parts, prose, recall_words
 from tests.workers.figures.looking import HOSTILE, look
 from workers.figures.overview import overview
 from workers.figures.page import Page
-from workers.figures.plan import parts
 from workers.figures.sheet import sheet
 from workers.figures.strip import token_strip
 

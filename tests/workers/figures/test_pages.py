@@ -10,17 +10,17 @@ import pytest
 from schemas.artifact_names import Subject
 from schemas.names import Method
 from schemas.result import MethodAttention, ResultDocument, TextResult
-from tests.workers.figures.documents import Shape, document, prose, recall_words
+from tests.workers.figures.documents import Shape, document, parts, prose, recall_words
 from tests.workers.figures.looking import look
 from workers.figures import style
 from workers.figures.captions import METHODS
 from workers.figures.colours import DIVERGING
-from workers.figures.labels import TokenAxis, thin
+from workers.figures.labels import TokenAxis
 from workers.figures.marks import CURVE, Outline, Picture, Words
 from workers.figures.overview import overview
 from workers.figures.page import Page
-from workers.figures.plan import TextPart, parts
-from workers.figures.scale import Scale
+from workers.figures.plan import TextPart
+from workers.figures.scale import Scale, thin
 from workers.figures.sheet import sheet
 from workers.figures.strip import MOST_WORDS, NEIGHBOURS, token_strip
 

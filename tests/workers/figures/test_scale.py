@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workers.figures.colours import DIVERGING, SEQUENTIAL, Rgb, ink_on
-from workers.figures.scale import BEND, Scale
+from workers.figures.scale import BEND, Scale, Ticks
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -68,6 +68,18 @@ def test_tick_labels_are_the_numbers_at_their_places() -> None:
     assert small.factor == "×10⁻⁵"
     numbers = [float(label.replace("−", "-")) * 1e-5 / 4e-5 for label in small.labels]
     assert numbers == pytest.approx(small.places)
+
+
+def test_ticks_outside_a_range_are_left_out_with_their_labels() -> None:
+    ticks = Ticks([-1.0, 0.0, 0.5, 1.0], ["−2", "0", "1", "2"], "×10⁻⁵")
+    assert ticks.within(0.0, 0.5) == Ticks([0.0, 0.5], ["0", "1"], "×10⁻⁵")
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_ramp_runs_from_the_lower_end_to_the_limit(signed: bool) -> None:
+    scale = Scale(3.0, signed, logarithmic=True)
+    ends = scale.colours(np.array([scale.lowest * 3.0, 3.0]))
+    assert (scale.ramp()[[0, -1]] == ends).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-310, 1e-300, 1e308])

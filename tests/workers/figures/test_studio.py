@@ -19,9 +19,8 @@ from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
 from schemas.result import Heatmap
 from tests.workers.conftest import ROOT, until
-from tests.workers.figures.documents import Shape, document, recall_words
-from workers.figures.drawing import draw
-from workers.figures.plan import Drawing, TextPart, figures, parts
+from tests.workers.figures.documents import Shape, document, draw, parts, recall_words
+from workers.figures.plan import Drawing, TextPart, figures
 from workers.figures.studio import Studio
 from workers.interrupts import Interrupts, TimeLimitReached
 

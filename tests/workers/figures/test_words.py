@@ -53,7 +53,7 @@ def test_an_escape_is_never_cut_in_two() -> None:
 )
 @pytest.mark.parametrize("bold", [False, True])
 def test_widths_are_those_of_what_is_drawn(text: str, bold: bool) -> None:
-    drawn, _, _ = lettering.extent(text, 8.0, bold)
+    drawn = lettering.stamp(text, 8.0, bold).width
     # Hinting moves each glyph by at most half a pixel.
     pixels = 0.5 * len(text) + 2
     assert words.width(text, 8.0, bold) == pytest.approx(drawn, abs=pixels / style.DPI)

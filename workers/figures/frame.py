@@ -1,4 +1,4 @@
-"""A rectangle of a page with values along its edges: lines, bars, dots, a picture, ticks."""
+"""A rectangle of a page with values along its edges: lines, bars, boxes, dots, a picture, ticks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,18 @@ import numpy.typing as npt
 
 from workers.figures import style
 from workers.figures.colours import Floats, Rgb
-from workers.figures.marks import Box, Mark, Picture, Words, dot, lines
+from workers.figures.marks import Box, Mark, Picture, Words, dot, lines, rectangles
+from workers.figures.style import ASCENT, CAPITALS, POINT, POINTS_PER_INCH
 
-POINT = 1 / 72
 TICK, TICK_WIDTH, TICK_PAD = 2.5 * POINT, 0.6, 2.5 * POINT
-# Above the baseline, as shares of the type size: capitals and digits, and the tallest letters.
-CAPITALS, ASCENT = 0.73, 0.76
+# In points. Bars narrower than this vanish between pixels, so they keep this width and may overlap.
+THINNEST_BAR = 0.5
+THICKEST_BAR = 7.0
+BAR_SHARE = 0.7
 
 
 @dataclass(frozen=True)
-class Panel:
+class Frame:
     """Draws into `marks`. x: the values at the left and right edge; y: at the lower and upper."""
 
     marks: list[Mark]
@@ -56,8 +58,31 @@ class Panel:
         )
 
     def picture(self, cells: Rgb) -> None:
-        """Fill the panel with cells (rows, columns, 3 or 4), the first row at the top."""
+        """Fill the frame with cells (rows, columns, 3 or 4), the first row at the top."""
         self.marks.append(Picture(self.box, cells))
+
+    def bars(self, values: Floats, colours: Sequence[str], thinnest: float = THINNEST_BAR) -> None:
+        """Upright bars from 0 to values (n,), at 0, 1, 2, ..., as one outline per colour.
+
+        Two colours are those of the positive and of the negative ones. `thinnest` is in points.
+        """
+        pitch = self.box.width * POINTS_PER_INCH / max(len(values), 1)
+        thickness = float(np.clip(pitch * BAR_SHARE, thinnest, THICKEST_BAR))
+        chosen = [values > 0, values < 0] if len(colours) > 1 else [values != 0]
+        for mask, colour in zip(chosen, colours, strict=True):
+            index = np.flatnonzero(mask)
+            starts, ends = self.points(index, 0.0), self.points(index, values[index])
+            self.marks.append(lines(starts, ends, colour, thickness, snap=False))
+
+    def boxes(
+        self,
+        x: tuple[npt.ArrayLike, npt.ArrayLike],
+        y: tuple[npt.ArrayLike, npt.ArrayLike],
+        colour: str,
+    ) -> None:
+        """Filled rectangles (n,) from x[0] to x[1] and from y[0] to y[1], as one outline."""
+        corners = np.hstack([self.points(x[0], y[0]), self.points(x[1], y[1])])
+        self.marks.append(rectangles(corners, colour))
 
     def dot(
         self, x: float, y: float, diameter: float, fill: str | None = None, ring: float = 0.0
