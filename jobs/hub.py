@@ -48,6 +48,7 @@ class Jobs:
 
     def close(self) -> None:
         """Give the connections back."""
+        self.reader.close()
         self.redis.close()
 
 

@@ -33,12 +33,11 @@ _TAGS = [
 def create_app(settings: Settings) -> FastAPI:
     """The service for one installation. Connects to the store when the first request needs it."""
     jobs = open_jobs(settings)
-    context = Context(settings, jobs, JobLookup(jobs), large_bodies=CapacityLimiter(1))
+    context = Context(settings, jobs, JobLookup(jobs.reader), large_bodies=CapacityLimiter(1))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        context.lookup.close()
         jobs.close()
 
     app = FastAPI(

@@ -3,9 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
-from jobs import Jobs
 from jobs.identity import is_job_id
-from jobs.reader import State
+from jobs.reader import JobReader, State
 from jobs.view import has_ended, job_json
 
 
@@ -28,11 +27,11 @@ class JobLookup:
     trip is under way makes one. Every answer was read after its question.
     """
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
+    def __init__(self, reader: JobReader) -> None:
+        self._reader = reader
         self._waiting: dict[str, list[Answer]] = {}
         self._is_reading = False
-        self._reader: asyncio.Task[None] | None = None
+        self._batches: asyncio.Task[None] | None = None
 
     async def find(self, job_id: str) -> FoundJob | None:
         """The job as it stands now, or None. Raises RedisError when the store does not answer."""
@@ -49,12 +48,8 @@ class JobLookup:
             self._is_reading = bool(self._waiting)
             if self._waiting:
                 # Held, since the event loop does not hold its tasks.
-                self._reader = asyncio.create_task(self._read_waiting())
+                self._batches = asyncio.create_task(self._read_waiting())
         return found
-
-    def close(self) -> None:
-        """Let the connection go."""
-        self._jobs.reader.close()
 
     async def _read_waiting(self) -> None:
         try:
@@ -65,7 +60,7 @@ class JobLookup:
             self._is_reading = False
 
     async def _read(self, ids: list[str]) -> list[FoundJob | None]:
-        states = await self._jobs.reader.read(ids)
+        states = await self._reader.read(ids)
         return [_rendered(job_id, state) for job_id, state in zip(ids, states, strict=True)]
 
     async def _answer(self, batch: dict[str, list[Answer]]) -> None:

@@ -8,11 +8,11 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from schemas.problem import Problem, ProblemError, ProblemType
+from service.responses import NO_STORE, POLL_AFTER
 
 MEDIA_TYPE = "application/problem+json"
 
-# Seconds after which asking again makes sense.
-POLL_AFTER = 1
+# Seconds until the store or a worker may be back.
 _UNAVAILABLE_AFTER = 5
 _RETRY_AFTER = {
     ProblemType.NOT_FINISHED.uri: POLL_AFTER,
@@ -24,7 +24,7 @@ _log = structlog.get_logger("service.problems")
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as a response, with Retry-After where asking again may help."""
-    sent = {"Cache-Control": "no-store", **(headers or {})}
+    sent = NO_STORE | dict(headers or {})
     if problem.type in _RETRY_AFTER:
         sent["Retry-After"] = str(_RETRY_AFTER[problem.type])
     return Response(problem.model_dump_json(), problem.status, sent, MEDIA_TYPE)

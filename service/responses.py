@@ -4,6 +4,10 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 JSON = "application/json"
+# For what may be another answer when it is next asked for.
+NO_STORE = {"Cache-Control": "no-store"}
+# Seconds after which asking for a job again makes sense.
+POLL_AFTER = 1
 
 
 def json_response(

@@ -50,7 +50,7 @@ class Resident(Protocol):
         ...
 
 
-class Runtime(Protocol):
+class EntryRuntime(Protocol):
     """What an entry keeps open between jobs."""
 
     @property
@@ -62,11 +62,11 @@ class Runtime(Protocol):
 class Entry(Protocol):
     """The module that does the work: `workers.run`, but for the tests of this file."""
 
-    def open_runtime(self, settings: Settings, jobs: Jobs) -> Runtime:
+    def open_runtime(self, settings: Settings, jobs: Jobs) -> EntryRuntime:
         """Open, once, all that jobs share."""
         ...
 
-    def start(self, runtime: Runtime, attempts: Sequence[Attempt]) -> list[Iterator[None]]:
+    def start(self, runtime: EntryRuntime, attempts: Sequence[Attempt]) -> list[Iterator[None]]:
         """One iterator an attempt; advanced to its end, in turns, it ends the record or raises."""
         ...
 
@@ -88,7 +88,7 @@ class Runner:
     settings: Settings
     jobs: Jobs
     entry: Entry
-    runtime: Runtime
+    runtime: EntryRuntime
     interrupts: Interrupts
 
     def serve(self, channel: Channel) -> None:

@@ -67,7 +67,7 @@ class Stages:
         self._layers: dict[str, list[int]] = {}
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
-        self._kept = 0
+        self._result_bytes = 0
         self._traced = 0.0
         self._analysed = 0.0
 
@@ -90,9 +90,10 @@ class Stages:
             lengths = [len(found) for found in tokens]
             work = workload(self._request, loaded.description, lengths, self._runtime.settings)
             self._tensors.expect(tensor_bytes(work))
-            self._kept += result_bytes(work)
-            room = require_room(index, work, self._kept, self._runtime.settings.job_memory_bytes)
-            self._runtime.models.make_room(name, needs(work, self._kept).total)
+            self._result_bytes += result_bytes(work)
+            limit = self._runtime.settings.job_memory_bytes
+            room = require_room(index, work, self._result_bytes, limit)
+            self._runtime.models.make_room(name, needs(work, self._result_bytes).total)
             model = ModelRun(index, loaded, work.selection, tokens, room)
         self._models_loaded += fresh
         self._layers[name] = model.selection.layers

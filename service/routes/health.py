@@ -8,12 +8,11 @@ from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.version import package_version
 from service.context import Context, context_of
 from service.openapi import problems, success
-from service.responses import json_response
+from service.responses import NO_STORE, json_response
 from service.routes import new_router
 
 router = new_router(tags=["health"])
 
-_NO_STORE = {"Cache-Control": "no-store"}
 _ALIVE = Health(version=package_version()).model_dump_json()
 
 
@@ -23,7 +22,7 @@ _ALIVE = Health(version=package_version()).model_dump_json()
 )
 async def healthz() -> Response:
     """Whether this process answers at all. Asks nothing else."""
-    return json_response(_ALIVE, _NO_STORE)
+    return json_response(_ALIVE, NO_STORE)
 
 
 @router.get(
@@ -39,7 +38,7 @@ def readyz(request: Request) -> Response:
     if missing:
         names = " and ".join(entry.pointer.removeprefix("/") for entry in missing)
         raise ProblemError(ProblemType.UNAVAILABLE, f"Missing: {names}.", missing)
-    return json_response(Readiness(workers=workers), _NO_STORE)
+    return json_response(Readiness(workers=workers), NO_STORE)
 
 
 def _workers(context: Context) -> tuple[int, list[FieldError]]:

@@ -14,8 +14,7 @@ from schemas.problem import ProblemError, ProblemType
 from service.body import parse_object, read_body
 from service.context import Context, context_of
 from service.openapi import JOB_BODY, POLL_HEADERS, SUBMIT_HEADERS, problems, success
-from service.problems import POLL_AFTER
-from service.responses import json_response
+from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
 from service.validation import validate_request
 
@@ -43,8 +42,7 @@ class _PlainRoute(APIRoute):
 
 router = new_router(prefix=JOBS, tags=["jobs"], route_class=_PlainRoute)
 
-_FINAL = {"Cache-Control": "no-store"}
-_POLL = _FINAL | {"Retry-After": str(POLL_AFTER)}
+_POLL = NO_STORE | {"Retry-After": str(POLL_AFTER)}
 
 # Reading a text takes up to two hundred times its bytes of memory until its tokens are counted, so
 # bodies from this size on are read one at a time.
@@ -93,7 +91,7 @@ async def get_job(job_id: JobId, request: Request) -> Response:
     found = await context_of(request).lookup.find(job_id)
     if found is None:
         raise_unknown(job_id)
-    return json_response(found.body, _FINAL if found.has_ended else _POLL)
+    return json_response(found.body, NO_STORE if found.has_ended else _POLL)
 
 
 def raise_unknown(job_id: str) -> NoReturn:

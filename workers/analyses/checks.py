@@ -29,16 +29,11 @@ def row_sum_error(matrix: Tensor, expected: Tensor) -> Tensor:
     return relative_error(difference, torch.maximum(size, wanted.abs()).max())
 
 
-def total_error(sums: Tensor, others: Tensor) -> Tensor:
-    """How far the sums of two vectors (l,) are apart that add up the same matrix two ways.
-
-    Relative to the sum of magnitudes of either, whichever is larger.
-    """
-    return sums_error(sums[None], others[None])
-
-
 def sums_error(after: Tensor, before: Tensor) -> Tensor:
-    """The worst row's change of its sum, of rows (k, l), relative to its sum of magnitudes."""
+    """The worst row's change of its sum, of rows (k, l), relative to its sum of magnitudes.
+
+    Of `after` or `before`, whichever is larger.
+    """
     new, old = after.to(torch.float64), before.to(torch.float64)
     difference = (new.sum(1) - old.sum(1)).abs()
     return relative_error(difference, torch.maximum(new.abs().sum(1), old.abs().sum(1))).max()

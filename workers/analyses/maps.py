@@ -13,7 +13,7 @@ from torch import Tensor
 from schemas.names import Method
 from schemas.request import AttentionSection, Rows
 from schemas.result import Parameters
-from workers.analyses.checks import Checks, row_sum_error, total_error
+from workers.analyses.checks import Checks, row_sum_error, sums_error
 from workers.mixers.protocol import MixerTrace, Read, Summary, Weighting
 
 
@@ -130,7 +130,9 @@ class LayerView:
     def column_sums(self) -> tuple[Tensor, Tensor]:
         """sum_t K[t, s] (l,) of GRADIENT, without K, and how far their sum is from the rows'."""
         sums = self._read[Weighting.GRADIENT][1]
-        return sums, total_error(sums, self.summary.row_sums[Weighting.GRADIENT])
+        # Both vectors add up the same matrix, so their totals must agree.
+        rows = self.summary.row_sums[Weighting.GRADIENT]
+        return sums, sums_error(sums[None], rows[None])
 
     def attended(self) -> Tensor:
         """(k, l): `shares` times the mean hidden attention."""

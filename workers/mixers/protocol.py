@@ -134,6 +134,12 @@ class Capture:
     output: Tensor
     output_gradient: Tensor | None
 
+    def gradient(self) -> Tensor:
+        """The output's gradient, for what needs it. Raises ValueError where it was not traced."""
+        if self.output_gradient is None:
+            raise ValueError(f"the gradient at layer {self.layer} was not traced")
+        return self.output_gradient
+
 
 class MixerAdapter(Protocol):
     """Knows one family of mixer modules by its names; nothing else does."""

@@ -98,8 +98,7 @@ class S6Trace:
 
     def contributions(self, queries: Sequence[int]) -> Iterator[Contribution]:
         """See `s6_contribution`. Cost of each: O(l d n) for the row, O(l d m) for the norms."""
-        if self.capture.output_gradient is None:
-            raise ValueError(f"the gradient at layer {self.layer} was not traced")
+        self.capture.gradient()  # raises before the first part is asked for
         if len(queries) > 1:
             self.whole  # noqa: B018  (recomputed once, not once a query)
         for query in queries:
@@ -133,10 +132,8 @@ class S6Trace:
         """(p, q), each (l, d) or None for ones."""
         if weighting is Weighting.PLAIN:
             return None, None
-        gradient = self.capture.output_gradient
-        if gradient is None:
-            raise ValueError(f"the gradient at layer {self.layer} was not traced")
-        at_neurons = gradient[piece.tokens].float() @ self.weights.out_weight
+        gradient = self.capture.gradient()[piece.tokens]
+        at_neurons = gradient.float() @ self.weights.out_weight
         return at_neurons * functional.silu(piece.gate), piece.x
 
 

@@ -26,11 +26,9 @@ class Decomposition:
     def __init__(
         self, weights: S6Weights, capture: Capture, query: int, largest_output: Tensor
     ) -> None:
-        if capture.output_gradient is None:
-            raise ValueError(f"the gradient at layer {capture.layer} was not traced")
         self._weights, self._query, self._largest = weights, query, largest_output
         self._output = capture.output[query].float()
-        self._gradient = capture.output_gradient[query].float()
+        self._gradient = capture.gradient()[query].float()
         self._at_neurons = self._gradient @ weights.out_weight
         A = weights.A
         self._gap = torch.zeros(len(A), dtype=torch.float64, device=A.device)
