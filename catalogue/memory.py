@@ -45,6 +45,7 @@ class Workload:
     rollout_clamp: bool
     tensors: bool
     threads: int
+    on_gpu: bool = False
 
     @property
     def longest(self) -> int:
@@ -91,6 +92,8 @@ def workload(
         rollout_clamp=section is None or section.rollout_clamp,
         tensors=request.tensors,
         threads=settings.threads or os.cpu_count() or 1,
+        # Of `auto` the service knows nothing; a worker has put its own device there (`fit`).
+        on_gpu=settings.device.startswith("cuda"),
     )
 
 
@@ -175,9 +178,11 @@ def is_plausible(model: ModelDescription) -> bool:
 class PassBytes:
     """What a pass over a batch takes: a token of the texts, and one of the piece under way.
 
-    `piece` are the tokens that pass at once: what a piece leaves is freed before the next.
+    `captured`, among `kept`, stays until the texts are analysed. `piece` are the tokens that pass
+    at once: what a piece leaves is freed before the next.
     """
 
+    captured: int
     kept: int
     passing: int
     piece: int
@@ -187,24 +192,28 @@ class PassBytes:
         return tokens * self.kept + min(tokens, self.piece) * self.passing
 
     def tokens_in(self, room: int) -> int:
-        """Tokens of a batch that takes no more than `room` bytes."""
-        whole = room // (self.kept + self.passing)
+        """Tokens of a batch that, with one before it, takes no more than `room` bytes."""
+        staying = self.captured + self.kept
+        whole = room // (staying + self.passing)
         if whole <= self.piece:
             return whole
-        return (room - self.piece * self.passing) // self.kept
+        return (room - self.piece * self.passing) // staying
 
 
-def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]) -> PassBytes:
+def pass_bytes(
+    model: ModelDescription, traced: int, gradient: Collection[int], on_gpu: bool
+) -> PassBytes:
     """What tracing takes, of one text or of several that are as long together.
 
-    `captured` layers keep what goes in and out of their mixer; a gradient at the `gradient` layers
-    keeps the graph from the lowest of them on, of one piece at a time where the mixers are known.
+    `traced` layers keep what goes in and out of their mixer; a gradient at the `gradient` layers
+    keeps the graph from the lowest of them on, of one piece at a time where the mixers are known
+    and run on a CPU.
     """
     m = model.hidden_size
     d, n, r = model.channels, model.d_state, model.dt_rank
-    kept = captured * 2 * m + len(gradient) * m
+    captured = kept = traced * 2 * m + len(gradient) * m
     if d is None or n is None or r is None:
-        return PassBytes(_FLOAT * kept, _FLOAT * _OTHER_MODEL * m, sys.maxsize)
+        return PassBytes(_FLOAT * kept, _FLOAT * kept, _FLOAT * _OTHER_MODEL * m, sys.maxsize)
     selected = r + 2 * n
     passing = 6 * m + 8 * d + 3 * selected
     above = 0
@@ -217,17 +226,17 @@ def pass_bytes(model: ModelDescription, captured: int, gradient: Collection[int]
         kept += m
     # A text of several is never cut shorter than alone would cut all of them together, but for the
     # shortest pieces, which are small.
-    piece = pieces.pass_tokens(m, above, 1)
+    piece = sys.maxsize if on_gpu else pieces.pass_tokens(m, above, 1)
     # The ids and the positions' own numbers.
-    return PassBytes(_FLOAT * max(kept, 4), _FLOAT * passing, piece)
+    return PassBytes(_FLOAT * captured, _FLOAT * max(kept, 4), _FLOAT * passing, piece)
 
 
 def activation_bytes(work: Workload) -> int:
     """What tracing the longest text takes, with what the batch before it still holds."""
     chosen, length = work.selection, work.longest
-    before = captured_bytes(work.model, chosen) if len(work.lengths) > 1 else 0
-    found = pass_bytes(work.model, len(chosen.traced), chosen.gradient)
-    return length * before + found.of(length)
+    found = pass_bytes(work.model, len(chosen.traced), chosen.gradient, work.on_gpu)
+    before = length * found.captured if len(work.lengths) > 1 else 0
+    return before + found.of(length)
 
 
 def captured_bytes(model: ModelDescription, chosen: Selection) -> int:
@@ -243,19 +252,36 @@ def reading_bytes(work: Workload, length: int) -> int:
     # The trace of this layer and of the one before, and the copies that the kernels make.
     wide = 12 + 8 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
     each = _FLOAT * (wide * d + 4 * work.model.hidden_size)
+    if work.on_gpu:
+        # Plain torch widens what it scans, and keeps its weights p and q.
+        each += _FLOAT * 12 * d
     if not _matrices(work):
         rollouts = (Method.ROLLOUT in work.methods) * len(work.selection.layers)
         rows = _FLOAT * (_ROW_FLOATS + _ROLLOUT_FLOATS * rollouts)
-        return min(length, pieces.READ) * each + length * rows
-    held = length * each
-    square = length * length
+        return min(length, pieces.READ) * each + length * rows + _temporaries(work)
+    return length * each + _kernel_bytes(work, length) + _FLOAT * length**2 * _matrices(work)
+
+
+def _kernel_bytes(work: Workload, length: int) -> int:
+    """What the kernel that computes a layer's matrices holds until it has them."""
     # The mean attention and the gradient's are computed in one pass.
     mean = {Method.ATTENTION_WEIGHTED, Method.ROLLOUT}
     together = 1 + (Method.GRADIENT_GUIDED in work.whole and not mean.isdisjoint(work.whole))
-    threads = min(work.threads, max(1, pieces.PARTIAL_BYTES // (_FLOAT * square * together)))
+    if work.on_gpu:
+        # Sums over a power of two of tokens, what they are copied to, and one level's products;
+        # p and q of all tokens.
+        span, d = 1 << (length - 1).bit_length(), work.model.channels or 0
+        sums = together * (3 * span * span // 2 + length**2) + (2 * together + 1) * span * d
+        return _FLOAT * sums + _temporaries(work, together * span * (work.model.d_state or 0))
+    partial = _FLOAT * length**2 * together
+    threads = min(work.threads, max(1, pieces.PARTIAL_BYTES // partial))
     # Of each thread's sums only the lower triangle is touched, in whole pages.
-    kernel = threads * together * (_FLOAT * square // 2 + (_PAGE + _FACTORS) * length)
-    return held + kernel + _FLOAT * square * _matrices(work)
+    return threads * (partial // 2 + together * (_PAGE + _FACTORS) * length)
+
+
+def _temporaries(work: Workload, least: int = 0) -> int:
+    """What plain torch holds of a chunk on a GPU: up to six tensors, of no fewer elements."""
+    return 6 * _FLOAT * max(pieces.TEMPORARY, least) if work.on_gpu else 0
 
 
 def _matrices(work: Workload) -> int:

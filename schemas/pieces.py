@@ -13,6 +13,8 @@ GRAPH_FLOATS = 24
 READ = 1024
 # All threads' partial sums of matrices may take this together; where they would not, fewer compute.
 PARTIAL_BYTES = 1 << 29
+# Elements of a temporary tensor of plain torch, where no compiled kernel reads.
+TEMPORARY = 1 << 24
 
 
 def pass_tokens(hidden: int, blocks: int, texts: int) -> int:

@@ -43,7 +43,8 @@ def open_runtime(settings: Settings, jobs: Jobs) -> Runtime:
     if flush_denormals() and (kept := kept_denormals()):
         log.warning("some of torch's threads keep denormals; they may be slow", kept=kept)
     give_back_freed_blocks()
-    fitted = fit(settings, choose_device(settings.device))
+    device = choose_device(settings.device)
+    fitted = fit(settings.model_copy(update={"device": str(device)}), device)
     # Its processes load their libraries while the kernels compile.
     processors = settings.threads or len(os.sched_getaffinity(0))
     studio = Studio(min(processors, _MOST_ARTISTS))

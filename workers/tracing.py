@@ -177,7 +177,8 @@ class _Tracer:
     def token_budget(self, room: int) -> int:
         """Padded tokens that one batch may have."""
         model = self.loaded.description
-        taken = pass_bytes(model, len(self.modules), self.gradient_layers)
+        on_gpu = self.loaded.device.type == "cuda"
+        taken = pass_bytes(model, len(self.modules), self.gradient_layers, on_gpu)
         return taken.tokens_in(min(room, _BATCH_BYTES))
 
     def run(self, requests: list[TraceRequest]) -> list[Outcome]:

@@ -1,6 +1,7 @@
 """Jobs that do not fit the memory they may use: refused before they are queued, with a way out."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,14 @@ import pytest
 
 from catalogue.admission import admit
 from catalogue.budget import memory_error, require_room
-from catalogue.memory import Workload, activation_room, needs, result_bytes, workload
+from catalogue.memory import (
+    Workload,
+    activation_room,
+    needs,
+    reading_bytes,
+    result_bytes,
+    workload,
+)
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import JobRequest
 from schemas.settings import GIB, Settings
@@ -18,6 +26,7 @@ ALL = ["attention_weighted", "gradient_guided", "rollout", "contribution"]
 # Large enough that every part of the estimate is far from nothing, and no weights are read.
 WIDE = MAMBA | {"hidden_size": 1024, "state_size": 16, "num_hidden_layers": 12, "vocab_size": 1000}
 WIDE_PARAMETERS = 85_000_000
+DEVICES = {"auto": False, "cpu": False, "cuda": True, "cuda:1": True}
 
 
 @pytest.fixture
@@ -174,3 +183,19 @@ def test_the_room_for_a_batch_is_what_model_matrices_and_results_leave() -> None
         require_room(0, asked, results, alone - 1)
     assert caught.value.kind is ProblemType.INVALID_REQUEST
     assert require_room(0, asked, results, 2 * alone) > 0
+
+
+def test_a_gpu_takes_texts_whole_so_that_a_long_one_takes_more_there() -> None:
+    """By the formulas alone: no GPU has measured them."""
+    long = work([60_000], layers=[0], attention={"methods": ["gradient_guided"], "rows": "target"})
+    there = replace(long, on_gpu=True)
+    assert needs(there, 0).activations > 4 * needs(long, 0).activations
+    square = work([3000], layers=[11], attention={"methods": ["attention_weighted"]})
+    # Sums over 4,096 tokens of which 3,000 are there.
+    assert reading_bytes(replace(square, on_gpu=True), 3000) > 4 * 4096**2
+
+
+def test_a_worker_with_a_gpu_counts_as_one() -> None:
+    request = JobRequest(texts=["a"])
+    named = {name: workload(request, described(), [1], Settings(device=name)) for name in DEVICES}
+    assert {name: found.on_gpu for name, found in named.items()} == DEVICES

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Elements of a temporary (tokens, d, n) tensor.
-_ELEMENTS = 1 << 24
+from schemas.pieces import TEMPORARY
+
 _BLOCK = 8
 
 
@@ -33,7 +33,7 @@ def matrices(
     w = torch.stack([delta if q is None else q * delta for _, q in weightings])
     delta, p, w, B, C = (_extended(v, span) for v in (delta, p, w, B, C))
     out = delta.new_zeros(count, span, span)
-    step = max(1, _ELEMENTS // (span * n * count))
+    step = max(1, TEMPORARY // (span * n * count))
     for d0 in range(0, d, step):
         channels = slice(d0, d0 + step)
         left = (p[..., channels, None] * C[:, None]).flatten(2)
@@ -66,7 +66,7 @@ def row(delta: Tensor, A: Tensor, B: Tensor, c: Tensor, gap: Tensor) -> Tensor:
     length = delta.shape[0]
     since = torch.cat([delta.double(), gap[None]]).flip(0).cumsum(0).flip(0)
     out = torch.empty_like(delta)
-    step = max(1, _ELEMENTS // A.numel())
+    step = max(1, TEMPORARY // A.numel())
     for s in range(0, length, step):
         tokens = slice(s, s + step)
         decay = (since[1:][tokens, :, None].float() * A).exp()
