@@ -6,14 +6,14 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from numpy.typing import ArrayLike
 from transformers import MambaForCausalLM
 
+from benchmarks.agreement import require_close
 from benchmarks.jobs_here import Here, opened
 from benchmarks.peers import job as script
 from benchmarks.peers import passes
 from benchmarks.row import Promise, Row
-from benchmarks.shape import shape, text
+from benchmarks.shape import WHOLE, shape, text
 from benchmarks.timing import Contest, Effort, take_turns
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
@@ -21,8 +21,6 @@ from schemas.request import JobRequest
 from schemas.result import TextResult
 
 TOKENS, CHANNELS = 256, 1536
-# Two float32 computations that sum in different orders, as a share of the largest number.
-_TOLERANCE = 1e-3
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -52,7 +50,7 @@ def require_same_numbers(here: Here) -> None:
             (reading.neuron_activation, attention.neurons.activation),
             (reading.neuron_importance, attention.neurons.importance),
         ):
-            require_close(f"layer {layer}, {method}", theirs, ours)
+            require_close(f"layer {layer}, {method}", ours, theirs)
 
 
 def job_of(result: TextResult, channels: int | None = None) -> script.Job:
@@ -78,14 +76,13 @@ def _against_script(here: Here, quick: bool) -> Row:
         Effort(1, 1.0, warm=True) if quick else Effort(3, 240.0),
     )
     figures = ran.artifacts - 1
-    promised = f" (promised at L={TOKENS})" if quick else ""
     return Contest(
         what=f"the default job, {model.told}, L={tokens}, {figures} figures, model in memory",
-        against=f"a script of public parts{promised}",
+        against="a script of public parts",
         promise=Promise(">=", 15),
         note=f"the script's hidden attention on {share} of {CHANNELS} channels, scaled"
         + (", its figures on one of each kind" if quick else ""),
-        reduced=quick,
+        promised_at=f"{WHOLE.told}, L={TOKENS}" if quick else "",
     ).judged(seconds["ours"], seconds["other"])
 
 
@@ -129,13 +126,4 @@ def _require_same_neurons(result: TextResult, other: _Script) -> None:
             # As a share of the largest of all channels, so those not run count as they are.
             whole = np.asarray(ours).copy()
             whole[:share] = theirs[:share]
-            require_close(f"layer {layer}, {method}", whole, ours)
-
-
-def require_close(what: str, theirs: ArrayLike, ours: ArrayLike | None) -> None:
-    """Raises AssertionError unless both are the same to `_TOLERANCE`."""
-    assert ours is not None
-    one, two = np.asarray(theirs), np.asarray(ours)
-    difference = float(np.abs(one - two).max() / np.abs(two).max())
-    if not difference <= _TOLERANCE:
-        raise AssertionError(f"{what}: script and job differ by {difference:.1e} of the largest")
+            require_close(f"layer {layer}, {method}", ours, whole)

@@ -48,9 +48,9 @@ def _against_product(
     made = system(tokens)
     return Contest(
         what=f"matrix, L={tokens}, {kind}",
-        against=f"one sgemm of the same flops{f' (promised at L={length})' if reduced else ''}",
+        against="one sgemm of the same flops",
         promise=Promise("<=", bound),
-        reduced=reduced,
+        promised_at=f"L={length}" if reduced else "",
     ).between(lambda: attention_matrix(*made), one_product(tokens), _effort(tokens, quick))
 
 
@@ -82,11 +82,11 @@ def _against_rows(length: int, bound: float, quick: bool) -> Row:
     system, share = initialised(tokens), 64 if quick else 256
     return Contest(
         what=f"matrix, L={tokens}",
-        against=f"rows carried forward{f' (promised at L={length})' if reduced else ''}",
+        against="rows carried forward",
         promise=Promise(">=", bound),
         scale=CHANNELS / share,
         note=_timed_on(share),
-        reduced=reduced,
+        promised_at=f"L={length}" if reduced else "",
     ).between(
         lambda: attention_matrix(*system),
         lambda: attention.rows_carried_forward(system, share),

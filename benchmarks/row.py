@@ -48,10 +48,10 @@ class Row:
     """A measurement and its promise.
 
     measured is in `unit` ("x" is a ratio); None says that it could not be made, and `note` why.
-    ours and other are what a ratio is of, in `timed_in`. reduced: measured at a smaller size than
-    the promise speaks of, so that it says nothing about it. samples: every single measurement, by
-    contender. curve: the plot that this is a point of, at `at`, on the line named `what`; such rows
-    are drawn and not listed.
+    ours and other are what a ratio is of, in `timed_in`. promised_at: the size that the promise
+    speaks of, where a smaller one was measured, which says nothing about it. samples: every single
+    measurement, by contender. curve: the plot that this is a point of, at `at`, on the line named
+    `what`; such rows are drawn and not listed.
     """
 
     what: str
@@ -63,7 +63,7 @@ class Row:
     other: Spread | None = None
     timed_in: str = "s"
     note: str = ""
-    reduced: bool = False
+    promised_at: str = ""
     curve: str = ""
     at: int = 0
     samples: dict[str, list[float]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Row:
             return Verdict.UNMEASURED
         if self.promise is None:
             return Verdict.NONE
-        if self.reduced:
+        if self.promised_at:
             return Verdict.REDUCED
         return Verdict.MET if self.promise.kept(self.measured.median) else Verdict.MISSED
 

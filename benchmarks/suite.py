@@ -25,7 +25,7 @@ from benchmarks.timing import THREADS
 RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "matrix",
-    "weightings",
+    "together",
     "query_row",
     "model_pass",
     "default_job",

@@ -27,7 +27,7 @@ def terminal_table(title: str, rows: Sequence[Row]) -> Table:
             heading, justify="right" if numeric else "left", no_wrap=heading == "promise"
         )
     for row in rows:
-        what = "\n".join(part for part in (row.what, _against(row), row.note) if part)
+        what = "\n".join(part for part in (row.what, *_told(row), row.note) if part)
         style = _STYLES[row.verdict]
         verdict = f"[{style}]{row.verdict}[/]" if style else ""
         table.add_row(escape(what), *_numbers(row, "\n"), verdict)
@@ -39,7 +39,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     lines = ["| what | promise | measured | ours | other | |", "|---|---|---|---|---|---|"]
     notes: list[str] = []
     for row in rows:
-        what = " ".join(part for part in (row.what, _against(row)) if part)
+        what = " ".join((row.what, *_told(row)))
         if row.note:
             if row.note not in notes:
                 notes.append(row.note)
@@ -57,8 +57,10 @@ def quantity(value: float, unit: str) -> str:
     return f"{digits}x" if unit == "x" else f"{digits} {unit}".strip()
 
 
-def _against(row: Row) -> str:
-    return f"against {row.against}" if row.against else ""
+def _told(row: Row) -> list[str]:
+    """Against what, and where the promise speaks of more than was measured."""
+    against = [f"against {row.against}"] if row.against else []
+    return against + ([f"(promised at {row.promised_at})"] if row.promised_at else [])
 
 
 def _numbers(row: Row, between: str) -> tuple[str, str, str, str]:

@@ -74,15 +74,16 @@ class Contest:
     promise: Promise | None = None
     scale: float = 1.0
     note: str = ""
-    reduced: bool = False
+    promised_at: str = ""
 
     def between(self, ours: Call, other: Call, effort: Effort) -> Row:
         """Measure both, in turns."""
         found = take_turns({"ours": timed(ours), "other": timed(other)}, effort)
-        return self.judged(found["ours"], [self.scale * value for value in found["other"]])
+        return self.judged(found["ours"], found["other"])
 
     def judged(self, ours: list[float], other: list[float]) -> Row:
         """The row of rounds that took these seconds: the median over the rounds' own ratios."""
+        other = [self.scale * seconds for seconds in other]
         less_is_better = self.promise is not None and self.promise.relation != ">="
         pairs = zip(ours, other, strict=True)
         return Row(
@@ -93,6 +94,6 @@ class Contest:
             ours=Spread.of(ours),
             other=Spread.of(other),
             note=self.note,
-            reduced=self.reduced,
+            promised_at=self.promised_at,
             samples={"ours": ours, "other": other},
         )

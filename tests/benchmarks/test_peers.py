@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import default_job
+from benchmarks.agreement import require_close
 from benchmarks.jobs_here import opened
 from benchmarks.model_pass import gradient_of
 from benchmarks.peers import attention, job, passes
@@ -101,9 +102,9 @@ def test_the_script_of_public_parts_gives_the_numbers_of_the_job() -> None:
 
 def test_the_comparison_of_script_and_job_notices_a_difference() -> None:
     with pytest.raises(AssertionError, match="differ by"):
-        default_job.require_close("a number", [1.0, 2.0], [1.0, 2.01])
+        require_close("a number", [1.0, 2.0], [1.0, 2.01])
     with pytest.raises(AssertionError):
-        default_job.require_close("a number", [1.0, float("nan")], [1.0, 2.0])
+        require_close("a number", [1.0, float("nan")], [1.0, 2.0])
 
 
 def test_the_script_draws_as_many_figures_as_the_job(

@@ -36,7 +36,7 @@ def test_a_promise_is_met_within_its_bound(relation: str, value: float, verdict:
 def test_only_what_was_measured_at_its_size_can_be_met() -> None:
     promise = Promise("<=", 2.0)
     assert Row("a thing", promise=promise, note="no such library").verdict is Verdict.UNMEASURED
-    assert row(1.0, promise, reduced=True).verdict is Verdict.REDUCED
+    assert row(1.0, promise, promised_at="L=4096").verdict is Verdict.REDUCED
     assert row(1.0, None).verdict is Verdict.NONE
 
 
@@ -123,7 +123,9 @@ ROWS = [
     Row(
         "memory of a [bracketed] thing", promise=Promise("<", 1.0), unit="GB", note="no /proc here"
     ),
-    Contest("a smaller thing", "another", Promise(">=", 2.0), reduced=True).judged([1.0], [9.0]),
+    Contest("a smaller thing", "another", Promise(">=", 2.0), promised_at="L=4096").judged(
+        [1.0], [9.0]
+    ),
 ]
 
 
@@ -134,7 +136,16 @@ def test_the_terminal_table_fits_and_says_what_was_met() -> None:
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= WIDTH
     shown = captured.get()
-    for told in ("≤ 2x", "0.512x", "met", "missed", "reduced", "measured", "[bracketed]"):
+    for told in (
+        "≤ 2x",
+        "0.512x",
+        "met",
+        "missed",
+        "reduced",
+        "(promised at L=4096)",
+        "measured",
+        "[bracketed]",
+    ):
         assert told in shown
 
 
