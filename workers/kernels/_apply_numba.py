@@ -14,11 +14,8 @@ import numpy as np
 from numba import njit
 
 from workers.kernels._flushing import begin_flushing, end_flushing
-from workers.kernels._simd import (
-    FAST_MATH,
-    decay64,
-    exp32,
-)
+from workers.kernels._reads_numba import load_states, store_states, wide_decays
+from workers.kernels._simd import FAST_MATH, exp32
 
 LEAF = 4
 # Channels worked on together: with all that is kept of them they fit the first-level cache.
@@ -64,7 +61,7 @@ def apply(
         d0 = block * WIDTH
         width = min(d, d0 + WIDTH) - d0
         rates[:, :width] = A[:, d0 : d0 + width]
-        _exchange(carried, state[:, d0 : d0 + width], False)
+        load_states(carried, state[:, d0 : d0 + width])
         for start in range(0, length, LEAF):
             size = min(LEAF, length - start)
             _load(keys, b, c, (start, size, d0, width), delta, x, B, C)
@@ -72,26 +69,14 @@ def apply(
             read[:] = _ZERO
             for n in range(states):
                 _decays(decays, rates[n], gaps)
-                _border(border, rates[n], gaps[_3:_10])
+                wide_decays(border, rates[n], gaps[_3:_10])
                 for v in range(2):
                     _leaf(carried[v, n], border, decays, keys[v], b[n], c[n], read[v])
             for i in range(size):
                 _copy(out[start + i, d0 : d0 + width], read[0, i * WIDTH :])
                 sums[block, start + i] = _sum(read[1, i * WIDTH : i * WIDTH + width])
-        _exchange(carried, state[:, d0 : d0 + width], True)
+        store_states(state[:, d0 : d0 + width], carried)
         end_flushing(mode)
-
-
-@_kernel
-def _exchange(block: Any, state: Any, back: bool) -> None:
-    """block[v, n, k] = state[v, k, n], or the other way."""
-    for v in range(state.shape[0]):
-        for k in range(state.shape[1]):
-            for n in range(state.shape[2]):
-                if back:
-                    state[v, k, n] = block[v, n, k]
-                else:
-                    block[v, n, k] = state[v, k, n]
 
 
 @_kernel
@@ -136,12 +121,6 @@ def _decays(out: Any, a: Any, gaps: Any) -> None:
     for start in range(0, _GAPS, WIDTH):
         for k in range(WIDTH):
             out[start + k] = exp32(a[k] * gaps[start + k])
-
-
-@_kernel
-def _border(out: Any, a: Any, gap: Any) -> None:
-    for k in range(WIDTH):
-        out[k] = decay64(a[k] * gap[k])
 
 
 @_kernel

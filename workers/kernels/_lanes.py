@@ -14,19 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, models, overload, register_model
 
-from workers.kernels._simd import (
-    _E2,
-    _E3,
-    _E4,
-    _E5,
-    _E6,
-    _LN2_HIGH,
-    _LN2_LOW,
-    _LOG2_E,
-    _ONE,
-    _ROUND,
-    EXP_FLOOR,
-)
+from workers.kernels._simd import EXP_FLOOR, ONE, exp_parts
 
 LANES = 8
 
@@ -51,13 +39,14 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, VECTOR)
 
 
-def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Pointer to the lanes at args[1] of array args[0]."""
-    data = context.make_array(signature.args[0])(context, builder, args[0]).data
-    return builder.bitcast(builder.gep(data, [args[1]], inbounds=True), VECTOR.as_pointer())
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Pointer to the lanes of an array of numba type `kind` from flat `index` on."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index], inbounds=True), VECTOR.as_pointer())
 
 
 def everywhere(builder: Any, value: Any) -> Any:
+    """LLVM's instructions for one value in every lane."""
     undefined = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
     return builder.shuffle_vector(first, undefined, _mask(*[0] * LANES))
@@ -72,7 +61,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     """The eight values of `array` from flat `index` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_address(context, builder, signature, args), align=4)
+        return builder.load(_address(context, builder, signature.args[0], *args), align=4)
 
     return _lanes(array, types.intp), codegen
 
@@ -82,7 +71,8 @@ def store(typingctx: Any, array: Any, index: Any, values: Any) -> Any:
     """Write eight values to `array` from flat `index` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _address(context, builder, signature, args), align=4)
+        array, index, values = args
+        builder.store(values, _address(context, builder, signature.args[0], array, index), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _lanes), codegen
@@ -162,19 +152,6 @@ overload(operator.mul, strict=False)(_lane_by_lane(_multiply))
 
 
 @intrinsic
-def _power_of_two(typingctx: Any, rounded: Any) -> Any:
-    """`_simd._power_of_two` in every lane."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        whole = ir.VectorType(_INT, LANES)
-        bits = builder.shl(builder.bitcast(args[0], whole), ir.Constant(whole, [23] * LANES))
-        bits = builder.add(bits, ir.Constant(whole, [0x3F800000] * LANES))
-        return builder.bitcast(bits, VECTOR)
-
-    return _lanes(_lanes), codegen
-
-
-@intrinsic
 def _above(typingctx: Any, x: Any, floor: Any, values: Any) -> Any:
     """`values` where x > floor, else 0."""
 
@@ -188,12 +165,8 @@ def _above(typingctx: Any, x: Any, floor: Any, values: Any) -> Any:
 @njit(forceinline=True)
 def exp_lanes(x: Any) -> Any:
     """`_simd.exp32` in every lane."""
-    rounded = x * _LOG2_E + _ROUND
-    k = rounded + -_ROUND
-    r = (x + k * -_LN2_HIGH) + k * -_LN2_LOW
-    poly = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
-    values = (_ONE + (r + r * r * poly)) * _power_of_two(rounded)
-    return _above(x, splat(EXP_FLOOR), values)
+    grown, power = exp_parts(x)
+    return _above(x, splat(EXP_FLOOR), (ONE + grown) * power)
 
 
 # Each round interleaves rows so far apart, from the low and from the high parts of both; the last
@@ -213,18 +186,11 @@ def transpose(
     """Write eight rows of eight, `stride` apart in `rows`, as columns `pitch` apart in `out`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        types_of = signature.args
-
         def at(first: int, step: int) -> Any:
-            place = builder.add(args[first + 1], builder.mul(args[first + 2], index_type(step)))
-            pair = types_of[first : first + 2]
-            return _address(context, builder, pair_of(pair), (args[first], place))
-
-        def index_type(value: int) -> Any:
-            return ir.Constant(args[1].type, value)
-
-        def pair_of(kinds: Any) -> Any:
-            return types.void(*kinds)
+            """Row `step` of the array that is argument `first`, whose place and stride follow."""
+            array, index, stride = args[first : first + 3]
+            place = builder.add(index, builder.mul(stride, ir.Constant(stride.type, step)))
+            return _address(context, builder, signature.args[first], array, place)
 
         held = [builder.load(at(0, row), align=4) for row in range(LANES)]
         for distance, low, high in _ROUNDS:

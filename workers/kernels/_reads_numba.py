@@ -13,12 +13,7 @@ import numpy as np
 from numba import njit
 
 from workers.kernels._flushing import begin_flushing, end_flushing
-from workers.kernels._simd import (
-    EXP_FLOOR,
-    FAST_MATH,
-    decay64,
-    exp32,
-)
+from workers.kernels._simd import EXP_FLOOR, FAST_MATH, decay64, exp32
 
 # Channels worked on together. `row` has little state and long loops; the other widths keep the
 # states of a block in the first-level cache, `moments` those of every pair of states.
@@ -109,13 +104,13 @@ def weighted(
         d0 = block * WEIGHTED_WIDTH
         d1 = min(d, d0 + WEIGHTED_WIDTH)
         width = d1 - d0
-        _load(later, state[:, d0:d1])
+        load_states(later, state[:, d0:d1])
         for s in range(length - 1, -1, -1):
             step = delta[s, d0:d1]
             _weights(query[:width], p, s, d0)
             _scaled_weights(key[:width], q, s, d0, step)
             for n in range(states):
-                _decays(decay[n, :width], A[n, d0:d1], step)
+                wide_decays(decay[n, :width], A[n, d0:d1], step)
             for k in range(rows):
                 read[:] = 0.0
                 for n in range(states):
@@ -128,12 +123,12 @@ def weighted(
                         np.float64(B[s, n]),
                     )
                 out[block, k, s] = _dot(read[:width], key[:width])
-        _store(state[:, d0:d1], later)
+        store_states(state[:, d0:d1], later)
         end_flushing(mode)
 
 
 @_kernel
-def _load(block: Any, state: Any) -> None:
+def load_states(block: Any, state: Any) -> None:
     """block[k, n, c] = state[k, c, n]."""
     for k in range(state.shape[0]):
         for c in range(state.shape[1]):
@@ -142,7 +137,8 @@ def _load(block: Any, state: Any) -> None:
 
 
 @_kernel
-def _store(state: Any, block: Any) -> None:
+def store_states(state: Any, block: Any) -> None:
+    """The other way."""
     for k in range(state.shape[0]):
         for c in range(state.shape[1]):
             for n in range(state.shape[2]):
@@ -169,7 +165,8 @@ def _scaled_weights(out: Any, values: Any, t: int, d0: int, delta: Any) -> None:
 
 
 @_kernel
-def _decays(out: Any, a: Any, delta: Any) -> None:
+def wide_decays(out: Any, a: Any, delta: Any) -> None:
+    """out = exp(a delta), float64."""
     for k in range(out.size):
         out[k] = decay64(a[k] * delta[k])
 
@@ -239,7 +236,7 @@ def moments(
             pair = 0
             for n in range(states):
                 b, c = np.float64(B[t, n]), np.float64(C[t, n])
-                _decays(decay[n], rates[n], step)
+                wide_decays(decay[n], rates[n], step)
                 _advance(sums[n], decay[n], key, b, read[0], c)
                 for m in range(n):
                     _advance_pair(

@@ -33,7 +33,7 @@ _ROUND = np.float32(12582912.0)
 EXP_FLOOR = np.float32(-87.33654)
 _EXP2_FLOOR = np.float32(-126.0)
 _ZERO = np.float32(0.0)
-_ONE = np.float32(1.0)
+ONE = np.float32(1.0)
 # Minimax polynomials in relative error: (e^r - 1 - r) / r^2 for |r| <= ln(2)/2 (error 3.1e-9)
 # and (2^f - 1) / f for |f| <= 1/2 (error 2.0e-9).
 _E2 = np.float32(0.4999999403953552)
@@ -51,15 +51,20 @@ _P6 = np.float32(0.00015353334310930222)
 
 @intrinsic
 def _power_of_two(typingctx: Any, rounded: Any) -> Any:
-    """2^k from the float32 `_ROUND + k`, by moving k into the exponent field."""
+    """2^k from the float32 `_ROUND + k`, or from lanes of it, by moving k into the exponent."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        i32 = ir.IntType(32)
-        bits = builder.bitcast(args[0], i32)
-        bits = builder.add(builder.shl(bits, ir.Constant(i32, 23)), ir.Constant(i32, 0x3F800000))
-        return builder.bitcast(bits, ir.FloatType())
+        kind = args[0].type
+        is_vector = isinstance(kind, ir.VectorType)
+        whole = ir.VectorType(ir.IntType(32), kind.count) if is_vector else ir.IntType(32)
 
-    return types.float32(types.float32), codegen
+        def constant(value: int) -> Any:
+            return ir.Constant(whole, [value] * kind.count if is_vector else value)
+
+        bits = builder.shl(builder.bitcast(args[0], whole), constant(23))
+        return builder.bitcast(builder.add(bits, constant(0x3F800000)), kind)
+
+    return rounded(rounded), codegen
 
 
 @intrinsic
@@ -73,14 +78,20 @@ def float_from_bits(typingctx: Any, bits: Any) -> Any:
 
 
 @njit(forceinline=True, fastmath={"contract"})
+def exp_parts(x: Any) -> Any:
+    """e^r - 1 and 2^k, with x = r + k ln 2 and |r| <= ln(2)/2, of a float32 or of lanes."""
+    rounded = x * _LOG2_E + _ROUND
+    k = rounded + -_ROUND
+    r = (x + k * -_LN2_HIGH) + k * -_LN2_LOW
+    poly = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
+    return r + r * r * poly, _power_of_two(rounded)
+
+
+@njit(forceinline=True, fastmath={"contract"})
 def exp32(x: Any) -> Any:
     """exp(x) for a float32 x <= 0; zero below -87.3."""
-    rounded = x * _LOG2_E + _ROUND
-    k = rounded - _ROUND
-    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    poly = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
-    value = (_ONE + (r + r * r * poly)) * _power_of_two(rounded)
-    return value if x > EXP_FLOOR else _ZERO
+    grown, power = exp_parts(x)
+    return (ONE + grown) * power if x > EXP_FLOOR else _ZERO
 
 
 @njit(forceinline=True, fastmath={"contract"})
@@ -90,13 +101,9 @@ def decay64(x: Any) -> Any:
     Good to about 1e-7 of exp(x), and near one to about 1e-7 of 1 - exp(x), which float32 could not
     hold: a product of many decays then is as good as the sum of their exponents.
     """
-    rounded = x * _LOG2_E + _ROUND
-    k = rounded - _ROUND
-    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    poly = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
+    grown, power = exp_parts(x)
     # With k = 0 the power of two is one, and nothing is rounded here.
-    value = (1.0 + np.float64(r + r * r * poly)) * np.float64(_power_of_two(rounded))
-    return value if x > EXP_FLOOR else 0.0
+    return (1.0 + np.float64(grown)) * np.float64(power) if x > EXP_FLOOR else 0.0
 
 
 @njit(forceinline=True, fastmath={"contract"})
@@ -105,5 +112,5 @@ def exp2_32(x: Any) -> Any:
     rounded = x + _ROUND
     f = x - (rounded - _ROUND)
     poly = _P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * (_P5 + f * _P6))))
-    value = (_ONE + f * poly) * _power_of_two(rounded)
+    value = (ONE + f * poly) * _power_of_two(rounded)
     return value if x > _EXP2_FLOOR else _ZERO
