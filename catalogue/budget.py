@@ -13,7 +13,7 @@ from catalogue.memory import (
     without_gradient,
 )
 from schemas.catalogue import ModelDescription
-from schemas.names import NEEDS_GRADIENT
+from schemas.names import NEEDS_GRADIENT, Method
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.settings import GIB
 
@@ -83,8 +83,12 @@ def _mend(work: Workload, fitting: int, results: int, budget: int) -> str:
         return needs(changed, results).total <= budget
 
     ways = []
-    if work.whole and fits(replace(work, rows=dict.fromkeys(work.rows, "target"))):
-        ways.append("set `attention.rows` to `target`")
+    of_target = replace(work, rows=dict.fromkeys(work.rows, "target"))
+    rows = ["set `attention.rows` to `target`"] if work.whole else []
+    if work.whole and fits(of_target):
+        ways += rows
+    elif _clamps(work) and fits(replace(of_target, rollout_clamp=False)):
+        ways.append(" and ".join([*rows, "set `attention.rollout_clamp` to `false`"]))
     if work.selection.gradient and fits(without_gradient(work)):
         named = " and ".join(f"`{method}`" for method in work.rows if method in NEEDS_GRADIENT)
         ways.append(f"leave out {named}, which need the gradient")
@@ -100,6 +104,11 @@ def _mend(work: Workload, fitting: int, results: int, budget: int) -> str:
         ways.append("set `tensors` to false")
     said = ", ".join(ways)
     return said[0].upper() + said[1:]
+
+
+def _clamps(work: Workload) -> bool:
+    """Whether matrices are needed for the clamp of a rollout, whatever rows are asked for."""
+    return Method.ROLLOUT in work.methods and work.rollout_clamp
 
 
 def _parts(found: Needs) -> str:

@@ -99,6 +99,20 @@ def test_rows_of_the_target_are_named_as_a_way_out_only_where_they_are_one(
     assert "`attention.rows`" not in detail
 
 
+def test_the_clamp_of_a_rollout_is_named_where_its_matrices_are_all_that_does_not_fit(
+    settings: Settings,
+) -> None:
+    tight = settings.model_copy(update={"job_memory_bytes": GIB, "max_row_tokens": 30_000})
+    request = {"texts": ["7 " * 4000], "layers": [11]}
+    rollout = {"methods": ["rollout"], "rows": "target"}
+    [(_, detail)] = faults(tight, **request, attention=rollout)
+    assert "Set `attention.rollout_clamp` to `false`" in detail
+    assert "`attention.rows`" not in detail
+    assert faults(tight, **request, attention=rollout | {"rollout_clamp": False}) == []
+    [(_, detail)] = faults(tight, **request, attention={"methods": ["rollout"]})
+    assert "to `target` and set `attention.rollout_clamp` to `false`" in detail
+
+
 def test_methods_that_need_the_gradient_are_named_where_leaving_them_out_is_enough(
     settings: Settings,
 ) -> None:
