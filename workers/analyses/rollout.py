@@ -85,5 +85,6 @@ def _require_share(layer: int, share: float) -> None:
         raise ProblemError(
             ProblemType.NOT_FINITE,
             f"Layer {layer}: without its clamp `rollout` divides by row sums, and one of them has "
-            f"cancelled to {share:.1e} of its weights. Set `rollout_clamp` to true.",
+            f"cancelled to {share:.1e} of its weights. Set "
+            "`attention.rollout_clamp` to `true`, or leave `rollout` out.",
         )
