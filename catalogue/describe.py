@@ -109,7 +109,12 @@ def _positive(location: Location, config: dict[str, Any], keys: tuple[str, ...])
 
 
 def _channels(location: Location, config: dict[str, Any], hidden: int) -> int:
-    """d_inner = expand * hidden size, as the S6 layer computes it; `expand` may be a fraction."""
+    """d_inner: `intermediate_size`, which transformers puts before `expand` times hidden size.
+
+    `expand` may be a fraction.
+    """
+    if config.get("intermediate_size") is not None:
+        return _positive(location, config, ("intermediate_size",))
     expand = config.get("expand")
     if isinstance(expand, int | float) and not isinstance(expand, bool):
         channels = expand * hidden

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import MambaForCausalLM
 
 from catalogue.cached import description
 from catalogue.describe import describe
@@ -13,6 +14,7 @@ from schemas.names import Method, Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
 from tests.catalogue.models import GPT2, MAMBA, save_model, save_weights
+from tests.tiny_models import save_mamba
 
 SETTINGS = Settings(max_tokens=100, max_row_tokens=3000)
 
@@ -33,11 +35,21 @@ def test_a_mamba_has_s6_on_every_layer_and_all_methods(tmp_path: Path) -> None:
     assert described.resident_on == []
 
 
-def test_channels_come_from_expand_not_from_a_stale_key(tmp_path: Path) -> None:
-    described = describe(
-        place(tmp_path, MAMBA | {"expand": 1.5, "intermediate_size": 99}), SETTINGS
-    )
-    assert described.channels == 12
+@pytest.mark.parametrize(
+    ("keys", "channels"),
+    [({"expand": 1.5}, 12), ({"expand": 2, "intermediate_size": 99}, 99)],
+)
+def test_channels_are_those_of_the_model_that_would_be_built(
+    tmp_path: Path, keys: dict[str, float], channels: int
+) -> None:
+    assert describe(place(tmp_path, MAMBA | keys), SETTINGS).channels == channels
+
+
+def test_a_models_channels_are_those_that_transformers_builds(tmp_path: Path) -> None:
+    path = save_mamba(tmp_path / "wide", intermediate_size=112, num_hidden_layers=1)
+    model = MambaForCausalLM.from_pretrained(path)
+    location = Location("wide", "directory", path)
+    assert describe(location, SETTINGS).channels == len(model.backbone.layers[0].mixer.D)
 
 
 def test_a_transformer_has_no_methods_and_its_own_limit(tmp_path: Path) -> None:

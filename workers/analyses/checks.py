@@ -14,19 +14,20 @@ from schemas.problem import ProblemError, ProblemType
 from workers.relative_error import relative_error
 
 
-def row_sum_error(matrix: Tensor, expected: Tensor) -> Tensor:
+def row_sum_error(matrix: Tensor, expected: Tensor, added: Tensor) -> Tensor:
     """How far a matrix's row sums are from what a linear-time scan gives for them.
 
-    max_t |sum_s K[t,s] - expected[t]| / max_t max(|expected[t]|, sum_s |K[t,s]|)
+    max_t |sum_s K[t,s] - expected[t]| / max_t max(added[t], sum_s |K[t,s]|)
 
-    The scale is what was added up: where signs cancel, a sum may be small while its rounding is
-    not. Shapes: matrix (rows, l), expected (rows,); cost O(rows l). Infinity where it is no number.
+    The scale is what was added up, `added` over channels: where signs cancel, a sum may be small
+    while its rounding is not. Shapes: matrix (rows, l), expected and added (rows,); cost O(rows l).
+    Infinity where it is no number.
     """
     sums = matrix.sum(1, dtype=torch.float64)
     wanted = expected.to(torch.float64)
     size = matrix.abs().sum(1, dtype=torch.float64)
     difference = (sums - wanted).abs().max()
-    return relative_error(difference, torch.maximum(size, wanted.abs()).max())
+    return relative_error(difference, torch.maximum(size, added.to(torch.float64)).max())
 
 
 def sums_error(after: Tensor, before: Tensor) -> Tensor:

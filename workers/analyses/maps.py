@@ -13,7 +13,7 @@ from torch import Tensor
 from schemas.names import Method
 from schemas.request import AttentionSection, Rows
 from schemas.result import Parameters
-from workers.analyses.checks import Checks, row_sum_error, sums_error
+from workers.analyses.checks import Checks, row_sum_error
 from workers.mixers.protocol import MixerTrace, Read, Summary, Weighting
 
 
@@ -117,22 +117,29 @@ class LayerView:
             every = self.matrix(weighting)
             row = every.at(self.plan.position)[None]
             return CheckedRows(row, [self.plan.position], every.row_sum_error)
-        row = self._read[weighting][:1]
-        expected = self.summary.row_sums[weighting][self.plan.position]
-        return CheckedRows(row, [self.plan.position], row_sum_error(row, expected[None]))
+        row, at = self._read[weighting][:1], self.plan.position
+        return CheckedRows(row, [at], self._error(weighting, row, slice(at, at + 1)))
 
     def matrix(self, weighting: Weighting) -> CheckedRows:
         """K (l, l), its row sums checked against those that the summary found."""
         matrix = self._matrices[weighting]
-        error = row_sum_error(matrix, self.summary.row_sums[weighting])
-        return CheckedRows(matrix, list(range(self.mixer.length)), error)
+        every = slice(self.mixer.length)
+        return CheckedRows(
+            matrix, list(range(self.mixer.length)), self._error(weighting, matrix, every)
+        )
 
     def column_sums(self) -> tuple[Tensor, Tensor]:
         """sum_t K[t, s] (l,) of GRADIENT, without K, and how far their sum is from the rows'."""
         sums = self._read[Weighting.GRADIENT][1]
         # Both vectors add up the same matrix, so their totals must agree.
-        rows = self.summary.row_sums[Weighting.GRADIENT]
-        return sums, sums_error(sums[None], rows[None])
+        found = self.summary
+        rows, added = found.row_sums[Weighting.GRADIENT], found.added[Weighting.GRADIENT]
+        return sums, row_sum_error(sums[None], rows.sum()[None], added.sum()[None])
+
+    def _error(self, weighting: Weighting, rows: Tensor, at: slice) -> Tensor:
+        """How far the rows at these queries are from the sums that the summary found."""
+        found = self.summary
+        return row_sum_error(rows, found.row_sums[weighting][at], found.added[weighting][at])
 
     def attended(self) -> Tensor:
         """(k, l): `shares` times the mean hidden attention."""

@@ -35,13 +35,15 @@ class Summary:
 
     reconstruction_error: max|rebuilt - output| / max|output|, the output rebuilt from alpha, a
     tensor of no axes; infinity where that is not a number. mean_mixed (d,): mean_t y'[t, d].
-    row_sums: sum_s K[t, s] (l,), always of PLAIN. spreads: std (d,) of p q alpha over all causal
-    pairs s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where not asked for.
+    row_sums: sum_s K[t, s] (l,), always of PLAIN; added (l,), what their rounding is relative to:
+    magnitudes of parts that may have cancelled in them. spreads: std (d,) of p q alpha over all
+    causal pairs s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where not asked for.
     """
 
     reconstruction_error: Tensor
     mean_mixed: Tensor
     row_sums: Mapping[Weighting, Tensor]
+    added: Mapping[Weighting, Tensor]
     spreads: Mapping[Weighting, Tensor]
     pulled: Tensor | None
 

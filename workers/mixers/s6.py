@@ -147,6 +147,7 @@ class _Forwards:
         self._moments = {kind: Moments.start(A) for kind in spreads}
         kinds = {Weighting.PLAIN, *spreads}
         self._row_sums = {kind: A.new_empty(trace.length) for kind in kinds}
+        self._added = {kind: A.new_empty(trace.length) for kind in kinds}
         self._mixed, self._pulled = torch.zeros(2, len(A), dtype=torch.float64, device=A.device)
         self._differences: list[Tensor] = []
 
@@ -155,13 +156,18 @@ class _Forwards:
         system = trace.system(piece)
         mixed, sums = apply_attention(*system, piece.x, self._state)
         self._row_sums[Weighting.PLAIN][at] = sums
+        # What a query reads of its own token, before states and channels cancel.
+        own = (piece.C * piece.B).abs().sum(1)
+        self._added[Weighting.PLAIN][at] = sums.abs() + own * piece.delta.mean(1)
         self._mixed += mixed.sum(0, dtype=torch.float64)
         for kind, moments in self._moments.items():
             p, q = trace.pair(kind, piece)
             moments.read(*system, p, q)
-            if p is not None:
+            if p is not None and q is not None:
                 pulled = p * mixed
                 self._row_sums[kind][at] = pulled.mean(1)
+                read = (p * piece.delta).mul_(q).abs_().mean(1)
+                self._added[kind][at] = pulled.abs().mean(1) + own * read
                 self._pulled += pulled.sum(0, dtype=torch.float64)
         neurons = mixed.addcmul_(trace.weights.D, piece.x).mul_(functional.silu(piece.gate))
         rebuilt = trace.weights.output(neurons)
@@ -175,6 +181,7 @@ class _Forwards:
             reconstruction_error=relative_error(difference, trace.largest_output),
             mean_mixed=(self._mixed / trace.length).float(),
             row_sums=self._row_sums,
+            added=self._added,
             spreads={k: m.deviation(trace.length) for k, m in self._moments.items()},
             pulled=self._pulled.float() if Weighting.GRADIENT in self._moments else None,
         )

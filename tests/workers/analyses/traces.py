@@ -49,6 +49,7 @@ class ExplicitTrace:
             reconstruction_error=torch.tensor(self.error),
             mean_mixed=self._mixed().mean(0),
             row_sums={kind: self._row_sums(weighted) for kind, weighted in pairs.items()},
+            added={kind: weighted.sum(2).abs().mean(0) for kind, weighted in pairs.items()},
             spreads={k: pairs[k][:, at[0], at[1]].std(1, correction=0) for k in spreads},
             pulled=pulled,
         )

@@ -124,6 +124,7 @@ def test_summary_equals_the_reference(trace: S6Trace, twin: MixerRun) -> None:
     for weighting in Weighting:
         weighted = _weighted(trace, twin, weighting)
         _close(found.row_sums[weighting], weighted.mean(0).sum(1))
+        assert (found.added[weighting].numpy() >= np.abs(weighted.mean(0).sum(1))).all()
         _close(found.spreads[weighting], weighted[:, t, s].std(1))
         if weighting is Weighting.GRADIENT:
             assert found.pulled is not None
