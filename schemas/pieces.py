@@ -11,6 +11,9 @@ GRAPH_FLOATS = 24
 # Tokens of a layer's trace that are recomputed at once: enough that the projections run at full
 # speed, and the ten (piece, d_inner) tensors of a sweep stay below a hundred megabytes at 1,536.
 READ = 1024
+# The same of an SSD layer: its moments are read by blocks inside a piece and, at a far higher cost,
+# by a state between pieces.
+READ_SSD = 4096
 # All threads' partial sums of matrices may take this together; where they would not, fewer compute.
 PARTIAL_BYTES = 1 << 29
 # Elements of a temporary tensor of plain torch, where no compiled kernel reads.

@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
 
 UNKNOWN = "<unk>"
 WORDS = tuple(f"w{index}" for index in range(36))
@@ -44,6 +51,27 @@ def save_mamba(
     }
     made = MambaConfig(use_bias=bias, use_conv_bias=conv_bias, **(sizes | config))
     return _save(MambaForCausalLM, made, directory, seed, dtype)
+
+
+def save_mamba2(directory: Path, *, seed: int = 0, **config: Any) -> Path:
+    """A Mamba-2 of odd sizes: hidden 48, 6 heads of 16 in 2 groups, d_state 8, 3 layers."""
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 48,
+        "num_heads": 6,
+        "head_dim": 16,
+        "n_groups": 2,
+        "state_size": 8,
+        "conv_kernel": 3,
+        "chunk_size": 8,
+        "num_hidden_layers": LAYERS,
+        "tie_word_embeddings": False,
+        "pad_token_id": 0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    made = Mamba2Config(**(sizes | config))
+    return _save(Mamba2ForCausalLM, made, directory, seed, torch.float32)
 
 
 def save_gpt2(directory: Path, *, seed: int = 0) -> Path:

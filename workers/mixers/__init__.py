@@ -2,11 +2,16 @@
 
 from torch import nn
 from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
 from workers.mixers.mamba import MambaAdapter
+from workers.mixers.mamba2 import Mamba2Adapter
 from workers.mixers.protocol import MixerAdapter
 
-_ADAPTERS: dict[type[nn.Module], MixerAdapter] = {MambaMixer: MambaAdapter()}
+_ADAPTERS: dict[type[nn.Module], MixerAdapter] = {
+    MambaMixer: MambaAdapter(),
+    Mamba2Mixer: Mamba2Adapter(),
+}
 
 
 def adapter_for(module: nn.Module) -> MixerAdapter | None:

@@ -92,7 +92,8 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     model = _assemble(name, config, tensors).to(device)
     model.requires_grad_(False)
     _check_vocabulary(name, model, tokeniser)
-    kernel = _prepare_mixers(name, model, device)
+    families = {known.mixer for known in description.layers}
+    kernel = _prepare_mixers(name, model, families, device)
     _check_forward(name, model, device)
     provenance = ModelProvenance(
         model=name,
@@ -207,8 +208,8 @@ def _check_vocabulary(name: str, model: Any, tokeniser: Tokeniser) -> None:
         )
 
 
-def _prepare_mixers(name: str, model: Any, device: torch.device) -> str:
-    """Check every mixer that has an adapter; returns which selective scan will run."""
+def _prepare_mixers(name: str, model: Any, families: set[Mixer], device: torch.device) -> str:
+    """Check every mixer that has an adapter; returns which scan will run, `torch` for its own."""
     mixers = mixers_of(model)
     for module in mixers.values():
         adapter = adapter_for(module)
@@ -219,6 +220,8 @@ def _prepare_mixers(name: str, model: Any, device: torch.device) -> str:
         return Mixer.NONE
     # TensorFloat-32, which convolutions use by default, keeps 10 bits: too few for the self-check.
     torch.backends.cudnn.allow_tf32 = False
+    if Mixer.S6 not in families:
+        return "torch"
     mamba.install()
     return mamba.implementation(device)
 

@@ -1,0 +1,114 @@
+"""Every architecture, from disk to its readings: what all must show, whatever their mixer."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from catalogue.locate import locate
+from schemas.names import Method, Mixer
+from schemas.request import Rows
+from schemas.settings import Settings
+from tests.tiny_models import LAYERS, one_thread, save_mamba, save_mamba2
+from workers.analyses.maps import MethodMaps, ReadingPlan
+from workers.analyses.methods import read_layers
+from workers.models.loading import LoadedModel, load
+from workers.tracing import TextTrace, TraceRequest, trace
+
+TOLERANCE = 1e-4
+ARCHITECTURES: dict[str, tuple[Callable[..., Path], Mixer]] = {
+    "mamba": (save_mamba, Mixer.S6),
+    "mamba2": (save_mamba2, Mixer.SSD),
+}
+TEXTS = (TraceRequest(tuple(range(1, 40)), position=-3), TraceRequest((7, 3, 7)))
+Maps = dict[tuple[int, Method], MethodMaps]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[LoadedModel, Mixer]:
+    save, family = ARCHITECTURES[request.param]
+    root = tmp_path_factory.mktemp("models")
+    save(root / "model")
+    settings = Settings(model_dir=root, device="cpu")
+    return load(locate("model", settings), settings), family
+
+
+@pytest.fixture(scope="module")
+def traced(case: tuple[LoadedModel, Mixer]) -> list[TextTrace]:
+    every = set(range(LAYERS))
+    return trace(case[0], TEXTS, every, every)
+
+
+def _read(traced: TextTrace, rows: Rows, **plan: Any) -> Maps:
+    """Every method's maps of every layer."""
+    wanted = ReadingPlan(
+        layers=frozenset(range(LAYERS)),
+        methods=list(Method),
+        position=traced.target.position,
+        tolerance=TOLERANCE,
+        rows=dict.fromkeys(Method, rows),
+        **plan,
+    )
+    readings = list(read_layers(traced.mixers, wanted))
+    return {(r.layer, method): maps for r in readings for method, maps in r.maps.items()}
+
+
+def _close(ours: Tensor, wanted: Tensor) -> None:
+    largest = float(wanted.abs().max())
+    assert float((ours - wanted).abs().max()) <= 2e-5 * largest
+
+
+def test_every_layer_is_rebuilt(case: tuple[LoadedModel, Mixer], traced: list[TextTrace]) -> None:
+    for text in traced:
+        assert len(text.mixers) == LAYERS
+        for layer in text.mixers:
+            found = text.mixers[layer]
+            assert found.family is case[1]
+            assert float(found.summary().reconstruction_error) < TOLERANCE
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+def test_the_targets_row_is_the_matrixs(traced: list[TextTrace], clamp: bool) -> None:
+    for text in traced:
+        rows = _read(text, "target", rollout_clamp=clamp)
+        matrices = _read(text, "all", rollout_clamp=clamp)
+        for at, maps in matrices.items():
+            _close(rows[at].matrix[0], maps.matrix[text.target.position])
+            _close(rows[at].token_relevance, maps.token_relevance)
+            assert float(maps.row_sum_error) < TOLERANCE
+
+
+def test_the_gradient_is_that_of_a_small_step(
+    case: tuple[LoadedModel, Mixer], traced: list[TextTrace]
+) -> None:
+    """A step on the mixer's output along the gradient moves the target by what it promises."""
+    loaded, text = case[0], traced[0]
+    layer = LAYERS - 2
+    gradient = text.mixers[layer].capture.gradient()  # type: ignore[attr-defined]
+    step = 1e-3 / gradient.norm()
+    change = (_value(loaded, text, layer, step * gradient) - text.value) / step
+    assert change == pytest.approx(float(gradient.square().sum()), rel=2e-2)
+
+
+def _value(loaded: LoadedModel, text: TextTrace, layer: int, added: Tensor) -> float:
+    """The target where `added` (l, m) is added to one mixer's output."""
+    mixer = loaded.model.backbone.layers[layer].mixer
+    hook = mixer.register_forward_hook(lambda _, __, output: output + added)
+    try:
+        with torch.no_grad():
+            ids = torch.tensor([text.ids])
+            logits = loaded.model(input_ids=ids, use_cache=False).logits[0, text.target.position]
+    finally:
+        hook.remove()
+    return float(logits[text.target.token])
