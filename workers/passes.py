@@ -41,10 +41,11 @@ class Batch:
 
 @dataclass
 class Captured:
-    """Inputs and outputs (b, l, m) of the captured mixers, by layer."""
+    """Inputs and outputs (b, l, m) of the captured mixers, by layer, and their calls' keywords."""
 
     hidden: dict[int, Tensor] = field(default_factory=dict)
     output: dict[int, Tensor] = field(default_factory=dict)
+    keywords: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class Pass(Protocol):
@@ -97,12 +98,17 @@ class WholePass:
         outputs = [self.captured.output[layer] for layer in layers]
         return dict(zip(layers, torch.autograd.grad(self._read, outputs, outer), strict=True))
 
-    def _hook(self, layer: int, leaf: bool) -> Callable[..., Tensor | None]:
-        def keep(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+    def _hook(self, layer: int, leaf: bool) -> Callable[..., Any]:
+        def keep(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
+            # Attention modules return their weights, or nothing, beside the output.
+            output, *rest = result if isinstance(result, tuple) else (result,)
             output = output.detach().requires_grad_() if leaf else output
             self.captured.hidden[layer] = self._batch.hidden[layer](args, kwargs).detach()
             self.captured.output[layer] = output
-            return output if leaf else None
+            self.captured.keywords[layer] = kwargs
+            if not leaf:
+                return None
+            return (output, *rest) if isinstance(result, tuple) else output
 
         return keep
 

@@ -229,9 +229,7 @@ class _Tracer:
 
     def _logits(self, read: Tensor) -> Tensor:
         """(b, vocab) float32: next-token logits at the positions read, (b, m)."""
-        head = self.loaded.model.get_output_embeddings()
-        logits: Tensor = head(read.to(head.weight.dtype)).float()
-        return logits
+        return self.loaded.readout(read)
 
     def _mixers(
         self, row: int, length: int, captured: Captured, gradients: dict[int, Tensor]
@@ -245,6 +243,9 @@ class _Tracer:
                 hidden=cut(captured.hidden[layer]),
                 output=cut(captured.output[layer]),
                 output_gradient=cut(gradients[layer]) if layer in gradients else None,
+                context=_adapter(self.modules[layer]).context(
+                    captured.keywords.get(layer, {}), row, length
+                ),
             )
             for layer in self.modules
         }

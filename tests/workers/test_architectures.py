@@ -1,7 +1,6 @@
 """Every architecture, from disk to its readings: what all must show, whatever their mixer."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,18 +11,17 @@ from catalogue.locate import locate
 from schemas.names import Method, Mixer
 from schemas.request import Rows
 from schemas.settings import Settings
-from tests.tiny_models import LAYERS, one_thread, save_mamba, save_mamba2
+from tests.tiny_architectures import ARCHITECTURES
+from tests.tiny_models import LAYERS, one_thread
 from workers.analyses.maps import MethodMaps, ReadingPlan
 from workers.analyses.methods import read_layers
+from workers.mixers import mixers_of
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TextTrace, TraceRequest, trace
 
 TOLERANCE = 1e-4
-ARCHITECTURES: dict[str, tuple[Callable[..., Path], Mixer]] = {
-    "mamba": (save_mamba, Mixer.S6),
-    "mamba2": (save_mamba2, Mixer.SSD),
-}
 TEXTS = (TraceRequest(tuple(range(1, 40)), position=-3), TraceRequest((7, 3, 7)))
+Case = tuple[LoadedModel, list[Mixer]]
 Maps = dict[tuple[int, Method], MethodMaps]
 
 
@@ -34,18 +32,16 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def case(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[LoadedModel, Mixer]:
-    save, family = ARCHITECTURES[request.param]
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    save, families = ARCHITECTURES[request.param]
     root = tmp_path_factory.mktemp("models")
     save(root / "model")
     settings = Settings(model_dir=root, device="cpu")
-    return load(locate("model", settings), settings), family
+    return load(locate("model", settings), settings), families
 
 
 @pytest.fixture(scope="module")
-def traced(case: tuple[LoadedModel, Mixer]) -> list[TextTrace]:
+def traced(case: Case) -> list[TextTrace]:
     every = set(range(LAYERS))
     return trace(case[0], TEXTS, every, every)
 
@@ -69,12 +65,12 @@ def _close(ours: Tensor, wanted: Tensor) -> None:
     assert float((ours - wanted).abs().max()) <= 2e-5 * largest
 
 
-def test_every_layer_is_rebuilt(case: tuple[LoadedModel, Mixer], traced: list[TextTrace]) -> None:
+def test_every_layer_is_rebuilt(case: Case, traced: list[TextTrace]) -> None:
     for text in traced:
         assert len(text.mixers) == LAYERS
         for layer in text.mixers:
             found = text.mixers[layer]
-            assert found.family is case[1]
+            assert found.family is case[1][layer]
             assert float(found.summary().reconstruction_error) < TOLERANCE
 
 
@@ -89,9 +85,7 @@ def test_the_targets_row_is_the_matrixs(traced: list[TextTrace], clamp: bool) ->
             assert float(maps.row_sum_error) < TOLERANCE
 
 
-def test_the_gradient_is_that_of_a_small_step(
-    case: tuple[LoadedModel, Mixer], traced: list[TextTrace]
-) -> None:
+def test_the_gradient_is_that_of_a_small_step(case: Case, traced: list[TextTrace]) -> None:
     """A step on the mixer's output along the gradient moves the target by what it promises."""
     loaded, text = case[0], traced[0]
     layer = LAYERS - 2
@@ -103,8 +97,13 @@ def test_the_gradient_is_that_of_a_small_step(
 
 def _value(loaded: LoadedModel, text: TextTrace, layer: int, added: Tensor) -> float:
     """The target where `added` (l, m) is added to one mixer's output."""
-    mixer = loaded.model.backbone.layers[layer].mixer
-    hook = mixer.register_forward_hook(lambda _, __, output: output + added)
+
+    def add(module: Any, args: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (output[0] + added, *output[1:])
+        return output + added
+
+    hook = mixers_of(loaded.model)[layer].register_forward_hook(add)
     try:
         with torch.no_grad():
             ids = torch.tensor([text.ids])

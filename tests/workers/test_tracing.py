@@ -18,6 +18,7 @@ from tests.tiny_models import one_thread, save_gpt2, save_mamba
 from workers.mixers import mixers_of
 from workers.mixers.protocol import Weighting
 from workers.models.loading import LoadedModel, load
+from workers.models.readout import Readout
 from workers.tracing import TextTrace, TraceRequest, trace, trace_each
 
 TEXTS = (
@@ -277,12 +278,13 @@ def test_no_parameter_gathers_a_gradient(loaded: LoadedModel, traces: list[TextT
 def test_logits_that_are_not_finite_are_a_problem(loaded: LoadedModel) -> None:
     broken = copy.deepcopy(loaded.model)
     broken.get_output_embeddings().weight.data[3] = float("inf")
+    of_broken = replace(loaded, model=broken, readout=Readout.of(broken))
     with pytest.raises(
         ProblemError, match="vector of logits holds infinities or NaN for text 0"
     ) as caught:
-        trace(replace(loaded, model=broken), TEXTS[:1], LAYERS, {1})
+        trace(of_broken, TEXTS[:1], LAYERS, {1})
     assert caught.value.kind is ProblemType.NOT_FINITE
-    assert _hooks(replace(loaded, model=broken)) == 0
+    assert _hooks(of_broken) == 0
 
 
 def test_mixers_that_are_not_finite_after_the_target_are_a_problem(loaded: LoadedModel) -> None:
@@ -345,10 +347,11 @@ def test_gradient_layers_must_be_traced(loaded: LoadedModel) -> None:
         trace(loaded, TEXTS[:1], {0}, {1})
 
 
-def test_a_transformer_gives_logits_and_no_mixers(tmp_path: Path) -> None:
+def test_a_transformer_gives_logits_and_its_attention(tmp_path: Path) -> None:
     loaded = _loaded(tmp_path, save_gpt2)
     found = trace(loaded, TEXTS, {0, 1}, {0, 1})
     for request, text in zip(TEXTS, found, strict=True):
         own = _full_logits(loaded, request.ids)[request.position]
         torch.testing.assert_close(text.logits, own, rtol=1e-5, atol=1e-5)
-        assert dict(text.mixers) == {}
+        for layer in (0, 1):
+            assert float(text.mixers[layer].summary().reconstruction_error) < 1e-5

@@ -26,15 +26,15 @@ _ENTRIES = 1 << 22
 class Heads:
     """What makes alpha: queries (h, l, e), keys (k, l, e), values (k, l, p).
 
-    window: keys that a query reaches, its own included, or None for all before it; cap and sinks
-    (h,) or None.
+    reach (l, l): true where a query reads a key, or None for all up to its own; cap and sinks (h,)
+    or None.
     """
 
     queries: Tensor
     keys: Tensor
     values: Tensor
     scaling: float
-    window: int | None = None
+    reach: Tensor | None = None
     cap: float | None = None
     sinks: Tensor | None = None
 
@@ -73,14 +73,18 @@ class Heads:
         scores.mul_(self.scaling)
         if self.cap is not None:
             scores.div_(self.cap).tanh_().mul_(self.cap)
-        t = torch.arange(start, stop, device=q.device)[:, None]
-        s = torch.arange(stop, device=q.device)
-        unseen = s > t if self.window is None else (s > t) | (s <= t - self.window)
-        scores.masked_fill_(unseen, -torch.inf)
+        scores.masked_fill_(~self._reach(start, stop), -torch.inf)
         if self.sinks is None:
             return scores.softmax(-1)
         sinks = self.sinks[:, None, None].expand(-1, stop - start, 1)
         return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
+
+    def _reach(self, start: int, stop: int) -> Tensor:
+        """(rows, stop), true where a query reads a key."""
+        if self.reach is not None:
+            return self.reach[start:stop, :stop]
+        queries = torch.arange(start, stop, device=self.queries.device)[:, None]
+        return torch.arange(stop, device=queries.device) <= queries
 
     def blocks(self, stop: int) -> Iterator[slice]:
         """The queries before `stop`, few enough at a time."""

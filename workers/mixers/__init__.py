@@ -1,32 +1,51 @@
 """One adapter per token-mixer family: from a mixer module to its hidden attention."""
 
 from torch import nn
-from transformers.models.mamba.modeling_mamba import MambaMixer
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
+from workers.mixers.attention import AttentionAdapter
+from workers.mixers.falcon_h1 import FalconH1Adapter
 from workers.mixers.mamba import MambaAdapter
 from workers.mixers.mamba2 import Mamba2Adapter
 from workers.mixers.protocol import MixerAdapter
 
-_ADAPTERS: dict[type[nn.Module], MixerAdapter] = {
-    MambaMixer: MambaAdapter(),
-    Mamba2Mixer: Mamba2Adapter(),
+_MODELS = "transformers.models."
+_ATTENTION = AttentionAdapter()
+# By the module's class, named and not imported: a worker loads only the architectures it runs.
+_ADAPTERS: dict[str, MixerAdapter] = {
+    "mamba.modeling_mamba.MambaMixer": MambaAdapter(),
+    "mamba2.modeling_mamba2.Mamba2Mixer": Mamba2Adapter(),
+    "bamba.modeling_bamba.BambaMixer": Mamba2Adapter(),
+    "granitemoehybrid.modeling_granitemoehybrid.GraniteMoeHybridMambaLayer": Mamba2Adapter(),
+    "nemotron_h.modeling_nemotron_h.NemotronHMamba2Mixer": Mamba2Adapter(),
+    "zamba2.modeling_zamba2.Zamba2MambaMixer": Mamba2Adapter(),
+    "falcon_h1.modeling_falcon_h1.FalconH1Mixer": FalconH1Adapter(),
 }
 
 
 def adapter_for(module: nn.Module) -> MixerAdapter | None:
     """The adapter that traces this very class of module, or None if it is no known mixer.
 
-    A subclass may compute something else, so it needs an adapter of its own.
+    A subclass may compute something else, so it needs an adapter of its own; but all of
+    transformers' attention modules have one, for they hand their heads to the same function.
     """
-    return _ADAPTERS.get(type(module))
+    kind = type(module)
+    if not kind.__module__.startswith(_MODELS):
+        return None
+    found = _ADAPTERS.get(f"{kind.__module__.removeprefix(_MODELS)}.{kind.__qualname__}")
+    is_attention = kind.__name__.endswith("Attention") and hasattr(module, "layer_idx")
+    return _ATTENTION if found is None and is_attention else found
 
 
 def mixers_of(model: nn.Module) -> dict[int, nn.Module]:
-    """Every mixer of the model that has an adapter, by layer, ascending."""
-    found = {}
+    """Every mixer of the model that has an adapter, by layer, ascending.
+
+    Of a layer that has attention beside a state-space mixer, the latter.
+    """
+    found: dict[int, nn.Module] = {}
     for module in model.modules():
         adapter = adapter_for(module)
         if adapter is not None:
-            found[adapter.layer(module)] = module
+            layer = adapter.layer(module)
+            if adapter is not _ATTENTION or layer not in found:
+                found[layer] = module
     return dict(sorted(found.items()))

@@ -34,6 +34,10 @@ class MambaAdapter:
         hidden: Tensor = args[0]
         return hidden
 
+    def context(self, kwargs: Mapping[str, Any], row: int, length: int) -> dict[str, Any]:
+        """Nothing: the mixer's input says all."""
+        return {}
+
     def trace(self, module: nn.Module, capture: Capture) -> S6Trace:
         """The mixer's weights beside what was captured; nothing of the text is computed yet."""
         return S6Trace(s6_weights(dict(module.named_parameters())), capture)

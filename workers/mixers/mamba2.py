@@ -1,5 +1,6 @@
-"""The adapter of transformers' Mamba-2: an SSD mixer from the names of its module."""
+"""The adapter of transformers' Mamba-2 and of the hybrids that use its mixer under its names."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from workers.mixers.ssd_pieces import Gate, SSDWeights
 
 
 class Mamba2Adapter:
-    """Traces transformers' `Mamba2Mixer`; holds every name of that module."""
+    """Traces transformers' `Mamba2Mixer` and its copies; holds every name of these modules."""
 
     def layer(self, module: nn.Module) -> int:
         """Index of the layer the mixer belongs to."""
@@ -25,19 +26,27 @@ class Mamba2Adapter:
         return f"layer {self.layer(module)} has hidden_act {module.activation!r}; SSD needs 'silu'"
 
     def hidden(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The input (b, l, m), which the block passes by position."""
-        hidden: Tensor = args[0]
+        """The input (b, l, m), by position or by its name."""
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         return hidden
+
+    def context(self, kwargs: Mapping[str, Any], row: int, length: int) -> dict[str, Any]:
+        """Nothing: the mixer's input says all."""
+        return {}
 
     def trace(self, module: nn.Module, capture: Capture) -> SSDTrace:
         """The mixer's weights beside what was captured; nothing of the text is computed yet."""
-        return SSDTrace(ssd_weights(module), capture)
+        return SSDTrace(ssd_weights(module, _gate(module.norm)), capture)
 
 
-def ssd_weights(module: Any) -> SSDWeights:
+def _gate(norm: Any) -> Gate:
+    weight = norm.weight.detach().float()
+    return Gate(weight, groups=len(weight) // norm.group_size, eps=norm.variance_epsilon)
+
+
+def ssd_weights(module: Any, gate: Gate) -> SSDWeights:
     """The weights of a `Mamba2Mixer`, in float32; a float32 mixer's are shared, not copied."""
     named = {name: value.detach().float() for name, value in module.named_parameters()}
-    norm = module.norm
     low, high = module.time_step_limit
     return SSDWeights(
         in_weight=named["in_proj.weight"],
@@ -48,11 +57,7 @@ def ssd_weights(module: Any) -> SSDWeights:
         step_limit=(float(low), float(high)),
         A=-torch.exp(named["A_log"]),
         D=named["D"],
-        gate=Gate(
-            weight=named["norm.weight"],
-            groups=norm.weight.shape[0] // norm.group_size,
-            eps=norm.variance_epsilon,
-        ),
+        gate=gate,
         out_weight=named["out_proj.weight"],
         out_bias=named.get("out_proj.bias"),
         groups=module.n_groups,

@@ -13,7 +13,7 @@ Words, and what they correspond to in softmax attention:
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -128,13 +128,15 @@ class MixerTrace(Protocol):
 class Capture:
     """What the tracing pass keeps of one mixer and one text: tensors (l, m), in the model's dtype.
 
-    hidden is the mixer's input.
+    hidden is the mixer's input; context, what else its call was made with, as far as its adapter
+    asks for it.
     """
 
     layer: int
     hidden: Tensor
     output: Tensor
     output_gradient: Tensor | None
+    context: Mapping[str, Any] = field(default_factory=dict)
 
     def gradient(self) -> Tensor:
         """The output's gradient, for what needs it. Raises ValueError where it was not traced."""
@@ -156,6 +158,10 @@ class MixerAdapter(Protocol):
 
     def hidden(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """The mixer's input (b, l, m), found among the arguments of its call."""
+        ...
+
+    def context(self, kwargs: Mapping[str, Any], row: int, length: int) -> Mapping[str, Any]:
+        """What a trace needs of the keywords of a batch's call, cut to one text of `length`."""
         ...
 
     def trace(self, module: nn.Module, capture: Capture) -> MixerTrace:

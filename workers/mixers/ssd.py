@@ -8,7 +8,7 @@ l tokens.
     o[t] = W_out neurons[t] + b_out,   neurons = norm(y * silu(z))
 
 Sources: Dao and Gu, "Transformers are SSMs" (2405.21060); Ali, Zimerman and Wolf (2403.01590). Slow
-twin: tests/reference/ssd_mixer.py.
+twin: tests/reference/ssd_explicit.py.
 """
 
 from collections.abc import Collection, Iterator, Sequence

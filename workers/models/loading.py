@@ -26,7 +26,9 @@ from schemas.result import ModelProvenance
 from schemas.settings import Settings
 from workers.kernels import mamba
 from workers.mixers import adapter_for, mixers_of
+from workers.mixers.attention_calls import IMPLEMENTATION, register
 from workers.models.fetching import fetch
+from workers.models.readout import Readout
 from workers.models.weights import read, sha256
 
 # Hidden attention is compared with the model's output to 1e-4, which bfloat16 cannot reach.
@@ -65,6 +67,7 @@ class LoadedModel:
 
     name: str
     model: Any
+    readout: Readout
     tokeniser: Tokeniser
     description: ModelDescription
     provenance: ModelProvenance
@@ -93,8 +96,10 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     model.requires_grad_(False)
     _check_vocabulary(name, model, tokeniser)
     families = {known.mixer for known in description.layers}
-    kernel = _prepare_mixers(name, model, families, device)
-    _check_forward(name, model, device)
+    kernel = _prepare_mixers(model, families, device)
+    readout = Readout.of(model)
+    _check_forward(name, model, readout, device)
+    _check_mixers(name, model)
     provenance = ModelProvenance(
         model=name,
         architecture=description.architecture,
@@ -104,7 +109,7 @@ def load(location: Location, settings: Settings) -> LoadedModel:
         device=str(device),
         kernel=kernel,
     )
-    return LoadedModel(name, model, tokeniser, description, provenance, device)
+    return LoadedModel(name, model, readout, tokeniser, description, provenance, device)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -149,6 +154,7 @@ def _assemble(name: str, config: Any, tensors: dict[str, Tensor]) -> Any:
     """The model with exactly these tensors; refuses when any is missing, left over or misshapen."""
     architecture = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     # The library's progress bars and advice do not belong in a worker's log; errors do.
+    register()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     model, info = architecture.from_pretrained(
@@ -156,6 +162,7 @@ def _assemble(name: str, config: Any, tensors: dict[str, Tensor]) -> Any:
         config=config,
         state_dict=tensors,
         dtype=DTYPE,
+        attn_implementation=IMPLEMENTATION,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
@@ -208,15 +215,9 @@ def _check_vocabulary(name: str, model: Any, tokeniser: Tokeniser) -> None:
         )
 
 
-def _prepare_mixers(name: str, model: Any, families: set[Mixer], device: torch.device) -> str:
-    """Check every mixer that has an adapter; returns which scan will run, `torch` for its own."""
-    mixers = mixers_of(model)
-    for module in mixers.values():
-        adapter = adapter_for(module)
-        objection = None if adapter is None else adapter.objection(module)
-        if objection is not None:
-            raise _unsupported(name, objection)
-    if not mixers:
+def _prepare_mixers(model: Any, families: set[Mixer], device: torch.device) -> str:
+    """Have known mixers run by the kernels here; returns which, `torch` for the library's own."""
+    if not mixers_of(model):
         return Mixer.NONE
     # TensorFloat-32, which convolutions use by default, keeps 10 bits: too few for the self-check.
     torch.backends.cudnn.allow_tf32 = False
@@ -226,8 +227,17 @@ def _prepare_mixers(name: str, model: Any, families: set[Mixer], device: torch.d
     return mamba.implementation(device)
 
 
-def _check_forward(name: str, model: Any, device: torch.device) -> None:
-    """Two tiny forward passes: logits are the head of the last hidden state, and causal.
+def _check_mixers(name: str, model: Any) -> None:
+    """Refuse a model with a mixer that has an adapter but no exact trace."""
+    for module in mixers_of(model).values():
+        adapter = adapter_for(module)
+        objection = None if adapter is None else adapter.objection(module)
+        if objection is not None:
+            raise _unsupported(name, objection)
+
+
+def _check_forward(name: str, model: Any, readout: Readout, device: torch.device) -> None:
+    """Two tiny forward passes: logits are what is read of the last hidden state, and causal.
 
     The tracing pass relies on both: it reads the head at one position and pads on the right.
     """
@@ -237,8 +247,7 @@ def _check_forward(name: str, model: Any, device: torch.device) -> None:
         with torch.no_grad():
             full = model(input_ids=ids, use_cache=False).logits.float()
             states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            head = model.get_output_embeddings()
-            read_out = head(states.to(head.weight.dtype)).float()
+            read_out = readout(states)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:

@@ -251,5 +251,6 @@ def test_mixers_are_found_by_layer(tmp_path: Path) -> None:
     assert adapter_for(model.backbone.layers[0].norm) is None
 
 
-def test_a_transformer_has_none(tmp_path: Path) -> None:
-    assert mixers_of(GPT2LMHeadModel.from_pretrained(save_gpt2(tmp_path))) == {}
+def test_a_transformers_mixers_are_its_attention_modules(tmp_path: Path) -> None:
+    model = GPT2LMHeadModel.from_pretrained(save_gpt2(tmp_path))
+    assert mixers_of(model) == {0: model.transformer.h[0].attn, 1: model.transformer.h[1].attn}

@@ -50,19 +50,28 @@ def case(request: pytest.FixtureRequest) -> Case:
     return _case(**VARIANTS[request.param])
 
 
-def _case(length: int = LENGTH, shared: int = 1, bias: bool = True, **options: Any) -> Case:
+def _case(
+    length: int = LENGTH,
+    shared: int = 1,
+    bias: bool = True,
+    window: int | None = None,
+    **options: Any,
+) -> Case:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
+    if window is not None:
+        every = torch.ones(length, length, dtype=torch.bool)
+        options["reach"] = every.tril() & ~every.tril(-window)
     heads = Heads(
         draw(4, length, 6), draw(4 // shared, length, 6), draw(4 // shared, length, 3), 0.7,
         **options,
     )  # fmt: skip
     sinks = None if heads.sinks is None else heads.sinks.double().numpy()
     q, k = heads.queries.double().numpy(), heads.keys.double().numpy()
-    alpha = torch.from_numpy(slow.alpha(q, k, 0.7, heads.window, heads.cap, sinks))
+    alpha = torch.from_numpy(slow.alpha(q, k, 0.7, window, heads.cap, sinks))
     x = heads.values.double().repeat_interleave(shared, 0).transpose(0, 1).reshape(length, 12)
     weight, offset = draw(HIDDEN, 12), draw(HIDDEN) if bias else None
     mixed = torch.einsum("dts,sd->td", alpha.repeat_interleave(3, 0), x)

@@ -1,0 +1,142 @@
+"""A tiny random model of every architecture that has an adapter, saved as a user's directory."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from schemas.names import Mixer
+from tests.tiny_models import VOCABULARY, _save, save_mamba, save_mamba2
+
+S6, SSD, SOFTMAX, NONE = Mixer.S6, Mixer.SSD, Mixer.SOFTMAX, Mixer.NONE
+Sizes = dict[str, Any]
+
+_ENDS: Sizes = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+_SIZES: Sizes = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+    **_ENDS,
+}
+_SHARED: Sizes = {"num_key_value_heads": 2, "head_dim": 8}
+_MAMBA: Sizes = {
+    "mamba_n_heads": 6,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 8,
+    "mamba_d_conv": 3,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 8,
+}
+
+
+def _saver(architecture: str, **sizes: Any) -> Callable[[Path], Path]:
+    def save(directory: Path) -> Path:
+        config = getattr(transformers, f"{architecture}Config")(**sizes)
+        causal = f"{architecture}{'LMHeadModel' if architecture == 'GPT2' else 'ForCausalLM'}"
+        return _save(getattr(transformers, causal), config, directory, 0, torch.float32)
+
+    return save
+
+
+ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
+    "mamba": (save_mamba, [S6] * 3),
+    "mamba2": (save_mamba2, [SSD] * 3),
+    "bamba": (
+        _saver("Bamba", **_SIZES, num_key_value_heads=2, **_MAMBA, attn_layer_indices=[1]),
+        [SSD, SOFTMAX, SSD],
+    ),
+    "granitemoehybrid": (
+        _saver(
+            "GraniteMoeHybrid",
+            **_SIZES,
+            **_MAMBA,
+            num_key_value_heads=2,
+            layer_types=["mamba", "attention", "mamba"],
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            shared_intermediate_size=32,
+            logits_scaling=3.0,
+            embedding_multiplier=2.0,
+            attention_multiplier=0.3,
+            residual_multiplier=0.7,
+        ),
+        [SSD, SOFTMAX, SSD],
+    ),
+    "zamba2": (
+        _saver(
+            "Zamba2",
+            vocab_size=VOCABULARY,
+            hidden_size=48,
+            num_hidden_layers=3,
+            layers_block_type=["mamba", "hybrid", "mamba"],
+            mamba_d_state=8,
+            mamba_d_conv=3,
+            mamba_expand=2,
+            mamba_ngroups=2,
+            n_mamba_heads=6,
+            mamba_headdim=16,
+            num_attention_heads=4,
+            intermediate_size=64,
+            chunk_size=8,
+            max_position_embeddings=64,
+            num_mem_blocks=1,
+            adapter_rank=4,
+            **_ENDS,
+        ),
+        [SSD] * 3,
+    ),
+    "falcon_h1": (
+        _saver(
+            "FalconH1",
+            **_SIZES,
+            **_MAMBA,
+            num_key_value_heads=2,
+            mamba_d_ssm=96,
+            mamba_rms_norm=True,
+            mamba_norm_before_gate=False,
+            ssm_in_multiplier=0.8,
+            ssm_multipliers=[0.9, 1.1, 0.7, 1.2, 0.8],
+            ssm_out_multiplier=1.1,
+            lm_head_multiplier=0.5,
+            attention_in_multiplier=1.3,
+            attention_out_multiplier=0.9,
+            key_multiplier=0.6,
+            mlp_multipliers=[1.1, 0.9],
+            embedding_multiplier=2.0,
+        ),
+        [SSD] * 3,
+    ),
+    "gpt2": (
+        _saver(
+            "GPT2", vocab_size=VOCABULARY, n_embd=48, n_layer=3, n_head=6, n_positions=64, **_ENDS
+        ),
+        [SOFTMAX] * 3,
+    ),
+    "gpt_neox": (_saver("GPTNeoX", **_SIZES), [SOFTMAX] * 3),
+    "llama": (_saver("Llama", **_SIZES, **_SHARED), [SOFTMAX] * 3),
+    "qwen2": (_saver("Qwen2", **_SIZES, num_key_value_heads=2), [SOFTMAX] * 3),
+    "qwen3": (_saver("Qwen3", **_SIZES, **_SHARED), [SOFTMAX] * 3),
+    "mistral": (_saver("Mistral", **_SIZES, **_SHARED, sliding_window=7), [SOFTMAX] * 3),
+    "gemma2": (_saver("Gemma2", **_SIZES, **_SHARED, sliding_window=7), [SOFTMAX] * 3),
+    "opt": (
+        _saver(
+            "OPT",
+            vocab_size=VOCABULARY,
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=6,
+            ffn_dim=64,
+            max_position_embeddings=64,
+            word_embed_proj_dim=48,
+            **_ENDS,
+        ),
+        [SOFTMAX] * 3,
+    ),
+}
