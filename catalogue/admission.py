@@ -79,9 +79,9 @@ def _subject(request: JobRequest, settings: Settings, index: int, location: Loca
     described = tokens = None
     with suppress(ProblemError):
         described = description(location, settings)
-    if location.path is not None:
+    if location.tokeniser_path is not None:
         with suppress(ProblemError):
-            tokens = tokeniser(location.path)
+            tokens = tokeniser(location.tokeniser_path)
     lengths, refused = ([], []) if tokens is None else _lengths(request, index, tokens)
     return _Subject(request, settings, index, described, tokens, lengths, refused)
 

@@ -4,7 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from catalogue.describe import describe
-from catalogue.locate import CONFIG_FILE, Location
+from catalogue.files import CHECKPOINT_FILE, CONFIG_FILE
+from catalogue.locate import Location
 from catalogue.tokeniser import TOKENIZER_FILE, Tokeniser
 from schemas.catalogue import ModelDescription
 from schemas.settings import Settings
@@ -18,7 +19,7 @@ def description(location: Location, settings: Settings) -> ModelDescription:
     """`describe`, remembered until config or weights change. Raises what `describe` raises."""
     path = location.path
     weights = [] if path is None else sorted(file.name for file in path.glob("*.safetensors*"))
-    stamps = tuple((name, _stamp(path, name)) for name in (CONFIG_FILE, *weights))
+    stamps = tuple((name, _stamp(path, name)) for name in (CONFIG_FILE, CHECKPOINT_FILE, *weights))
     return _description(location, settings, stamps)
 
 

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from catalogue.locate import CONFIG_FILE, Location
+from catalogue.files import CONFIG_FILE
+from catalogue.locate import Location
+from catalogue.native import as_transformers
 from catalogue.weights import WeightsSize, weights_size
 from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import Method, Mixer
@@ -37,8 +39,8 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
 
     The settings limit the tokens of a text; the model's own limit, where it has one, can only lower
     that. Only an S6 mixer has rows in linear time, so only it may read longer texts by them. Raises
-    ProblemError(MODEL_INVALID) when the config is missing or broken; weights that are leave their
-    size out.
+    ProblemError(MODEL_INVALID) when the config is missing or broken, and what `as_transformers`
+    raises for one in mamba_ssm's own format; weights that are broken leave their size out.
     """
     config = _read(location)
     model_type = config.get("model_type")
@@ -89,7 +91,7 @@ def _read(location: Location) -> dict[str, Any]:
         raise _invalid(location, "the file is not JSON") from None
     if not isinstance(config, dict):
         raise _invalid(location, "it is not a JSON object")
-    return config
+    return as_transformers(config, location.name)
 
 
 def _has(config: dict[str, Any], keys: tuple[str, ...]) -> bool:

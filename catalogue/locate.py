@@ -10,11 +10,13 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 from pydantic import TypeAdapter, ValidationError
 
+from catalogue.files import CONFIG_FILE, is_native_directory
+from catalogue.native import TOKENIZER_ID
+from catalogue.tokeniser import TOKENIZER_FILE
 from schemas.catalogue import Source
 from schemas.request import ModelName
 from schemas.settings import Settings
 
-CONFIG_FILE = "config.json"
 POCKET = "pocket"
 # An error names at most this many models; `GET /v1/models` lists all.
 _NAMES_TOLD = 20
@@ -24,12 +26,21 @@ _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 
 @dataclass(frozen=True)
 class Location:
-    """A model that may be asked for; `path` is None while its files are not on this disk."""
+    """A model that may be asked for; `path` is None while its files are not on this disk.
+
+    `other_tokeniser` is the directory of its tokenizer.json where that is not `path`.
+    """
 
     name: str
     source: Source
     path: Path | None
     revision: str | None = None
+    other_tokeniser: Path | None = None
+
+    @property
+    def tokeniser_path(self) -> Path | None:
+        """The directory in which its tokenizer.json lies or should lie."""
+        return self.other_tokeniser or self.path
 
 
 class UnknownModel(LookupError):  # noqa: N818 - it says what is the case, like LookupError
@@ -108,7 +119,15 @@ def _cached(name: str) -> Location:
     if not isinstance(config, str):
         return Location(name, "hugging-face", None)
     snapshot = Path(config).parent
-    return Location(name, "hugging-face", snapshot, revision=snapshot.name)
+    return Location(name, "hugging-face", snapshot, snapshot.name, _other_tokeniser(snapshot))
+
+
+def _other_tokeniser(snapshot: Path) -> Path | None:
+    """Where the tokenizer of a native snapshot lies in the cache: another repository has it."""
+    if (snapshot / TOKENIZER_FILE).is_file() or not is_native_directory(snapshot):
+        return None
+    file = try_to_load_from_cache(TOKENIZER_ID, TOKENIZER_FILE)
+    return Path(file).parent if isinstance(file, str) else None
 
 
 def _unknown(name: str, settings: Settings) -> str:

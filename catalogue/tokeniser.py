@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
+from catalogue.files import is_native_directory
+from catalogue.native import TOKENIZER_ID
 from schemas.problem import ProblemError, ProblemType
 from schemas.result import Token
 
@@ -32,7 +34,7 @@ class Tokeniser:
             source = file.read_text(encoding="utf-8")
             tokenizer = Tokenizer.from_str(source)
         except FileNotFoundError:
-            raise _invalid(path, "the file is missing; save the fast tokenizer") from None
+            raise _invalid(path, f"the file is missing; {_remedy(path)}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise _invalid(path, f"the file cannot be read ({error})") from None
         except Exception as error:  # tokenizers raises bare Exception for a file it cannot parse
@@ -112,6 +114,12 @@ def _unknown_id(tokenizer: Tokenizer, source: str) -> int | None:
     # Unigram models keep an index, which the bindings do not show.
     unknown = json.loads(source)["model"].get("unk_id")
     return None if unknown is None else int(unknown)
+
+
+def _remedy(path: Path) -> str:
+    if is_native_directory(path):
+        return f"put the {TOKENIZER_FILE} of `{TOKENIZER_ID}` there"
+    return "save the fast tokenizer"
 
 
 def _invalid(path: Path, why: str) -> ProblemError:

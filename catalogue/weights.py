@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catalogue import pickled
+from catalogue.files import CHECKPOINT_FILE, is_native_directory
 from schemas.problem import ProblemError, ProblemType
 
 SINGLE = "model.safetensors"
@@ -27,16 +29,21 @@ class WeightsSize:
 
 
 def weight_files(path: Path, name: str) -> list[Path]:
-    """The safetensors files that hold the weights of the model `name` in the directory, sorted.
+    """The files that hold the weights of the model `name` in the directory, sorted.
 
-    Raises ProblemError (model-invalid): none there, only pickled ones, or an index that names
-    files which are missing or lie elsewhere.
+    They are safetensors files; only beside a config in mamba_ssm's own format, and without any of
+    those, may it be that format's pickled state dict. Raises ProblemError (model-invalid): none
+    there, only pickled ones, or an index that names files which are missing or lie elsewhere.
     """
     if (path / SINGLE).is_file():
         return [path / SINGLE]
     if not (path / INDEX).is_file():
-        pickled = any(next(path.glob(pattern), None) for pattern in _PICKLED)
-        why = "its weights are pickled, which is never loaded" if pickled else "it has no weights"
+        if (path / CHECKPOINT_FILE).is_file() and is_native_directory(path):
+            return [path / CHECKPOINT_FILE]
+        has_pickled = any(next(path.glob(pattern), None) for pattern in _PICKLED)
+        why = (
+            "its weights are pickled, which is never loaded" if has_pickled else "it has no weights"
+        )
         raise invalid(name, f"{why}; save them with safetensors as {SINGLE}")
     shards = _shards(path, name)
     for shard in shards:
@@ -70,6 +77,9 @@ def invalid(name: str, why: str) -> ProblemError:
 
 
 def _size_told(file: Path) -> WeightsSize:
+    if file.name == CHECKPOINT_FILE:
+        size = pickled.inspect(file)
+        return WeightsSize(size.numbers, size.stored_bytes)
     with file.open("rb") as stream:
         left = file.stat().st_size - _LENGTH_BYTES
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")

@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".mambascope")
     model_dir: DirectoryPath | None = None
     hugging_face_ids: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = (
-        "state-spaces/mamba-*-hf",
+        "state-spaces/mamba-*",
+        "state-spaces/mamba2-*",
         "gpt2",
     )
 

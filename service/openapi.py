@@ -71,7 +71,7 @@ _EXAMPLES: dict[str, BaseModel] = {
                 id=DEFAULT_MODEL, source="pocket", default=True, href=f"/v1/models/{DEFAULT_MODEL}"
             )
         ],
-        allowed_hugging_face_ids=["state-spaces/mamba-*-hf", "gpt2"],
+        allowed_hugging_face_ids=["state-spaces/mamba-*", "gpt2"],
     ),
     "model": ModelDescription(
         id=DEFAULT_MODEL,

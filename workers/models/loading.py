@@ -1,7 +1,8 @@
 """Loading a model so that what runs is what lies on disk: every tensor found, none invented.
 
-Weights are read as safetensors by this package and handed to the architecture's own class, so no
-other file of the directory is opened: no pickles, no code, no adapters, no links to other models.
+Weights are read by this package and handed to the architecture's own class, so no other file of the
+directory is opened: no code, no adapters, no links to other models. They are safetensors; pickled
+ones are read beside a config in mamba_ssm's own format only, by `workers.models.native`.
 """
 
 import json
@@ -16,7 +17,9 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from catalogue.describe import describe
-from catalogue.locate import CONFIG_FILE, Location
+from catalogue.files import CONFIG_FILE, is_native_directory
+from catalogue.locate import Location
+from catalogue.native import as_transformers, is_native
 from catalogue.tokeniser import Tokeniser
 from catalogue.weights import invalid, weight_files
 from schemas.catalogue import ModelDescription
@@ -28,6 +31,7 @@ from workers.kernels import mamba
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.attention_calls import IMPLEMENTATION, register
 from workers.models.fetching import fetch
+from workers.models.native import read_native
 from workers.models.readout import Readout
 from workers.models.weights import read, sha256
 
@@ -87,10 +91,14 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     if path is None:
         raise ValueError(f"`{location.name}` has no directory")
     description = describe(found, settings)
-    tokeniser = Tokeniser.load(path)
+    tokeniser = Tokeniser.load(found.tokeniser_path or path)
     name = location.name
     files = weight_files(path, name)
-    config, tensors = _config(path, name), read(files, name)
+    config = _config(path, name)
+    if is_native_directory(path):
+        tensors = read_native(files, name, config.tie_word_embeddings)
+    else:
+        tensors = read(files, name)
     _check_size(name, config, len(description.layers), tensors)
     model = _assemble(name, config, tensors).to(device)
     model.requires_grad_(False)
@@ -132,7 +140,8 @@ def choose_device(wanted: str) -> torch.device:
 
 def _config(path: Path, name: str) -> Any:
     """The config, of an architecture that has a causal language model."""
-    raw = json.loads((path / CONFIG_FILE).read_bytes())
+    written = json.loads((path / CONFIG_FILE).read_bytes())
+    raw = as_transformers(written, name)
     for key, why in _REFUSED.items():
         if raw.get(key):
             raise invalid(name, f"its {CONFIG_FILE} {why} (`{key}`)")
@@ -142,7 +151,12 @@ def _config(path: Path, name: str) -> Any:
     if raw["model_type"] not in CONFIG_MAPPING:
         raise _unsupported(name, f"nothing here knows the model_type {raw['model_type'][:80]!r}")
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        if is_native(written):
+            config = AutoConfig.for_model(**raw)
+        else:
+            config = AutoConfig.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False
+            )
     except _CONFIG_ERRORS as error:
         raise invalid(name, f"its {CONFIG_FILE} is refused: {_reason(error)}") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from catalogue.budget import model_objection
 from catalogue.cached import description
-from catalogue.locate import CONFIG_FILE, Location, locate
+from catalogue.files import CHECKPOINT_FILE, CONFIG_FILE
+from catalogue.locate import Location, locate
 from catalogue.memory import loading_bytes, weight_bytes
 from catalogue.tokeniser import TOKENIZER_FILE
 from schemas.problem import ProblemError, ProblemType
@@ -81,7 +82,9 @@ def _stamps(location: Location) -> Stamps:
     """Name, size and time of every file that a load reads; empty without a directory."""
     if location.path is None:
         return ()
-    found = [location.path / CONFIG_FILE, location.path / TOKENIZER_FILE]
+    tokeniser = location.tokeniser_path or location.path
+    found = [location.path / CONFIG_FILE, tokeniser / TOKENIZER_FILE]
+    found.append(location.path / CHECKPOINT_FILE)
     found += sorted(location.path.glob("*.safetensors*"))
     return tuple(_stamp(file) for file in found if file.is_file())
 
