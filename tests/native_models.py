@@ -1,4 +1,4 @@
-"""Tiny random models saved in mamba_ssm's own format, from transformers' models of the same sizes."""
+"""Tiny random models of transformers, saved in mamba_ssm's own format."""
 
 import json
 from pathlib import Path

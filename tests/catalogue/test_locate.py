@@ -73,7 +73,9 @@ def test_the_bundled_model_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_unknown_names_say_what_is_known(settings: Settings) -> None:
-    with pytest.raises(UnknownModel, match=r"`nothing`.*owner/named, plain.*mamba-\*, state-spaces/mamba2-\*, gpt2"):
+    with pytest.raises(
+        UnknownModel, match=r"`nothing`.*owner/named, plain.*mamba-\*, state-spaces/mamba2-\*, gpt2"
+    ):
         locate("nothing", settings)
 
 

@@ -38,8 +38,8 @@ def read_native(files: list[Path], name: str, is_tied: bool) -> dict[str, Tensor
             "config.json that was saved with these weights",
         )
     head, embedding = tensors.get(_HEAD), tensors.get(_EMBEDDING)
-    if is_tied and head is not None and embedding is not None:
-        if head is not embedding and not torch.equal(head, embedding):
+    if is_tied and head is not None:
+        if embedding is not None and head is not embedding and not torch.equal(head, embedding):
             raise invalid(
                 name,
                 f"its config.json ties {_HEAD} to {_EMBEDDING}, but the two differ; set "
