@@ -21,8 +21,9 @@ _KEYS = {
     *("attn_cfg", "rms_norm", "residual_in_fp32", "fused_add_norm", "pad_vocab_size_multiple"),
     "tie_embeddings",
 }
-# What both layers know. Of these, the last two lines only draw the first weights or choose between
-# kernels that compute the same.
+# What both layers know. `dt_min`, `dt_max`, `dt_init` and its kin, `conv_init` and `A_init_range`
+# draw the first weights only; `use_fast_path`, `use_mem_eff_path` and `chunk_size` only choose how
+# the same is computed.
 _LAYER_KEYS = {
     *("layer", "d_state", "d_conv", "expand", "bias", "conv_bias"),
     *("dt_min", "dt_max", "dt_init_floor"),
