@@ -8,12 +8,18 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    FalconMambaConfig,
+    FalconMambaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    JambaConfig,
+    JambaForCausalLM,
     Mamba2Config,
     Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    ZambaConfig,
+    ZambaForCausalLM,
 )
 
 UNKNOWN = "<unk>"
@@ -72,6 +78,62 @@ def save_mamba2(directory: Path, *, seed: int = 0, **config: Any) -> Path:
     }
     made = Mamba2Config(**(sizes | config))
     return _save(Mamba2ForCausalLM, made, directory, seed, torch.float32)
+
+
+def save_falcon_mamba(directory: Path, *, seed: int = 0, **config: Any) -> Path:
+    """A FalconMamba of the sizes of `save_mamba`, untied head."""
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 48,
+        "state_size": 8,
+        "conv_kernel": 3,
+        "time_step_rank": 5,
+        "num_hidden_layers": LAYERS,
+        "tie_word_embeddings": False,
+    }
+    made = FalconMambaConfig(**(sizes | config))
+    return _save(FalconMambaForCausalLM, made, directory, seed, torch.float32)
+
+
+def save_jamba(directory: Path, *, seed: int = 0, **config: Any) -> Path:
+    """A Jamba of S6 layers 0, 1 and 3 and an attention layer 2, experts after layers 1 and 3."""
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 48,
+        "intermediate_size": 20,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "attn_layer_period": 4,
+        "attn_layer_offset": 2,
+        "num_experts": 3,
+        "num_experts_per_tok": 2,
+        "mamba_d_state": 7,
+        "mamba_d_conv": 3,
+        "mamba_dt_rank": 5,
+        "max_position_embeddings": 512,
+    }
+    made = JambaConfig(**(sizes | config))
+    return _save(JambaForCausalLM, made, directory, seed, torch.float32)
+
+
+def save_zamba(directory: Path, *, seed: int = 0, **config: Any) -> Path:
+    """A Zamba of four layers, the third hybrid, with two S6 heads of 48 channels, tied head."""
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 48,
+        "intermediate_size": 20,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "n_mamba_heads": 2,
+        "mamba_d_state": 7,
+        "mamba_d_conv": 3,
+        "mamba_dt_rank": 5,
+        "max_position_embeddings": 512,
+    }
+    made = ZambaConfig(**(sizes | config))
+    return _save(ZambaForCausalLM, made, directory, seed, torch.float32)
 
 
 def save_gpt2(directory: Path, *, seed: int = 0) -> Path:

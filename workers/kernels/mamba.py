@@ -1,7 +1,8 @@
-"""Each device's own convolution and scan in place of transformers' leaf functions of a Mamba.
+"""Each device's own convolution and scan in place of transformers' leaf functions of S6 models.
 
-The model's code stays in charge of what feeds what; it looks both functions up at every call, so
-models already loaded are affected too. CPU tensors in the dtypes of the compiled functions go to
+Each architecture's code stays in charge of what feeds what; it looks both functions up in its own
+module at every call, so models already loaded are affected too. Where heads have a scan each, it
+calls once a head. CPU tensors in the dtypes of the compiled functions go to
 them, those on a GPU to what `_gpu` finds there, all others to transformers' own loops.
 """
 
@@ -10,21 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.models.falcon_mamba import modeling_falcon_mamba
+from transformers.models.jamba import modeling_jamba
 from transformers.models.mamba import modeling_mamba
+from transformers.models.zamba import modeling_zamba
 
 from workers.kernels import _gpu
 from workers.kernels.causal_conv import causal_conv, trains
 from workers.kernels.selective_scan import handles, selective_scan
 
-_scan: Callable[..., Any] = modeling_mamba.mamba_selective_scan
-_conv: Callable[..., Any] = modeling_mamba.causal_conv1d_fn
-# Under wrappers that call packages for a GPU wherever the tensors are.
-_torch_scan = inspect.unwrap(_scan)
-_torch_conv = inspect.unwrap(_conv)
 # The names under which configs ask for it.
 SILU = ("silu", "swish")
 
@@ -122,61 +122,104 @@ def implementation(device: torch.device) -> str:
     return "numba" if device.type == "cpu" else _gpu.scan_on_gpu()[0]
 
 
-def _dispatch_scan(
-    hidden_states: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *args: Any, **kwargs: Any
-) -> Any:
-    tensors = (hidden_states, dt, A, B, C)
-    compiled = all(handles(v) for v in tensors)
-    on_gpu = hidden_states.is_cuda and all(v.dtype != torch.float64 for v in tensors)
-    scan = _gpu.scan_on_gpu()[1] if on_gpu else None
-    if not compiled and scan is None:
-        return _torch_scan(*tensors, *args, **kwargs)
-    for choice in ("use_mambapy", "use_associative_scan"):
-        kwargs.pop(choice, None)
-    if scan is not None:
-        return scan(*tensors, *args, **kwargs)
-    carried = _active.get()
-    if carried is not None:
-        kwargs["initial_state"] = carried.take(carried.before.states)
-    return selective_scan(hidden_states, dt, A, B, C, *args, **kwargs)
+class _Leaves:
+    """The two leaf functions of one of transformers' modules, its own and those installed."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self._own = self.current
+        # Under wrappers that call packages for a GPU wherever the tensors are.
+        self._torch_scan, self._torch_conv = map(inspect.unwrap, self._own)
+
+    @property
+    def current(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """(scan, convolution), as the module finds them now."""
+        return self._module.mamba_selective_scan, self._module.causal_conv1d_fn
+
+    def put(self, scan: Callable[..., Any], conv: Callable[..., Any]) -> None:
+        """Make the module find these."""
+        self._module.mamba_selective_scan = scan  # type: ignore[attr-defined]
+        self._module.causal_conv1d_fn = conv  # type: ignore[attr-defined]
+
+    def install(self) -> None:
+        """Make the module find each device's own."""
+        self.put(self.scan, self.conv)
+
+    def uninstall(self) -> None:
+        """Make the module find its own."""
+        self.put(*self._own)
+
+    def scan(
+        self,
+        hidden_states: Tensor,
+        dt: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """The scan, with the signature of the module's own."""
+        tensors = (hidden_states, dt, A, B, C)
+        compiled = all(handles(v) for v in tensors)
+        on_gpu = hidden_states.is_cuda and all(v.dtype != torch.float64 for v in tensors)
+        scan = _gpu.scan_on_gpu()[1] if on_gpu else None
+        if not compiled and scan is None:
+            return self._torch_scan(*tensors, *args, **kwargs)
+        for choice in ("use_mambapy", "use_associative_scan"):
+            kwargs.pop(choice, None)
+        if scan is not None:
+            return scan(*tensors, *args, **kwargs)
+        carried = _active.get()
+        if carried is not None:
+            kwargs["initial_state"] = carried.take(carried.before.states)
+        return selective_scan(hidden_states, dt, A, B, C, *args, **kwargs)
+
+    def conv(
+        self,
+        hidden_states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        activation: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The convolution, with the signature of the module's own."""
+        packed = any(value is not None for value in kwargs.values())
+        silu = activation in SILU
+        if packed or not silu or not handles(hidden_states) or trains(weight, bias):
+            on_gpu = hidden_states.is_cuda and _gpu.usable("causal_conv1d") is not None
+            plain = self._own[1] if on_gpu else self._torch_conv
+            return plain(hidden_states, weight, bias, activation=activation, **kwargs)
+        carried = _active.get()
+        initial = None if carried is None else carried.take(carried.before.rows)
+        return causal_conv(hidden_states, weight, bias, initial)
 
 
-def _dispatch_conv(
-    hidden_states: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    activation: str | None = None,
-    **kwargs: Any,
-) -> Any:
-    packed = any(value is not None for value in kwargs.values())
-    silu = activation in SILU
-    if packed or not silu or not handles(hidden_states) or trains(weight, bias):
-        on_gpu = hidden_states.is_cuda and _gpu.usable("causal_conv1d") is not None
-        plain = _conv if on_gpu else _torch_conv
-        return plain(hidden_states, weight, bias, activation=activation, **kwargs)
-    carried = _active.get()
-    initial = None if carried is None else carried.take(carried.before.rows)
-    return causal_conv(hidden_states, weight, bias, initial)
+_LEAVES = [
+    _Leaves(module)
+    for module in (modeling_mamba, modeling_falcon_mamba, modeling_jamba, modeling_zamba)
+]
 
 
 def install() -> None:
-    """Make transformers' Mamba use each device's own functions; twice is harmless."""
-    modeling_mamba.mamba_selective_scan = _dispatch_scan
-    modeling_mamba.causal_conv1d_fn = _dispatch_conv
+    """Make transformers' S6 models use each device's own functions; twice is harmless."""
+    for leaves in _LEAVES:
+        leaves.install()
 
 
 def uninstall() -> None:
-    """Give transformers' Mamba its own functions back."""
-    modeling_mamba.mamba_selective_scan = _scan
-    modeling_mamba.causal_conv1d_fn = _conv
+    """Give transformers' S6 models their own functions back."""
+    for leaves in _LEAVES:
+        leaves.uninstall()
 
 
 @contextmanager
 def installed() -> Iterator[None]:
     """`install` for the length of a with block; what was there before comes back."""
-    before = modeling_mamba.mamba_selective_scan, modeling_mamba.causal_conv1d_fn
+    before = [leaves.current for leaves in _LEAVES]
     install()
     try:
         yield
     finally:
-        modeling_mamba.mamba_selective_scan, modeling_mamba.causal_conv1d_fn = before
+        for leaves, functions in zip(_LEAVES, before, strict=True):
+            leaves.put(*functions)

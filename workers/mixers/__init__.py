@@ -4,15 +4,21 @@ from torch import nn
 
 from workers.mixers.attention import AttentionAdapter
 from workers.mixers.falcon_h1 import FalconH1Adapter
+from workers.mixers.falcon_mamba import FalconMambaAdapter
+from workers.mixers.jamba import JambaAdapter
 from workers.mixers.mamba import MambaAdapter
 from workers.mixers.mamba2 import Mamba2Adapter
 from workers.mixers.protocol import MixerAdapter
+from workers.mixers.zamba import ZambaAdapter
 
 _MODELS = "transformers.models."
 _ATTENTION = AttentionAdapter()
 # By the module's class, named and not imported: a worker loads only the architectures it runs.
 _ADAPTERS: dict[str, MixerAdapter] = {
     "mamba.modeling_mamba.MambaMixer": MambaAdapter(),
+    "falcon_mamba.modeling_falcon_mamba.FalconMambaMixer": FalconMambaAdapter(),
+    "jamba.modeling_jamba.JambaMambaMixer": JambaAdapter(),
+    "zamba.modeling_zamba.ZambaMambaMixer": ZambaAdapter(),
     "mamba2.modeling_mamba2.Mamba2Mixer": Mamba2Adapter(),
     "bamba.modeling_bamba.BambaMixer": Mamba2Adapter(),
     "granitemoehybrid.modeling_granitemoehybrid.GraniteMoeHybridMambaLayer": Mamba2Adapter(),

@@ -40,7 +40,11 @@ class MambaAdapter:
 
     def trace(self, module: nn.Module, capture: Capture) -> S6Trace:
         """The mixer's weights beside what was captured; nothing of the text is computed yet."""
-        return S6Trace(s6_weights(dict(module.named_parameters())), capture)
+        return S6Trace(self.weights(module), capture)
+
+    def weights(self, module: nn.Module) -> S6Weights:
+        """The mixer's own weights, in float32. Raises KeyError: it lacks one."""
+        return s6_weights(dict(module.named_parameters()))
 
 
 def s6_weights(parameters: Mapping[str, Tensor]) -> S6Weights:

@@ -7,6 +7,8 @@ size, l tokens, j tap of the convolution.
     alpha[d, t, s] = Delta[s, d] sum_n C[t, n] B[s, n] exp(A[d, n] sum_{s<k<=t} Delta[k, d])
     o[t] = W_out (y[t] * silu(z[t])) + b_out
 
+Where a mixer has several heads, B and C are those of the channel's head.
+
 Sources: Gu and Dao, "Mamba" (2312.00752); Ali, Zimerman and Wolf, "The Hidden Attention of Mamba
 Models" (2403.01590). Slow twin: tests/reference/s6_mixer.py.
 """
@@ -21,15 +23,10 @@ from torch.nn import functional
 
 from schemas import pieces
 from schemas.names import Mixer
-from workers.kernels.hidden_attention import (
-    Moments,
-    apply_attention,
-    attention_matrices,
-    carried_state,
-    weighted_rows,
-)
+from workers.mixers import s6_heads
 from workers.mixers.protocol import Capture, Contribution, Read, Summary, Weighting
 from workers.mixers.s6_contribution import Decomposition
+from workers.mixers.s6_heads import Head, HeadMoments, Pair, carried_states, heads_of
 from workers.mixers.s6_pieces import Piece, S6Weights, piece_borders
 from workers.relative_error import relative_error
 
@@ -78,17 +75,17 @@ class S6Trace:
         """K[t, s] = mean_d p[t, d] q[s, d] alpha[d, t, s] (l, l); see `attention_matrices`."""
         whole = self.whole
         pairs = [self.pair(kind, whole) for kind in weightings]
-        return attention_matrices(*self.system(whole), pairs)
+        return s6_heads.matrices(self.heads(whole), pairs)
 
     def read(self, reads: Sequence[Read], stop: int) -> list[Tensor]:
         """r K (k, l), in one pass back from query `stop` - 1: O(k l d n) time."""
         found = [torch.zeros_like(read.rows) for read in reads]
-        states = [carried_state(self.weights.A, len(read.rows)) for read in reads]
+        states = [carried_states(self.weights, len(read.rows)) for read in reads]
         for piece in self.pieces(stop, last_first=True):
-            at, system = piece.tokens, self.system(piece)
-            for read, state, out in zip(reads, states, found, strict=True):
-                p, q = self.pair(read.weighting, piece)
-                out[:, at] = weighted_rows(*system, read.rows[:, at], p, q, state)
+            at, heads = piece.tokens, self.heads(piece)
+            for read, carried, out in zip(reads, states, found, strict=True):
+                pair = self.pair(read.weighting, piece)
+                out[:, at] = s6_heads.weighted(heads, read.rows[:, at], pair, carried)
         return found
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -124,11 +121,11 @@ class S6Trace:
         for start, end in reversed(borders) if last_first else borders:
             yield self.weights.piece(self.capture.hidden, start, end)
 
-    def system(self, piece: Piece) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(delta, A, B, C), as the kernels take them."""
-        return piece.delta, self.weights.A, piece.B, piece.C
+    def heads(self, piece: Piece) -> list[Head]:
+        """The systems that the kernels read, one a head."""
+        return heads_of(self.weights, piece)
 
-    def pair(self, weighting: Weighting, piece: Piece) -> tuple[Tensor | None, Tensor | None]:
+    def pair(self, weighting: Weighting, piece: Piece) -> Pair:
         """(p, q), each (l, d) or None for ones."""
         if weighting is Weighting.PLAIN:
             return None, None
@@ -143,8 +140,8 @@ class _Forwards:
     def __init__(self, trace: S6Trace, spreads: Collection[Weighting]) -> None:
         A = trace.weights.A
         self._trace = trace
-        self._state = carried_state(A, 2)
-        self._moments = {kind: Moments.start(A) for kind in spreads}
+        self._states = carried_states(trace.weights, 2)
+        self._moments = {kind: HeadMoments(trace.weights) for kind in spreads}
         kinds = {Weighting.PLAIN, *spreads}
         self._row_sums = {kind: A.new_empty(trace.length) for kind in kinds}
         self._added = {kind: A.new_empty(trace.length) for kind in kinds}
@@ -153,21 +150,23 @@ class _Forwards:
 
     def read(self, piece: Piece) -> None:
         trace, at = self._trace, piece.tokens
-        system = trace.system(piece)
-        mixed, sums = apply_attention(*system, piece.x, self._state)
+        heads = trace.heads(piece)
+        mixed, sums = s6_heads.apply(heads, piece.x, self._states)
         self._row_sums[Weighting.PLAIN][at] = sums
         # What a query reads of its own token, before states and channels cancel.
-        own = (piece.C * piece.B).abs().sum(1)
-        self._added[Weighting.PLAIN][at] = sums.abs() + own * piece.delta.mean(1)
+        own = s6_heads.own_products(heads)
+        own_read = s6_heads.own_token(heads, own, piece.delta)
+        self._added[Weighting.PLAIN][at] = sums.abs() + own_read
         self._mixed += mixed.sum(0, dtype=torch.float64)
         for kind, moments in self._moments.items():
-            p, q = trace.pair(kind, piece)
-            moments.read(*system, p, q)
+            p, q = pair = trace.pair(kind, piece)
+            moments.read(heads, pair)
             if p is not None and q is not None:
                 pulled = p * mixed
                 self._row_sums[kind][at] = pulled.mean(1)
-                read = (p * piece.delta).mul_(q).abs_().mean(1)
-                self._added[kind][at] = pulled.abs().mean(1) + own * read
+                read = (p * piece.delta).mul_(q).abs_()
+                own_read = s6_heads.own_token(heads, own, read)
+                self._added[kind][at] = pulled.abs().mean(1) + own_read
                 self._pulled += pulled.sum(0, dtype=torch.float64)
         neurons = mixed.addcmul_(trace.weights.D, piece.x).mul_(functional.silu(piece.gate))
         rebuilt = trace.weights.output(neurons)

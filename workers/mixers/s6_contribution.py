@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.kernels.hidden_attention import forgotten, row_before
+from workers.kernels.hidden_attention import forgotten
 from workers.mixers.protocol import Capture, Contribution
+from workers.mixers.s6_heads import alpha_before, heads_of
 from workers.mixers.s6_pieces import Piece, S6Weights
 from workers.relative_error import relative_error
 
@@ -49,7 +50,7 @@ class Decomposition:
         if piece.stop == self._query + 1:
             self._open = functional.silu(piece.gate[-1])
             self._C, self._skipped = piece.C[-1], weights.D * piece.x[-1]
-        alpha = row_before(piece.delta, weights.A, piece.B, self._C, self._gap)
+        alpha = alpha_before(heads_of(weights, piece), self._C, self._gap)
         self._mixed += (alpha * piece.x).sum(0)
         if piece.stop == self._query + 1:
             alpha[-1] += weights.D

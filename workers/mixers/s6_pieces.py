@@ -1,9 +1,9 @@
 """The weights of an S6 mixer, and what they make of a piece of a text.
 
-Axes: l tokens of the piece, d channel, n state, m hidden size, j tap of the convolution.
+Axes: l tokens of the piece, d channel, n state, h head, m hidden size, j tap of the convolution.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ class Piece:
     """Tokens `start` to `stop` inside an S6 mixer, in float32.
 
     conv_input u, conv_output c, x = silu(c), gate z before silu, delta after softplus: (l, d); B, C
-    (l, n).
+    (l, h n), head beside head.
     """
 
     start: int
@@ -48,13 +48,29 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class RmsNorm:
+    """v / sqrt(mean(v^2) + eps) over the last axis, times weight (k,) where there is one."""
+
+    eps: float
+    weight: Tensor | None = None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(l, k) of (l, k)."""
+        return functional.rms_norm(values, values.shape[-1:], self.weight, self.eps)
+
+
+@dataclass(frozen=True)
 class S6Weights:
     """An S6 mixer's weights in float32.
 
-    in_weight (2 d, m), of which the first half makes u and the second z; in_bias (2 d,) or None;
-    conv_weight (d, j), the last tap reads the position itself; conv_bias (d,) or None; selection
-    (rank + 2 n, d) makes the step's low-rank form, B and C; step_weight (d, rank); step_bias (d,);
-    A (d, n) negative; D (d,); out_weight (m, d); out_bias (m,) or None.
+    in_weight (2 d, m), of which the first half makes u and the second z, or where `interleaved`
+    every even row u and every odd one z; in_bias (2 d,) or None; conv_weight (d, j), the last tap
+    reads the position itself; conv_bias (d,) or None; selection (rank + 2 n, d) makes the step's
+    low-rank form, B and C; step_weight (d, rank); step_bias (d,); A (d, n) negative; D (d,);
+    out_weight (m, d); out_bias (m,) or None. norms: of the step's low-rank form, B and C, or None.
+
+    Of several heads each has its own block of d / h channels, from which alone its own step, B and
+    C are made: selection is then (h (rank + 2 n), d / h), head below head.
     """
 
     in_weight: Tensor
@@ -68,6 +84,15 @@ class S6Weights:
     D: Tensor
     out_weight: Tensor
     out_bias: Tensor | None
+    heads: int = 1
+    norms: tuple[RmsNorm, RmsNorm, RmsNorm] | None = None
+    interleaved: bool = False
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Each head's channels."""
+        width = len(self.D) // self.heads
+        return [slice(first, first + width) for first in range(0, len(self.D), width)]
 
     @property
     def taps(self) -> int:
@@ -81,14 +106,11 @@ class S6Weights:
         """
         lead = min(start, self.taps - 1)
         rows = hidden[start - lead : stop].detach().float()
-        u, gate = functional.linear(rows, self.in_weight, self.in_bias).chunk(2, dim=1)
+        u, gate = self._halves(functional.linear(rows, self.in_weight, self.in_bias))
         conv = self._convolve(u, lead)
         x = functional.silu(conv)
-        rank, states = self.step_weight.shape[1], self.A.shape[1]
-        selected = functional.linear(x, self.selection)
-        parts = torch.split(selected, [rank, states, states], dim=1)
-        step, B, C = (part.contiguous() for part in parts)
-        delta = functional.softplus(functional.linear(step, self.step_weight, self.step_bias))
+        heads = [self._select(head, x[:, block]) for head, block in enumerate(self.blocks)]
+        delta, B, C = (side_by_side(parts) for parts in zip(*heads, strict=True))
         return Piece(start, u[lead:], conv, x, gate[lead:], delta, B, C)
 
     def convolve_back(self, through: Tensor) -> Tensor:
@@ -104,6 +126,25 @@ class S6Weights:
         """(l, m): the output projection, of (l, d)."""
         return functional.linear(neurons, self.out_weight, self.out_bias)
 
+    def _halves(self, projected: Tensor) -> Sequence[Tensor]:
+        """u and z (l, d) of (l, 2 d)."""
+        if not self.interleaved:
+            return projected.chunk(2, dim=1)
+        # Copies, of what every later step would otherwise read with gaps.
+        return projected[:, 0::2].contiguous(), projected[:, 1::2].contiguous()
+
+    def _select(self, head: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """delta (l, d / h), B and C (l, n) of a head, from its channels of x (l, d / h)."""
+        rank, states = self.step_weight.shape[1], self.A.shape[1]
+        selected = functional.linear(x, self.selection.chunk(self.heads)[head])
+        parts = torch.split(selected, [rank, states, states], dim=1)
+        step, B, C = (part.contiguous() for part in parts)
+        if self.norms is not None:
+            step, B, C = (norm(v) for norm, v in zip(self.norms, (step, B, C), strict=True))
+        block = self.blocks[head]
+        low_rank = functional.linear(step, self.step_weight[block], self.step_bias[block])
+        return functional.softplus(low_rank), B, C
+
     def _convolve(self, u: Tensor, lead: int) -> Tensor:
         """c[t] = sum_j w[j] u[t - J + 1 + j] + bias from token `lead` on; zeros before the text."""
         length = len(u) - lead
@@ -117,6 +158,11 @@ class S6Weights:
                 source = u[lead + first - lag : len(u) - lag]
                 total[first:].addcmul_(source, self.conv_weight[:, self.taps - 1 - lag])
         return total
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """(l, sum of widths): the heads' parts in their order; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
 def piece_borders(length: int, size: int) -> Iterator[tuple[int, int]]:

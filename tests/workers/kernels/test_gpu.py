@@ -59,10 +59,15 @@ def mamba_ssm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     ) -> Any:
         found.calls += 1
         rest = (D, z, delta_bias, delta_softplus, return_last_state)
-        return mamba._torch_scan(u, delta, A, B, C, *rest)
+        return leaves()._torch_scan(u, delta, A, B, C, *rest)
 
     found.selective_scan_fn = selective_scan_fn
     return found
+
+
+def leaves() -> Any:
+    """The leaf functions of the module that the tests' model is from."""
+    return mamba._LEAVES[0]
 
 
 def logits_and_gradient(model: MambaForCausalLM) -> list[Tensor]:
@@ -96,7 +101,7 @@ def test_a_broken_mamba_ssm_leaves_a_line_and_triton_scans(
     (tmp_path / "mamba_ssm" / "__init__.py").write_text("raise ImportError('undefined symbol')")
     monkeypatch.syspath_prepend(tmp_path)
     with caplog.at_level(logging.WARNING), mamba.installed():
-        monkeypatch.setattr(mamba, "_torch_scan", None)
+        monkeypatch.setattr(leaves(), "_torch_scan", None)
         found = logits_and_gradient(model)
     assert "undefined symbol" in caplog.text
     assert mamba.implementation(CUDA) == "triton"
@@ -112,13 +117,13 @@ def test_without_any_package_transformers_scans(
     monkeypatch.setitem(sys.modules, "workers.kernels._scan_triton", None)
     assert mamba.implementation(CUDA) == "transformers"
     calls = []
-    original = mamba._torch_scan
+    original = leaves()._torch_scan
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(mamba, "_torch_scan", counted)
+    monkeypatch.setattr(leaves(), "_torch_scan", counted)
     with mamba.installed():
         logits_and_gradient(model)
     assert len(calls) == 2
@@ -144,7 +149,8 @@ from transformers.models.mamba import modeling_mamba
 settings = Settings(device="cpu")
 print(load(locate("pocket/recall-mamba", settings), settings).provenance.kernel)
 from workers.kernels import mamba as fast
-assert fast._conv is not fast._torch_conv
+for leaves in fast._LEAVES:
+    assert leaves._own[1] is not leaves._torch_conv
 """
 
 
