@@ -118,7 +118,7 @@ def save_jamba(directory: Path, *, seed: int = 0, **config: Any) -> Path:
 
 
 def save_zamba(directory: Path, *, seed: int = 0, **config: Any) -> Path:
-    """A Zamba of four layers, the third hybrid, with two S6 heads of 48 channels, tied head."""
+    """A Zamba of two S6 heads of 48 channels; layers 1 and 3 are hybrid, sharing one block."""
     sizes = {
         "vocab_size": VOCABULARY,
         "hidden_size": 48,
@@ -126,6 +126,8 @@ def save_zamba(directory: Path, *, seed: int = 0, **config: Any) -> Path:
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+        # transformers builds none with a single hybrid layer.
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
         "n_mamba_heads": 2,
         "mamba_d_state": 7,
         "mamba_d_conv": 3,

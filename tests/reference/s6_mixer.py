@@ -81,7 +81,6 @@ class MixerRun:
         total: Array = self.out_weight @ (passed * gate) + self.out_bias
         return total
 
-
     def _blocks(self) -> Iterator[tuple[slice, slice]]:
         """Each head's channels, and its states in B and C."""
         return blocks(self.heads, *self.A.shape)
