@@ -8,8 +8,9 @@ from itertools import islice
 from catalogue.budget import memory_error, tensors_error
 from catalogue.cached import description, tokeniser
 from catalogue.locate import Location, UnknownModel, locate
-from catalogue.memory import result_bytes, tensor_bytes, workload
+from catalogue.memory import result_bytes, tensor_bytes
 from catalogue.tokeniser import Tokeniser
+from catalogue.workload import workload
 from schemas.artifact_names import figure_count
 from schemas.catalogue import ModelDescription
 from schemas.names import Method

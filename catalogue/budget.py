@@ -4,14 +4,13 @@ from dataclasses import replace
 
 from catalogue.memory import (
     Needs,
-    Workload,
     activation_room,
     is_plausible,
     loading_bytes,
     longest_that_fits,
     needs,
-    without_gradient,
 )
+from catalogue.workload import Workload, without_gradient
 from schemas.catalogue import ModelDescription
 from schemas.names import NEEDS_GRADIENT, Method
 from schemas.problem import FieldError, ProblemError, ProblemType

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.catalogue import ModelDescription
-from schemas.names import NEEDS_GRADIENT, Method, Mixer
+from schemas.names import NEEDS_GRADIENT, Method
 from schemas.request import JobRequest, select_layers
 
 
@@ -42,13 +42,13 @@ def _reason(model: ModelDescription, left_out: list[int], readable: set[int]) ->
     if not left_out:
         return None
     if not readable:
-        carried = sorted({known.mixer for known in model.layers})
-        what = "none that is known" if carried == [Mixer.NONE] else ", ".join(carried)
         return (
             f"`{model.id}` ({model.architecture}) has no layer whose hidden attention can be read: "
-            f"the methods asked for need {Mixer.S6} mixers, and its mixers are: {what}."
+            "none of its layers carries a token mixer that is known here."
         )
+    plural = len(left_out) > 1
     return (
-        f"Layers {', '.join(map(str, left_out))} of `{model.id}` carry no mixer that the methods "
-        f"asked for can read; layers that do: {', '.join(map(str, sorted(readable)))}."
+        f"{'Layers' if plural else 'Layer'} {', '.join(map(str, left_out))} of `{model.id}` "
+        f"{'carry' if plural else 'carries'} no token mixer, only an MLP; layers that do: "
+        f"{', '.join(map(str, sorted(readable)))}."
     )

@@ -34,6 +34,18 @@ class LayerDescription(Contract):
     layer: int
     mixer: Mixer
     methods: list[Method]
+    channels: int | None = Field(
+        default=None, description="Channels of the mixer, each of them a neuron; null without one"
+    )
+    heads: int | None = Field(
+        default=None, description="Heads that group the channels; null where each is its own"
+    )
+    groups: int | None = Field(
+        default=None, description="Groups of heads that share B and C; null but for SSD"
+    )
+    d_state: int | None = Field(
+        default=None, description="States of a channel or head; null where it has none"
+    )
 
 
 class ModelDescription(Contract):
@@ -44,10 +56,13 @@ class ModelDescription(Contract):
     architecture: str = Field(description="`model_type` of the config")
     layers: list[LayerDescription]
     hidden_size: int = Field(description="d_model")
-    channels: int | None = Field(description="d_inner of the S6 mixers; null without them")
-    d_state: int | None = Field(description="States per channel; null without S6 mixers")
+    channels: int | None = Field(description="d_inner of the state-space mixers; null without them")
+    d_state: int | None = Field(description="States per channel or head; null likewise")
     dt_rank: int | None = Field(
         description="Rank of the projection that makes Delta; null without S6 mixers"
+    )
+    mlp_channels: int | None = Field(
+        default=None, description="MLP neurons that a token passes in a layer; null without MLPs"
     )
     vocab_size: int
     parameters: int | None = Field(

@@ -14,6 +14,10 @@ READ = 1024
 # The same of an SSD layer: its moments are read by blocks inside a piece and, at a far higher cost,
 # by a state between pieces.
 READ_SSD = 4096
+# Tokens of an SSD's smallest blocks, whose decays are computed one by one.
+LEAF_SSD = 32
+# Attention probabilities that are held at once, of all heads.
+ATTENTION = 1 << 22
 # All threads' partial sums of matrices may take this together; where they would not, fewer compute.
 PARTIAL_BYTES = 1 << 29
 # Elements of a temporary tensor of plain torch, where no compiled kernel reads.

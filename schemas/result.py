@@ -186,7 +186,7 @@ class ModelProvenance(Contract):
     weights_sha256: str
     dtype: str
     device: str
-    kernel: str = Field(description="Which scan ran; `torch` is the library's own")
+    kernel: str = Field(description="Which scan ran; `none` where no layer scans")
 
 
 class Provenance(Contract):

@@ -8,7 +8,15 @@ import torch
 import transformers
 
 from schemas.names import Mixer
-from tests.tiny_models import VOCABULARY, _save, save_mamba, save_mamba2
+from tests.tiny_models import (
+    VOCABULARY,
+    _save,
+    save_falcon_mamba,
+    save_jamba,
+    save_mamba,
+    save_mamba2,
+    save_zamba,
+)
 
 S6, SSD, SOFTMAX, NONE = Mixer.S6, Mixer.SSD, Mixer.SOFTMAX, Mixer.NONE
 Sizes = dict[str, Any]
@@ -47,6 +55,9 @@ def _saver(architecture: str, **sizes: Any) -> Callable[[Path], Path]:
 
 ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
     "mamba": (save_mamba, [S6] * 3),
+    "falcon_mamba": (save_falcon_mamba, [S6] * 3),
+    "jamba": (save_jamba, [S6, S6, SOFTMAX, S6]),
+    "zamba": (save_zamba, [S6] * 4),
     "mamba2": (save_mamba2, [SSD] * 3),
     "bamba": (
         _saver("Bamba", **_SIZES, num_key_value_heads=2, **_MAMBA, attn_layer_indices=[1]),
@@ -68,6 +79,27 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
             residual_multiplier=0.7,
         ),
         [SSD, SOFTMAX, SSD],
+    ),
+    "nemotron_h": (
+        _saver(
+            "NemotronH",
+            vocab_size=VOCABULARY,
+            hidden_size=48,
+            layers_block_type=["mamba", "attention", "mlp", "mamba"],
+            intermediate_size=64,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=12,
+            mamba_num_heads=6,
+            mamba_head_dim=16,
+            n_groups=2,
+            ssm_state_size=8,
+            conv_kernel=3,
+            chunk_size=8,
+            tie_word_embeddings=False,
+            **_ENDS,
+        ),
+        [SSD, SOFTMAX, NONE, SSD],
     ),
     "zamba2": (
         _saver(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import MambaModel
 
 from schemas.pieces import pass_tokens
-from workers.kernels.mamba import Border, Carried
+from workers.kernels.carried import Border, Carried
 from workers.kernels.selective_scan import handles
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import structlog
 
 from catalogue.admission import admit
-from catalogue.memory import captured_bytes
+from catalogue.passing import captured_bytes
 from catalogue.selection import Selection
 from catalogue.tokeniser import Tokeniser
 from jobs import Attempt

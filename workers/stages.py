@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from catalogue.admission import admit
 from catalogue.budget import require_room
-from catalogue.memory import needs, result_bytes, tensor_bytes, workload
+from catalogue.memory import needs, result_bytes, tensor_bytes
 from catalogue.selection import Selection
+from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.job import Artifact, Shows

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from catalogue.memory import pass_bytes
+from catalogue.passing import pass_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces

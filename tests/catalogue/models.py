@@ -26,6 +26,7 @@ MAMBA: dict[str, Any] = {
 GPT2: dict[str, Any] = {
     "model_type": "gpt2",
     "n_embd": 8,
+    "n_head": 2,
     "n_layer": 2,
     "n_positions": 4,
     "vocab_size": 8,
@@ -35,7 +36,8 @@ GPT2: dict[str, Any] = {
 def described(**changes: Any) -> ModelDescription:
     """A Mamba of 130 million parameters: 24 layers of hidden size 768, 50280 tokens."""
     count = changes.pop("layers", 24)
-    layer = {"mixer": Mixer.S6, "methods": list(Method)}
+    shape = {"channels": changes.get("channels", 1536), "d_state": changes.get("d_state", 16)}
+    layer = {"mixer": Mixer.S6, "methods": list(Method), **shape}
     sizes = {
         "id": "mamba",
         "source": "directory",

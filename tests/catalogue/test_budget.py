@@ -9,14 +9,9 @@ import pytest
 
 from catalogue.admission import admit
 from catalogue.budget import memory_error, require_room
-from catalogue.memory import (
-    Workload,
-    activation_room,
-    needs,
-    reading_bytes,
-    result_bytes,
-    workload,
-)
+from catalogue.memory import activation_room, needs, result_bytes
+from catalogue.reading import reading_bytes
+from catalogue.workload import Workload, workload
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import JobRequest
 from schemas.settings import GIB, Settings

@@ -52,10 +52,11 @@ def test_a_models_channels_are_those_that_transformers_builds(tmp_path: Path) ->
     assert describe(location, SETTINGS).channels == len(model.backbone.layers[0].mixer.D)
 
 
-def test_a_transformer_has_no_methods_and_its_own_limit(tmp_path: Path) -> None:
+def test_a_transformer_has_attention_and_its_own_limit(tmp_path: Path) -> None:
     described = describe(place(tmp_path, GPT2), SETTINGS)
     assert [layer.mixer for layer in described.layers] == [Mixer.SOFTMAX] * 2
-    assert all(layer.methods == [] for layer in described.layers)
+    assert all(layer.methods == list(Method) for layer in described.layers)
+    assert [(layer.channels, layer.heads) for layer in described.layers] == [(8, 2)] * 2
     assert (described.channels, described.d_state, described.dt_rank) == (None, None, None)
     assert (described.max_tokens, described.max_row_tokens) == (4, 4)
     assert describe(place(tmp_path, GPT2), Settings(max_tokens=3)).max_tokens == 3

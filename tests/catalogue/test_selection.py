@@ -1,4 +1,4 @@
-"""What a request reads of models with and without S6 mixers, and of a mixture."""
+"""What a request reads of models with and without mixers, and of a mixture."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from schemas.request import JobRequest
 
 def model(*mixers: Mixer) -> ModelDescription:
     layers = [
-        LayerDescription(layer=i, mixer=mixer, methods=list(Method) if mixer == "s6" else [])
+        LayerDescription(layer=i, mixer=mixer, methods=[] if mixer == "none" else list(Method))
         for i, mixer in enumerate(mixers)
     ]
     return ModelDescription(
@@ -36,11 +36,11 @@ def request(**fields: object) -> JobRequest:
     return JobRequest.model_validate({"texts": ["a"], **fields})
 
 
-S6, SOFTMAX = Mixer.S6, Mixer.SOFTMAX
+S6, MLP = Mixer.S6, Mixer.NONE
 
 
 def test_rollout_traces_the_layers_below() -> None:
-    chosen = select(request(layers=[3]), model(S6, SOFTMAX, S6, S6, S6))
+    chosen = select(request(layers=[3]), model(S6, MLP, S6, S6, S6))
     assert chosen.layers == [3]
     assert chosen.traced == {0, 2, 3}
     assert chosen.gradient == {3}
@@ -65,21 +65,21 @@ def test_attention_switched_off() -> None:
     assert chosen.unavailable == "The request has `attention` set to null."
 
 
-def test_a_model_without_s6_layers() -> None:
-    chosen = select(request(), model(SOFTMAX, SOFTMAX))
+def test_a_model_without_mixers() -> None:
+    chosen = select(request(), model(MLP, MLP))
     assert chosen.layers == []
     assert chosen.traced == set()
     assert "`some/model` (kind) has no layer" in str(chosen.unavailable)
-    assert "its mixers are: softmax" in str(chosen.unavailable)
+    assert "none of its layers carries a token mixer" in str(chosen.unavailable)
 
 
 def test_layers_of_a_mixture_that_cannot_be_read_are_named() -> None:
-    chosen = select(request(layers="all"), model(S6, SOFTMAX, S6))
+    chosen = select(request(layers="all"), model(S6, MLP, S6))
     assert chosen.layers == [0, 2]
-    assert "Layers 1 of" in str(chosen.unavailable)
+    assert "Layer 1 of `some/model` carries no token mixer, only an MLP" in str(chosen.unavailable)
     assert "layers that do: 0, 2" in str(chosen.unavailable)
 
 
 def test_none_of_the_listed_layers_can_be_read() -> None:
-    chosen = select(request(layers=[1]), model(S6, SOFTMAX))
+    chosen = select(request(layers=[1]), model(S6, MLP))
     assert (chosen.layers, chosen.traced) == ([], set())

@@ -15,7 +15,8 @@ import torch
 
 from catalogue.cached import description, tokeniser
 from catalogue.locate import locate
-from catalogue.memory import needs, result_bytes, workload
+from catalogue.memory import needs, result_bytes
+from catalogue.workload import workload
 from jobs import Jobs, open_jobs
 from schemas.names import Method
 from schemas.request import JobRequest

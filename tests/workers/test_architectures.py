@@ -12,7 +12,7 @@ from schemas.names import Method, Mixer
 from schemas.request import Rows
 from schemas.settings import Settings
 from tests.tiny_architectures import ARCHITECTURES
-from tests.tiny_models import LAYERS, one_thread
+from tests.tiny_models import one_thread
 from workers.analyses.maps import MethodMaps, ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.mixers import mixers_of
@@ -42,14 +42,14 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def traced(case: Case) -> list[TextTrace]:
-    every = set(range(LAYERS))
+    every = {layer for layer, family in enumerate(case[1]) if family is not Mixer.NONE}
     return trace(case[0], TEXTS, every, every)
 
 
 def _read(traced: TextTrace, rows: Rows, **plan: Any) -> Maps:
     """Every method's maps of every layer."""
     wanted = ReadingPlan(
-        layers=frozenset(range(LAYERS)),
+        layers=frozenset(traced.mixers),
         methods=list(Method),
         position=traced.target.position,
         tolerance=TOLERANCE,
@@ -65,9 +65,16 @@ def _close(ours: Tensor, wanted: Tensor) -> None:
     assert float((ours - wanted).abs().max()) <= 2e-5 * largest
 
 
+def test_the_config_tells_what_is_loaded(case: Case, traced: list[TextTrace]) -> None:
+    described = case[0].description
+    assert [layer.mixer for layer in described.layers] == case[1]
+    for layer, mixer in traced[0].mixers.items():
+        assert described.layers[layer].channels == mixer.channels
+
+
 def test_every_layer_is_rebuilt(case: Case, traced: list[TextTrace]) -> None:
     for text in traced:
-        assert len(text.mixers) == LAYERS
+        assert [*text.mixers] == [k for k, family in enumerate(case[1]) if family != Mixer.NONE]
         for layer in text.mixers:
             found = text.mixers[layer]
             assert found.family is case[1][layer]
@@ -88,7 +95,7 @@ def test_the_targets_row_is_the_matrixs(traced: list[TextTrace], clamp: bool) ->
 def test_the_gradient_is_that_of_a_small_step(case: Case, traced: list[TextTrace]) -> None:
     """A step on the mixer's output along the gradient moves the target by what it promises."""
     loaded, text = case[0], traced[0]
-    layer = LAYERS - 2
+    layer = [*text.mixers][-2]
     gradient = text.mixers[layer].capture.gradient()  # type: ignore[attr-defined]
     step = 1e-3 / gradient.norm()
     change = (_value(loaded, text, layer, step * gradient) - text.value) / step

@@ -16,7 +16,7 @@ from schemas import pieces
 from tests.tiny_models import one_thread
 from workers import passes
 from workers.kernels import mamba
-from workers.kernels.mamba import Border, Carried
+from workers.kernels.carried import Border, Carried
 from workers.mixers import adapter_for, mixers_of
 from workers.passes import Batch, Pass, PiecewisePass, WholePass
 

@@ -17,11 +17,12 @@ from transformers import MambaForCausalLM
 
 from jobs import Attempt, Jobs, StaleAttempt
 from schemas.job import Artifact
-from schemas.names import Method, Status
+from schemas.names import Method, Mixer, Status
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import JobRequest
 from schemas.result import ResultDocument
 from schemas.settings import Settings
+from tests.tiny_architectures import ARCHITECTURES
 from tests.tiny_models import LAYERS, WORDS, save_gpt2, save_mamba
 from workers.kernels import mamba
 from workers.run import Runtime, open_runtime, start
@@ -36,6 +37,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_mamba(root / "tiny", bias=True)
     save_mamba(root / "other", seed=1, hidden_size=32, num_hidden_layers=2)
     save_gpt2(root / "gpt2-tiny")
+    ARCHITECTURES["nemotron_h"][0](root / "hybrid")
     return root
 
 
@@ -283,14 +285,29 @@ def test_attention_switched_off(bench: Bench) -> None:
         assert len(result.target.top) == 5
 
 
-def test_a_model_without_s6_is_no_error(bench: Bench) -> None:
-    outcome = bench.run(models=["gpt2-tiny"], texts=TEXTS, tensors=True)
+def test_a_layer_without_a_mixer_is_no_error(bench: Bench) -> None:
+    outcome = bench.run(models=["hybrid"], texts=TEXTS, layers=[2], tensors=True)
     assert outcome.names == ["result.json"]
-    assert outcome.document.layers == {"gpt2-tiny": []}
+    assert outcome.document.layers == {"hybrid": []}
     for result in outcome.document.results:
         assert not result.has_attention_analysis
-        assert "softmax" in str(result.attention_unavailable_reason)
+        assert "Layer 2 of `hybrid` carries no token mixer" in str(
+            result.attention_unavailable_reason
+        )
         assert result.attention_analysis == {}
+
+
+def test_a_hybrid_tells_of_every_layer_which_mixer_it_carries(bench: Bench) -> None:
+    methods = {"methods": list(Method)}
+    outcome = bench.run(models=["hybrid"], texts=TEXTS[:1], layers="all", attention=methods)
+    [result] = outcome.document.results
+    assert "Layer 2 of" in str(result.attention_unavailable_reason)
+    mixers = {layer: found.mixer for layer, found in result.attention_analysis.items()}
+    assert mixers == {0: Mixer.SSD, 1: Mixer.SOFTMAX, 3: Mixer.SSD}
+    for layer in result.attention_analysis.values():
+        assert set(layer.methods) == set(Method)
+        assert 0 < layer.reconstruction_error < 1e-5
+    assert "attention_neurons_rollout_layer3.png" in outcome.names
 
 
 def test_several_models_in_turn(bench: Bench) -> None:
@@ -299,7 +316,7 @@ def test_several_models_in_turn(bench: Bench) -> None:
     document = outcome.document
     order = [(result.model, result.text_index) for result in document.results]
     assert order == [(m, t) for m in models for t in (0, 1)]
-    assert document.layers == {"tiny": [1], "gpt2-tiny": [], "other": [1]}
+    assert document.layers == {"tiny": [1], "gpt2-tiny": [1], "other": [1]}
     assert [known.model for known in document.provenance.models] == models
     assert "other--text1--attention_neurons_rollout_layer1.png" in outcome.names
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from catalogue.locate import locate
-from catalogue.memory import captured_bytes
+from catalogue.passing import captured_bytes
 from catalogue.selection import select
 from jobs import Attempt
 from schemas.problem import ProblemError, ProblemType

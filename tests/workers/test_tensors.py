@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import load
 
-from catalogue.memory import Workload, tensor_bytes, workload
+from catalogue.memory import tensor_bytes
+from catalogue.workload import Workload, workload
 from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import AttentionSection, JobRequest, Rows

@@ -11,9 +11,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-# Tokens of the smallest blocks, whose decays are computed one by one; of what a carried state is
-# read by at once.
-LEAF = 32
+from schemas.pieces import LEAF_SSD
+
+# Tokens that a carried state is read by at once.
 CHUNK = 64
 
 
@@ -120,12 +120,12 @@ class Block:
 
 def blocks(length: int) -> Iterator[Block]:
     """Every pair s <= t once: the diagonal, then blocks of keys beside those of later queries."""
-    whole, rest = divmod(length, LEAF)
+    whole, rest = divmod(length, LEAF_SSD)
     if whole:
-        yield Block(0, whole, LEAF, 0)
+        yield Block(0, whole, LEAF_SSD, 0)
     if rest:
-        yield Block(whole * LEAF, 1, rest, 0)
-    size = LEAF
+        yield Block(whole * LEAF_SSD, 1, rest, 0)
+    size = LEAF_SSD
     while size < length:
         count, rest = divmod(length, 2 * size)
         if count:

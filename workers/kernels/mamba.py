@@ -1,129 +1,63 @@
-"""Each device's own convolution and scan in place of transformers' leaf functions of S6 models.
+"""Each device's own convolution and scan in place of transformers' leaf functions of Mamba models.
 
 Each architecture's code stays in charge of what feeds what; it looks both functions up in its own
-module at every call, so models already loaded are affected too. Where heads have a scan each, it
-calls once a head. CPU tensors in the dtypes of the compiled functions go to
-them, those on a GPU to what `_gpu` finds there, all others to transformers' own loops.
+module at every call, so models already loaded are affected too. CPU tensors in the dtypes of the
+compiled functions go to them, those on a GPU to what `_gpu` finds there, all others to the module's
+own loops. S6 models whose heads have a scan each call it once a head.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from transformers.models.bamba import modeling_bamba
+from transformers.models.falcon_h1 import modeling_falcon_h1
 from transformers.models.falcon_mamba import modeling_falcon_mamba
+from transformers.models.granitemoehybrid import modeling_granitemoehybrid
 from transformers.models.jamba import modeling_jamba
 from transformers.models.mamba import modeling_mamba
+from transformers.models.mamba2 import modeling_mamba2
+from transformers.models.nemotron_h import modeling_nemotron_h
 from transformers.models.zamba import modeling_zamba
+from transformers.models.zamba2 import modeling_zamba2
 
+from schemas.names import Mixer
 from workers.kernels import _gpu
+from workers.kernels.carried import active_carried
 from workers.kernels.causal_conv import causal_conv, trains
 from workers.kernels.selective_scan import handles, selective_scan
+from workers.kernels.ssd_scan import ssd_scan
 
 # The names under which configs ask for it.
 SILU = ("silu", "swish")
 
 
-@dataclass(frozen=True)
-class Border:
-    """What a Mamba's mixers know of the tokens before a piece, by layer; nothing before the first.
+def implementation(device: torch.device, mixers: Collection[Mixer] = (Mixer.S6,)) -> str:
+    """The name of the scan that a model in float32 or half precision runs on a device.
 
-    rows (b, d, j-1): the convolution's last inputs; states (b, d, n): the scan's state.
+    `none` without state-space mixers.
     """
-
-    rows: dict[int, Tensor] = field(default_factory=dict)
-    states: dict[int, Tensor] = field(default_factory=dict)
-
-    def tensors(self) -> list[Tensor]:
-        """All of them, in a fixed order."""
-        return [kind[layer] for kind in (self.rows, self.states) for layer in sorted(kind)]
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Border":
-        """The border with every tensor changed, in the order of `tensors`."""
-        rows, states = (
-            {layer: change(kind[layer]) for layer in sorted(kind)}
-            for kind in (self.rows, self.states)
-        )
-        return Border(rows, states)
-
-    def above(self, layer: int) -> "Border":
-        """The part of the layers above this one."""
-        rows, states = (
-            {k: kept for k, kept in kind.items() if k > layer} for kind in (self.rows, self.states)
-        )
-        return Border(rows, states)
+    if Mixer.S6 in mixers:
+        return "numba" if device.type == "cpu" else _gpu.scan_on_gpu()[0]
+    if Mixer.SSD in mixers:
+        return "mamba-ssm" if _has_own_ssd(device) else "chunks"
+    return "none"
 
 
-class Carried:
-    """A cache for one piece of the texts: mixers start from `before` and leave `after`.
-
-    transformers' mixer asks its cache for the recurrent state but hands it to the scan for single
-    tokens only; so the installed functions take it from here, inside `with carried.active()`.
-    """
-
-    def __init__(self, before: Border) -> None:
-        self.before, self.after = before, Border()
-        self._layer, self._taken = -1, 0
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """The installed functions start from `before` within this block."""
-        token = _active.set(self)
-        try:
-            yield
-        finally:
-            _active.reset(token)
-
-    def get_conv_state(self, layer: int, state_idx: int = 0) -> None:
-        """None: every piece, of one token too, takes the way of whole texts."""
-
-    def get_recurrent_state(self, layer: int, state_idx: int = 0) -> None:
-        """None, as `get_conv_state`."""
-
-    def update_conv_state(self, u: Tensor, layer: int, conv_kernel_size: int) -> Tensor:
-        """The convolution's input (b, d, l), unchanged; its last rows are kept."""
-        self._layer, self._taken = layer, 0
-        count = conv_kernel_size - 1
-        if u.shape[2] < count:
-            before = self.before.rows.get(layer)
-            before = u.new_zeros(*u.shape[:2], count) if before is None else before
-            kept = torch.cat([before, u], dim=2)
-        else:
-            kept = u
-        # A copy: a view would keep the whole piece in memory.
-        self.after.rows[layer] = kept[:, :, kept.shape[2] - count :].clone()
-        return u
-
-    def update_recurrent_state(self, state: Tensor, layer: int) -> None:
-        """Keep the state after the piece.
-
-        Raises RuntimeError: convolution and scan did not both start from `before`.
-        """
-        if self._taken != 2:
-            raise RuntimeError(f"layer {layer} ran without what it should carry")
-        self.after.states[layer] = state
-
-    def take(self, kind: dict[int, Tensor]) -> Tensor | None:
-        """What the running layer starts from, None before the first piece."""
-        self._taken += 1
-        return kind.get(self._layer)
-
-
-_active: ContextVar[Carried | None] = ContextVar("carried", default=None)
-
-
-def implementation(device: torch.device) -> str:
-    """The name of the scan that a model in float32 or half precision runs on a device."""
-    return "numba" if device.type == "cpu" else _gpu.scan_on_gpu()[0]
+def _has_own_ssd(device: torch.device) -> bool:
+    """Whether transformers finds a package for this device that scans an SSD."""
+    return device.type == "cuda" and _gpu.usable("mamba_ssm") is not None
 
 
 class _Leaves:
-    """The two leaf functions of one of transformers' modules, its own and those installed."""
+    """The scan and the convolution of one of transformers' modules, its own and those installed."""
+
+    scan_name: str
 
     def __init__(self, module: ModuleType) -> None:
         self._module = module
@@ -134,11 +68,11 @@ class _Leaves:
     @property
     def current(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """(scan, convolution), as the module finds them now."""
-        return self._module.mamba_selective_scan, self._module.causal_conv1d_fn
+        return getattr(self._module, self.scan_name), self._module.causal_conv1d_fn
 
     def put(self, scan: Callable[..., Any], conv: Callable[..., Any]) -> None:
         """Make the module find these."""
-        self._module.mamba_selective_scan = scan  # type: ignore[attr-defined]
+        setattr(self._module, self.scan_name, scan)
         self._module.causal_conv1d_fn = conv  # type: ignore[attr-defined]
 
     def install(self) -> None:
@@ -148,6 +82,33 @@ class _Leaves:
     def uninstall(self) -> None:
         """Make the module find its own."""
         self.put(*self._own)
+
+    def scan(self, *args: Any, **kwargs: Any) -> Any:
+        """The scan, with the signature of the module's own."""
+        raise NotImplementedError
+
+    def conv(
+        self,
+        hidden_states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        activation: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The convolution, with the signature of the module's own."""
+        packed = any(value is not None for value in kwargs.values())
+        silu = activation in SILU
+        if packed or not silu or not handles(hidden_states) or trains(weight, bias):
+            on_gpu = hidden_states.is_cuda and _gpu.usable("causal_conv1d") is not None
+            plain = self._own[1] if on_gpu else self._torch_conv
+            return plain(hidden_states, weight, bias, activation=activation, **kwargs)
+        carried = active_carried.get()
+        initial = None if carried is None else carried.take(carried.before.rows)
+        return causal_conv(hidden_states, weight, bias, initial)
+
+
+class _S6(_Leaves):
+    scan_name = "mamba_selective_scan"
 
     def scan(
         self,
@@ -170,45 +131,67 @@ class _Leaves:
             kwargs.pop(choice, None)
         if scan is not None:
             return scan(*tensors, *args, **kwargs)
-        carried = _active.get()
+        carried = active_carried.get()
         if carried is not None:
             kwargs["initial_state"] = carried.take(carried.before.states)
         return selective_scan(hidden_states, dt, A, B, C, *args, **kwargs)
 
-    def conv(
+
+class _SSD(_Leaves):
+    scan_name = "mamba2_chunk_scan"
+
+    def scan(
         self,
         hidden_states: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        activation: str | None = None,
+        dt: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        chunk_size: int,
+        D: Tensor | None = None,
+        dt_bias: Tensor | None = None,
+        initial_states: Tensor | None = None,
+        dt_softplus: bool = False,
+        dt_limit: tuple[float, float] = (0.0, float("inf")),
+        return_final_states: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The convolution, with the signature of the module's own."""
-        packed = any(value is not None for value in kwargs.values())
-        silu = activation in SILU
-        if packed or not silu or not handles(hidden_states) or trains(weight, bias):
-            on_gpu = hidden_states.is_cuda and _gpu.usable("causal_conv1d") is not None
-            plain = self._own[1] if on_gpu else self._torch_conv
-            return plain(hidden_states, weight, bias, activation=activation, **kwargs)
-        carried = _active.get()
-        initial = None if carried is None else carried.take(carried.before.rows)
-        return causal_conv(hidden_states, weight, bias, initial)
+        """The scan, with the signature of the module's own; D (h,), initial_states (b, h, p, n)."""
+        fits = hidden_states.dtype != torch.float64 and (D is None or D.ndim == 1)
+        if not fits or _has_own_ssd(hidden_states.device):
+            own = self._own[0] if hidden_states.is_cuda else self._torch_scan
+            return own(
+                *(hidden_states, dt, A, B, C, chunk_size, D, dt_bias),
+                initial_states=initial_states,
+                dt_softplus=dt_softplus,
+                dt_limit=dt_limit,
+                return_final_states=return_final_states,
+                **kwargs,
+            )
+        delta = dt if dt_bias is None else dt + dt_bias
+        delta = functional.softplus(delta) if dt_softplus else delta
+        before = None if initial_states is None else initial_states.transpose(2, 3).float()
+        y, last = ssd_scan(hidden_states, delta.clamp(*dt_limit), A, B, C, before)
+        if D is not None:
+            y = y + D[:, None] * hidden_states
+        return (y, last.transpose(2, 3)) if return_final_states else y
 
 
-_LEAVES = [
-    _Leaves(module)
-    for module in (modeling_mamba, modeling_falcon_mamba, modeling_jamba, modeling_zamba)
+_LEAVES: list[_Leaves] = [
+    *map(_S6, (modeling_mamba, modeling_falcon_mamba, modeling_jamba, modeling_zamba)),
+    *map(_SSD, (modeling_mamba2, modeling_bamba, modeling_granitemoehybrid)),
+    *map(_SSD, (modeling_nemotron_h, modeling_zamba2, modeling_falcon_h1)),
 ]
 
 
 def install() -> None:
-    """Make transformers' S6 models use each device's own functions; twice is harmless."""
+    """Make transformers' Mamba models use each device's own functions; twice is harmless."""
     for leaves in _LEAVES:
         leaves.install()
 
 
 def uninstall() -> None:
-    """Give transformers' S6 models their own functions back."""
+    """Give transformers' Mamba models their own functions back."""
     for leaves in _LEAVES:
         leaves.uninstall()
 

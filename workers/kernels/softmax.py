@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Weights = tuple[Tensor | None, Tensor | None]
+from schemas import pieces
 
-# Entries of alpha that are held at once.
-_ENTRIES = 1 << 22
+Weights = tuple[Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Heads:
 
     def blocks(self, stop: int) -> Iterator[slice]:
         """The queries before `stop`, few enough at a time."""
-        rows = max(1, _ENTRIES // (self.count * stop))
+        rows = max(1, pieces.ATTENTION // (self.count * stop))
         for start in range(0, stop, rows):
             yield slice(start, min(start + rows, stop))
 

@@ -38,7 +38,9 @@ def adapter_for(module: nn.Module) -> MixerAdapter | None:
     if not kind.__module__.startswith(_MODELS):
         return None
     found = _ADAPTERS.get(f"{kind.__module__.removeprefix(_MODELS)}.{kind.__qualname__}")
-    is_attention = kind.__name__.endswith("Attention") and hasattr(module, "layer_idx")
+    # A block that several layers share has no layer of its own.
+    has_layer = isinstance(getattr(module, "layer_idx", None), int)
+    is_attention = kind.__name__.endswith("Attention") and has_layer
     return _ATTENTION if found is None and is_attention else found
 
 

@@ -103,11 +103,10 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     model = _assemble(name, config, tensors).to(device)
     model.requires_grad_(False)
     _check_vocabulary(name, model, tokeniser)
-    families = {known.mixer for known in description.layers}
-    kernel = _prepare_mixers(model, families, device)
+    kernel = _prepare_mixers({known.mixer for known in description.layers}, device)
     readout = Readout.of(model)
     _check_forward(name, model, readout, device)
-    _check_mixers(name, model)
+    _check_mixers(name, model, description)
     provenance = ModelProvenance(
         model=name,
         architecture=description.architecture,
@@ -229,25 +228,29 @@ def _check_vocabulary(name: str, model: Any, tokeniser: Tokeniser) -> None:
         )
 
 
-def _prepare_mixers(model: Any, families: set[Mixer], device: torch.device) -> str:
-    """Have known mixers run by the kernels here; returns which, `torch` for the library's own."""
-    if not mixers_of(model):
-        return Mixer.NONE
+def _prepare_mixers(families: set[Mixer], device: torch.device) -> str:
+    """Have state-space mixers run by the kernels here; returns which scan will run."""
     # TensorFloat-32, which convolutions use by default, keeps 10 bits: too few for the self-check.
     torch.backends.cudnn.allow_tf32 = False
-    if Mixer.S6 not in families:
-        return "torch"
     mamba.install()
-    return mamba.implementation(device)
+    return mamba.implementation(device, families)
 
 
-def _check_mixers(name: str, model: Any) -> None:
-    """Refuse a model with a mixer that has an adapter but no exact trace."""
-    for module in mixers_of(model).values():
+def _check_mixers(name: str, model: Any, description: ModelDescription) -> None:
+    """Refuse a model with a mixer that has an adapter but no exact trace, or none where it should.
+
+    What its config says of its layers was told to whoever asked for them.
+    """
+    found = mixers_of(model)
+    for module in found.values():
         adapter = adapter_for(module)
         objection = None if adapter is None else adapter.objection(module)
         if objection is not None:
             raise _unsupported(name, objection)
+    for known in description.layers:
+        if known.methods and known.layer not in found:
+            what = f"its layer {known.layer} carries no {known.mixer} mixer that is known here"
+            raise _unsupported(name, what)
 
 
 def _check_forward(name: str, model: Any, readout: Readout, device: torch.device) -> None:

@@ -81,7 +81,7 @@ def logits_and_gradient(model: MambaForCausalLM) -> list[Tensor]:
 
 @pytest.mark.usefixtures("on_a_gpu")
 def test_mamba_ssm_scans_when_it_can_be_imported(model: MambaForCausalLM, mamba_ssm: Any) -> None:
-    prepared = loading._prepare_mixers(model, {Mixer.S6}, CUDA)
+    prepared = loading._prepare_mixers({Mixer.S6}, CUDA)
     assert mamba.implementation(CUDA) == prepared == "mamba-ssm"
     with mamba.installed():
         logits_and_gradient(model)

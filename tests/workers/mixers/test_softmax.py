@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from schemas import pieces
 from schemas.names import Mixer
 from tests.reference import softmax as slow
-from workers.kernels import softmax
 from workers.kernels.softmax import Heads
 from workers.mixers.protocol import Capture, Read, Weighting
 from workers.mixers.softmax import SoftmaxTrace
@@ -89,7 +89,7 @@ def _close(ours: Tensor, reference: Tensor, tolerance: float = 5e-6) -> None:
 
 @pytest.fixture(params=[1 << 22, 500], ids=["one block", "blocks"])
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "_ENTRIES", request.param)
+    monkeypatch.setattr(pieces, "ATTENTION", request.param)
 
 
 @pytest.mark.usefixtures("_blocks")

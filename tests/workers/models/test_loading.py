@@ -145,7 +145,7 @@ def test_a_file_cut_short_later_does_not_touch_the_loaded_model(directory: Path)
 
 def test_gpt2_loads_without_a_scan(tmp_path: Path) -> None:
     loaded = _load(save_gpt2(tmp_path / "gpt"))
-    assert (loaded.provenance.architecture, loaded.provenance.kernel) == ("gpt2", "torch")
+    assert (loaded.provenance.architecture, loaded.provenance.kernel) == ("gpt2", "none")
 
 
 def test_missing_tensors_are_named_not_invented(directory: Path) -> None:

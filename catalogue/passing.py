@@ -1,0 +1,137 @@
+"""How much memory a pass of a model over texts takes, told before it runs.
+
+Upper bounds, in bytes. Letters: m hidden size, d channels, h heads, n states, r rank of Delta's
+projection, g groups, l tokens.
+"""
+
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from catalogue.selection import Selection
+from catalogue.workload import Workload
+from schemas import pieces
+from schemas.catalogue import LayerDescription, ModelDescription
+from schemas.names import Mixer
+
+_FLOAT = 4
+# Floats per token and hidden unit of a forward pass whose mixers are unknown here.
+_OTHER_MODEL = 48
+# The one architecture whose texts pass in pieces.
+_PIECEWISE = "mamba"
+
+
+@dataclass(frozen=True)
+class PassBytes:
+    """What a pass over a batch takes: a token of the texts, and one of the piece under way.
+
+    `captured`, among `kept`, stays until the texts are analysed. `piece` are the tokens that pass
+    at once: what a piece leaves is freed before the next. `fixed` is taken whatever the tokens.
+    """
+
+    captured: int
+    kept: int
+    passing: int
+    piece: int
+    fixed: int = 0
+
+    def of(self, tokens: int) -> int:
+        """Bytes of a batch of so many tokens."""
+        return self.fixed + tokens * self.kept + min(tokens, self.piece) * self.passing
+
+    def tokens_in(self, room: int) -> int:
+        """Tokens of a batch that, with one before it, takes no more than `room` bytes."""
+        room, staying = room - self.fixed, self.captured + self.kept
+        whole = room // (staying + self.passing)
+        if whole <= self.piece:
+            return whole
+        return (room - self.piece * self.passing) // staying
+
+
+def pass_bytes(
+    model: ModelDescription, traced: int, gradient: Collection[int], on_gpu: bool
+) -> PassBytes:
+    """What tracing takes, of one text or of several that are as long together.
+
+    `traced` layers keep what goes in and out of their mixer; a gradient at the `gradient` layers
+    keeps the graph from the lowest of them on, of a piece at a time where a model passes in pieces.
+    """
+    m = model.hidden_size
+    captured = kept = traced * 2 * m + len(gradient) * m
+    if all(layer.mixer is Mixer.NONE for layer in model.layers):
+        return PassBytes(_FLOAT * kept, _FLOAT * kept, _FLOAT * _OTHER_MODEL * m, sys.maxsize)
+    passing = max(_passing(model, layer) for layer in model.layers)
+    in_pieces = model.architecture == _PIECEWISE and not on_gpu
+    above = fixed = 0
+    if gradient:
+        # The lowest of them is a leaf: only what lies above it is kept for the backward pass.
+        upper = model.layers[min(gradient) + 1 :]
+        above = len(upper) + 1
+        passing += sum(_graph(model, layer) for layer in upper)
+        passing += max(_leaf(model, layer) for layer in model.layers)
+        fixed = max((_rerun(layer) for layer in upper), default=0)
+        # The stream of hidden states from which each piece starts again.
+        kept += m if in_pieces else 0
+    # A text of several is never cut shorter than alone would cut all of them together, but for the
+    # shortest pieces, which are small.
+    piece = pieces.pass_tokens(m, above, 1) if in_pieces else sys.maxsize
+    # The ids and the positions' own numbers.
+    kept = max(kept, 4)
+    return PassBytes(_FLOAT * captured, _FLOAT * kept, _FLOAT * passing, piece, _FLOAT * fixed)
+
+
+def _passing(model: ModelDescription, layer: LayerDescription) -> int:
+    """Floats a token that one layer holds at once where no graph is kept."""
+    m, d, mlp = model.hidden_size, layer.channels or 0, model.mlp_channels or 0
+    selected = _selected(model, layer)
+    return 6 * m + 8 * d + 3 * selected + 4 * mlp
+
+
+def _graph(model: ModelDescription, layer: LayerDescription) -> int:
+    """Floats a token that the graph keeps of one layer's block."""
+    m, d, mlp = model.hidden_size, layer.channels or 0, model.mlp_channels or 0
+    selected, n = _selected(model, layer), layer.d_state or 0
+    block = 3 * m + 5 * mlp + (2 * m if mlp else 0)
+    if layer.mixer is Mixer.S6:
+        # Projections, convolution, scan, and a state in 32 tokens.
+        return block + 5 * d + 2 * selected + d * n // 32
+    if layer.mixer is Mixer.SSD:
+        # As well a gated norm, and a state in 1,024 tokens.
+        return block + 9 * d + 4 * selected + d * n // 1024
+    # Queries, keys and values before and after their positions, and what attention returns.
+    return block + 10 * d
+
+
+def _leaf(model: ModelDescription, layer: LayerDescription) -> int:
+    """Floats a token of the gradients that flow through one layer."""
+    return 2 * (layer.channels or 0) + 2 * (model.mlp_channels or 0)
+
+
+def _rerun(layer: LayerDescription) -> int:
+    """Floats that the backward pass of one layer holds of what it runs again, 1,024 tokens."""
+    if layer.mixer is not Mixer.SSD:
+        return 0
+    d, h, n = layer.channels or 0, layer.heads or 0, layer.d_state or 0
+    return 1024 * (8 * d + 256 * h + d * n // 16)
+
+
+def _selected(model: ModelDescription, layer: LayerDescription) -> int:
+    """Numbers a token that make Delta, B and C."""
+    if layer.mixer is Mixer.S6:
+        return (model.dt_rank or 0) + 2 * (layer.d_state or 0)
+    if layer.mixer is Mixer.SSD:
+        return 2 * (layer.groups or 1) * (layer.d_state or 0) + (layer.heads or 0)
+    return 0
+
+
+def activation_bytes(work: Workload) -> int:
+    """What tracing the longest text takes, with what the batch before it still holds."""
+    chosen, length = work.selection, work.longest
+    found = pass_bytes(work.model, len(chosen.traced), chosen.gradient, work.on_gpu)
+    before = length * found.captured if len(work.lengths) > 1 else 0
+    return before + found.of(length)
+
+
+def captured_bytes(model: ModelDescription, chosen: Selection) -> int:
+    """Bytes per token that stay from a batch's tracing until its texts are analysed."""
+    return _FLOAT * model.hidden_size * (2 * len(chosen.traced) + len(chosen.gradient))

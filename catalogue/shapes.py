@@ -1,0 +1,120 @@
+"""How large each layer of a model is, told from its config.json alone.
+
+Keys and defaults are those of transformers' config classes of the same `model_type`.
+"""
+
+from dataclasses import dataclass, replace
+
+from catalogue.config import Config
+from schemas.names import Mixer
+
+HIDDEN = ("hidden_size", "n_embd", "d_model")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A layer's mixer: channels, heads, groups of heads that share B and C, states of either.
+
+    None for what the mixer does not have.
+    """
+
+    channels: int | None = None
+    heads: int | None = None
+    groups: int | None = None
+    d_state: int | None = None
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Where the configs of an architecture keep the sizes of their state-space mixers.
+
+    channels may be left out of a config, which then has `expand` times the hidden size; None for
+    what the architecture does not have.
+    """
+
+    states: str = "mamba_d_state"
+    expand: str = "mamba_expand"
+    channels: str | None = None
+    rank: str | None = None
+    heads: str | None = None
+    head_size: str | None = None
+    groups: str | None = None
+
+
+_S6 = _Keys("state_size", "expand", channels="intermediate_size", rank="time_step_rank")
+_BAMBA = _Keys(heads="mamba_n_heads", groups="mamba_n_groups")
+_KEYS = {
+    "mamba": _S6,
+    "falcon_mamba": _S6,
+    "jamba": _Keys(rank="mamba_dt_rank"),
+    "zamba": _Keys(rank="mamba_dt_rank", heads="n_mamba_heads"),
+    "mamba2": _Keys("state_size", "expand", heads="num_heads", groups="n_groups"),
+    "bamba": _BAMBA,
+    "granitemoehybrid": _BAMBA,
+    "zamba2": _Keys(heads="n_mamba_heads", groups="mamba_ngroups"),
+    "nemotron_h": _Keys(
+        "ssm_state_size", heads="mamba_num_heads", head_size="mamba_head_dim", groups="n_groups"
+    ),
+    "falcon_h1": replace(_BAMBA, channels="mamba_d_ssm"),
+}
+
+
+def state_space(model_type: str, config: Config) -> Shape:
+    """The shape of the architecture's state-space mixers; of none where it has none."""
+    keys = _KEYS.get(model_type)
+    if keys is None:
+        return Shape()
+    heads = None if keys.heads is None else config.positive(keys.heads)
+    if heads is not None and keys.head_size is not None:
+        channels = heads * config.positive(keys.head_size)
+    else:
+        channels = _channels(config, keys)
+    groups = None if keys.groups is None else config.positive(keys.groups)
+    return Shape(channels, heads, groups, config.positive(keys.states))
+
+
+def step_rank(model_type: str, config: Config) -> int | None:
+    """The rank of an S6 mixer's Delta; left out or `auto`, it is a sixteenth of the hidden size."""
+    keys = _KEYS.get(model_type)
+    if keys is None or keys.rank is None:
+        return None
+    if config.values.get(keys.rank) in (None, "auto"):
+        return -(-config.positive(*HIDDEN) // 16)
+    return config.positive(keys.rank)
+
+
+def attention(config: Config) -> Shape:
+    """The shape of the architecture's attention."""
+    heads = config.positive("num_attention_heads", "n_head")
+    usual = config.positive(*HIDDEN) // heads
+    size = config.positive("attention_head_dim", "v_head_dim", "head_dim", default=max(1, usual))
+    return Shape(heads * size, heads)
+
+
+def mlp_channels(config: Config, mixers: set[Mixer]) -> int | None:
+    """Neurons of a layer's MLPs that one token passes, experts included; None without MLPs."""
+    if mixers <= {Mixer.S6, Mixer.SSD} and not config.has("num_attention_heads"):
+        return None
+    hidden = config.positive(*HIDDEN)
+    width = config.positive("intermediate_size", "ffn_dim", "n_inner", default=4 * hidden)
+    experts = config.has("num_local_experts", "num_experts", "n_routed_experts")
+    active = config.positive("num_experts_per_tok", default=1) if experts else 1
+    shared = config.whole("shared_intermediate_size", 0)
+    return active * width + shared
+
+
+def shape_of(mixer: Mixer, model_type: str, config: Config) -> Shape:
+    """The shape of one layer's mixer."""
+    if mixer is Mixer.SOFTMAX:
+        return attention(config)
+    return Shape() if mixer is Mixer.NONE else state_space(model_type, config)
+
+
+def _channels(config: Config, keys: _Keys) -> int:
+    """Under their own key, which transformers puts before `expand` times the hidden size."""
+    if keys.channels is not None and config.has(keys.channels):
+        return config.positive(keys.channels)
+    channels = config.factor(keys.expand) * config.positive(*HIDDEN)
+    if channels < 1 or channels == float("inf"):
+        raise config.invalid(f"`{keys.expand}` leaves no channel")
+    return int(channels)
