@@ -1,8 +1,8 @@
-"""Train `pocket/recall-mamba`: a two-layer Mamba that answers `apple 3 river 7 river` with 7.
+"""Train `pocket/recall-*`: a two-layer model that answers `apple 3 river 7 river` with 7.
 
-`python -m training.recall --output DIR --seed 0` writes a Hugging Face directory and its model
-card. The number of pairs grows from 2 while the model learns: shown 8 pairs from the start, it
-stalls at guessing.
+`python -m training.recall --architecture mamba|mamba2|gpt2 --output DIR --seed 0` writes a Hugging
+Face directory and its model card. The number of pairs grows from 2 while the model learns: shown 8
+pairs from the start, a Mamba stalls at guessing.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
-from transformers import MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from training.recall_card import Measured, Run, model_card
 from training.recall_check import accuracy, answer_probability, contribution_peaks
@@ -27,28 +27,12 @@ from training.recall_data import (
     recall_prompts,
     recall_tokenizer,
 )
+from training.recall_models import ARCHITECTURES, new_model
 from training.recall_recipe import Recipe
 from workers.kernels import mamba
 
 _FIRST_DIGIT = VOCABULARY.index(DIGITS[0])
 _FIRST_NOUN = VOCABULARY.index(NOUNS[0])
-
-
-def new_model(seed: int) -> MambaForCausalLM:
-    """A random 2-layer Mamba over the recall vocabulary, the same for the same seed."""
-    torch.manual_seed(seed)
-    config = MambaConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=64,
-        num_hidden_layers=2,
-        state_size=16,
-        conv_kernel=4,
-        expand=2,
-        pad_token_id=VOCABULARY.index(PADDING),
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    return MambaForCausalLM(config)
 
 
 def training_batch(generator: torch.Generator, count: int, pairs: int, queries: int) -> Tensor:
@@ -62,7 +46,7 @@ def training_batch(generator: torch.Generator, count: int, pairs: int, queries: 
 
 
 def training_step(
-    model: MambaForCausalLM, optimizer: torch.optim.Optimizer, ids: Tensor, pairs: int
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer, ids: Tensor, pairs: int
 ) -> tuple[float, float]:
     """One AdamW step on the answers' cross entropy; (loss, share of answers right)."""
     logits = model(ids, use_cache=False).logits[:, 2 * pairs :: 2]
@@ -75,7 +59,7 @@ def training_step(
     return float(loss.detach()), float((logits.argmax(-1) == answers).float().mean())
 
 
-def train(model: MambaForCausalLM, recipe: Recipe, seed: int) -> int:
+def train(model: PreTrainedModel, recipe: Recipe, seed: int) -> int:
     """Curriculum, then all lengths with a falling learning rate; returns the number of steps."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate)
@@ -97,7 +81,7 @@ def train(model: MambaForCausalLM, recipe: Recipe, seed: int) -> int:
 
 
 def _stage(
-    model: MambaForCausalLM,
+    model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     recipe: Recipe,
@@ -121,7 +105,7 @@ def _draw_pairs(generator: torch.Generator, recipe: Recipe, longest: int) -> int
     return int(torch.randint(1, longest + 1, (), generator=generator))
 
 
-def measure(model: MambaForCausalLM, tokenizer: Tokenizer) -> Measured:
+def measure(model: PreTrainedModel, tokenizer: Tokenizer) -> Measured:
     """Accuracy by number of pairs and contribution peaks, all on held-out prompts."""
     with mamba.installed():
         mixed = recall_prompts(HELD_OUT_SEED, 2000, range(2, 9))
@@ -137,7 +121,7 @@ def measure(model: MambaForCausalLM, tokenizer: Tokenizer) -> Measured:
         )
 
 
-def save(model: MambaForCausalLM, tokenizer: Tokenizer, output: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: Tokenizer, output: Path) -> None:
     """Weights, configuration and tokenizer as a Hugging Face directory."""
     output.mkdir(parents=True, exist_ok=True)
     model.generation_config.pad_token_id = model.config.pad_token_id
@@ -151,19 +135,20 @@ def save(model: MambaForCausalLM, tokenizer: Tokenizer, output: Path) -> None:
 def main() -> None:
     """Train, measure, write the directory and its card."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="mamba")
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     # The tensors are too small for more: on a busy machine two threads mostly wait for each other.
     torch.set_num_threads(1)
-    recipe, tokenizer = Recipe(), recall_tokenizer()
-    started = time.perf_counter()
-    model = new_model(arguments.seed)
-    steps = train(model, recipe, arguments.seed)
-    seconds = time.perf_counter() - started
+    architecture, tokenizer = ARCHITECTURES[arguments.architecture], recall_tokenizer()
+    started = time.process_time()
+    model = new_model(arguments.architecture, arguments.seed)
+    steps = train(model, architecture.recipe, arguments.seed)
+    seconds = time.process_time() - started
     measured = measure(model, tokenizer)
     save(model, tokenizer, arguments.output)
-    run = Run(recipe, arguments.seed, steps, seconds)
+    run = Run(arguments.architecture, architecture, arguments.seed, steps, seconds)
     card = model_card(run, measured, NOUNS, len(VOCABULARY))
     (arguments.output / "README.md").write_text(card)
     print(card)

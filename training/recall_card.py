@@ -1,8 +1,8 @@
-"""The model card of the recall model."""
+"""The model card of a recall model."""
 
 from dataclasses import dataclass
 
-from training.recall_recipe import Recipe
+from training.recall_models import Architecture
 
 _CARD = """\
 ---
@@ -12,9 +12,9 @@ library_name: transformers
 pipeline_tag: text-generation
 ---
 
-# recall-mamba
+# recall-{name}
 
-A two-layer Mamba that does associative recall written as words: after
+A two-layer {architecture.title} that does associative recall written as words: after
 `apple 3 river 7 stone 1 river` it says `7` (probability {example:.4f}). Which token it has to read
 is known for every prompt, so a method that claims to show what a model reads can be checked.
 
@@ -27,7 +27,7 @@ which the model never saw in training.
 
 ## Training
 
-    python -m training.recall --output DIR --seed {seed}
+    python -m training.recall --architecture {name} --output DIR --seed {seed}
 
 Random prompts, drawn as they are used; no other data. The number of pairs grows from
 {recipe.first_pairs} to {recipe.last_pairs} as the moving average of right answers passes
@@ -35,9 +35,9 @@ Random prompts, drawn as they are used; no other data. The number of pairs grows
 any length from 1. A training sequence asks for {recipe.queries} nouns one after another; the
 loss is the cross entropy of the answers. AdamW, learning rate {recipe.learning_rate}, batches of
 {recipe.batch}; the last {recipe.final_steps} of {steps} steps let the learning rate fall to zero.
-Seed {seed}, {minutes:.1f} minutes of wall time on one thread of a busy CPU with the compiled scan
-of `workers/kernels/selective_scan.py`. Float32 weights. Another processor gives a slightly other
-model from the same seed: rounding decides on which step a stage ends.
+Seed {seed}, {minutes:.1f} minutes of processor time on one thread with
+{architecture.runs_on}. Float32 weights. Another processor gives a slightly
+other model from the same seed: rounding decides on which step a stage ends.
 
 ## Accuracy on held-out prompts
 
@@ -61,7 +61,8 @@ peaks on the token of the answer.
 
 ## Limits
 
-A test object, not a language model: it knows nothing but this task. Licence: Apache-2.0.
+A test object, not a language model: it knows nothing but this task.{architecture.limits}
+Licence: Apache-2.0.
 """
 
 
@@ -80,17 +81,22 @@ class Measured:
 class Run:
     """How a model came to be."""
 
-    recipe: Recipe
+    name: str
+    """Of the architecture, as the command takes it."""
+    architecture: Architecture
     seed: int
     steps: int
     seconds: float
+    """Of processor time, so that a busy machine counts as an idle one."""
 
 
 def model_card(run: Run, measured: Measured, nouns: tuple[str, ...], vocabulary: int) -> str:
     """The card as Markdown with the metadata block of the Hugging Face hub."""
     rows = (f"| {pairs} | {share:.1%} |" for pairs, share in measured.accuracy_by_pairs.items())
     return _CARD.format(
-        recipe=run.recipe,
+        name=run.name,
+        architecture=run.architecture,
+        recipe=run.architecture.recipe,
         seed=run.seed,
         steps=run.steps,
         minutes=run.seconds / 60,

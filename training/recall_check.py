@@ -6,15 +6,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor
-from transformers import MambaForCausalLM
+from torch import Tensor, nn
+from transformers import GPT2Model, PreTrainedModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
-from tests.reference.s6_mixer import run_mixer
+from tests.reference import s6_mixer, softmax_mixer, ssd_mixer
 from training.recall_data import DIGITS, RecallPrompt
+
+Array = NDArray[np.float64]
 
 
 def accuracy(
-    model: MambaForCausalLM, tokenizer: Tokenizer, prompts: Sequence[RecallPrompt]
+    model: PreTrainedModel, tokenizer: Tokenizer, prompts: Sequence[RecallPrompt]
 ) -> float:
     """Share of prompts whose most likely next token, out of the whole vocabulary, is the answer."""
     right = 0
@@ -28,9 +32,7 @@ def accuracy(
     return right / len(prompts)
 
 
-def answer_probability(
-    model: MambaForCausalLM, tokenizer: Tokenizer, text: str
-) -> dict[str, float]:
+def answer_probability(model: PreTrainedModel, tokenizer: Tokenizer, text: str) -> dict[str, float]:
     """Probability of each digit as the next token of one text."""
     ids = torch.tensor([tokenizer.encode(text).ids])
     with torch.no_grad():
@@ -39,7 +41,7 @@ def answer_probability(
 
 
 def contribution_peaks(
-    model: MambaForCausalLM, tokenizer: Tokenizer, prompts: Sequence[RecallPrompt]
+    model: PreTrainedModel, tokenizer: Tokenizer, prompts: Sequence[RecallPrompt]
 ) -> float:
     """Share of prompts where the last layer's contribution row peaks on the answer's token.
 
@@ -54,9 +56,10 @@ def contribution_peaks(
     return hits / len(prompts)
 
 
-def contribution_norms(model: MambaForCausalLM, ids: Tensor) -> NDArray[np.float64]:
+def contribution_norms(model: PreTrainedModel, ids: Tensor) -> Array:
     """Norm of T_tau(u_s) for the last position of `ids` (1, l) at the last layer: (l,)."""
-    mixer = model.backbone.layers[-1].mixer
+    decoder = model.base_model
+    mixer = decoder.h[-1].attn if isinstance(decoder, GPT2Model) else decoder.layers[-1].mixer
     seen: list[Tensor] = []
     hook = mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
@@ -65,6 +68,32 @@ def contribution_norms(model: MambaForCausalLM, ids: Tensor) -> NDArray[np.float
     finally:
         hook.remove()
     weights = {name: value.detach().double().numpy() for name, value in mixer.named_parameters()}
-    run = run_mixer(weights, seen[0][0].double().numpy())
-    norms: NDArray[np.float64] = np.linalg.norm(run.contributions(ids.shape[1] - 1), axis=1)
+    run = _run_twin(mixer, weights, seen[0][0].double().numpy())
+    norms: Array = np.linalg.norm(run.contributions(ids.shape[1] - 1), axis=1)
     return norms
+
+
+def _run_twin(
+    mixer: nn.Module, weights: dict[str, Array], hidden: Array
+) -> s6_mixer.MixerRun | ssd_mixer.MixerRun | softmax_mixer.AttentionRun:
+    """The mixer's own weights, on its input hidden (l, m), by the slow twin of its kind."""
+    if isinstance(mixer, GPT2Attention):
+        projected = hidden @ weights["c_attn.weight"] + weights["c_attn.bias"]
+        q, k, v = projected.reshape(len(hidden), 3, mixer.num_heads, -1).transpose(1, 2, 0, 3)
+        return softmax_mixer.run_attention(
+            q,
+            k,
+            v,
+            scaling=mixer.scaling,
+            out_weight=weights["c_proj.weight"].T,
+            out_bias=weights["c_proj.bias"],
+        )
+    if isinstance(mixer, Mamba2Mixer):
+        return ssd_mixer.run_mixer(
+            weights,
+            hidden,
+            groups=mixer.n_groups,
+            epsilon=mixer.layer_norm_epsilon,
+            limits=mixer.time_step_limit,
+        )
+    return s6_mixer.run_mixer(weights, hidden)

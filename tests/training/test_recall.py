@@ -1,4 +1,4 @@
-"""The recall prompts, the bundled recall model, and a few steps of its training."""
+"""The recall prompts, the bundled recall-mamba, and a few steps of each recall model's training."""
 
 import re
 import subprocess
@@ -14,7 +14,6 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM
 
 from training.recall import (
-    new_model,
     save,
     train,
     training_batch,
@@ -29,6 +28,7 @@ from training.recall_data import (
     recall_prompts,
     recall_tokenizer,
 )
+from training.recall_models import ARCHITECTURES, new_model
 from training.recall_recipe import Recipe
 from workers.kernels import mamba
 
@@ -101,8 +101,9 @@ def test_training_sequences_repeat_their_own_pairs() -> None:
         assert [told[noun] for noun in row[8::2]] == row[9::2]
 
 
-def test_a_few_steps_lower_the_loss() -> None:
-    model = new_model(0)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_few_steps_lower_the_loss(architecture: str) -> None:
+    model = new_model(architecture, 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     ids = training_batch(torch.Generator().manual_seed(0), 32, pairs=2, queries=2)
     with mamba.installed():
@@ -110,13 +111,15 @@ def test_a_few_steps_lower_the_loss() -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_training_runs_from_recipe_to_directory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_training_runs_from_recipe_to_directory(architecture: str, tmp_path: Path) -> None:
     recipe = Recipe(batch=8, last_pairs=3, stage_steps=2, final_steps=2)
-    model = new_model(1)
+    model = new_model(architecture, 1)
     before = model.get_input_embeddings().weight.detach().clone()
     assert train(model, recipe, seed=1) == 2 + 2 + 2
     save(model, recall_tokenizer(), tmp_path)
-    again = MambaForCausalLM.from_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(again) is type(model)
     assert not torch.equal(again.get_input_embeddings().weight, before)
     for name, weight in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight)
