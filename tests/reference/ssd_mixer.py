@@ -69,7 +69,8 @@ class MixerRun:
 
     def _reads(self, query: int) -> Array:
         """What y[query] reads of each position's c, per channel: (l, d)."""
-        heads = self.alpha[:, query].T.copy()
+        heads = np.zeros_like(self.delta)
+        heads[: query + 1] = alpha_row(self.delta, self.A, self.B, self.C, query).T
         heads[query] += self.D
         width = self.x.shape[1] // len(self.A)
         reads: Array = np.repeat(heads, width, axis=1) * sigmoid(self.conv_output)
@@ -82,22 +83,29 @@ class MixerRun:
 
 
 def alpha(delta: Array, A: Array, B: Array, C: Array) -> Array:
-    """alpha[h,t,s] = Delta[s,h] (C_t . B_s) exp(A_h (S_t - S_s)) for s <= t, term by term.
-
-    S_t = sum_{k<=t} Delta_k. Source: Dao and Gu (2405.21060), section 3. Shapes: delta (l, h);
-    A (h,); B, C (l, g, n), where head h reads group h // (heads / g) -> (h, l, l).
-    """
+    """alpha (h, t, s), row by row; arguments as of `alpha_row`."""
     length, heads = delta.shape
-    per_group = heads // B.shape[1]
-    total = np.cumsum(delta, axis=0)
     result = np.zeros((heads, length, length))
-    for h in range(heads):
-        g = h // per_group
-        for t in range(length):
-            for s in range(t + 1):
-                decay = np.exp(A[h] * (total[t, h] - total[s, h]))
-                result[h, t, s] = delta[s, h] * (C[t, g] @ B[s, g]) * decay
+    for t in range(length):
+        result[:, t, : t + 1] = alpha_row(delta, A, B, C, t)
     return result
+
+
+def alpha_row(delta: Array, A: Array, B: Array, C: Array, query: int) -> Array:
+    """alpha[h,query,s] for s <= query, term by term: (h, query + 1).
+
+    alpha[h,t,s] = Delta[s,h] (C_t . B_s) exp(A_h (S_t - S_s)), S_t = sum_{k<=t} Delta_k. Source:
+    Dao and Gu (2405.21060), section 3. Shapes: delta (l, h); A (h,); B, C (l, g, n), where head h
+    reads group h // (heads / g).
+    """
+    heads = delta.shape[1]
+    group = np.arange(heads) // (heads // B.shape[1])
+    total = np.cumsum(delta, axis=0)
+    row = np.empty((heads, query + 1))
+    for s in range(query + 1):
+        match = (C[query] * B[s]).sum(1)[group]
+        row[:, s] = delta[s] * match * np.exp(A * (total[query] - total[s]))
+    return row
 
 
 def run_mixer(

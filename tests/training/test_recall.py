@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,15 +35,6 @@ ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "catalogue" / "pocket" / "recall-mamba"
 CARD = BUNDLED / "README.md"
 EXAMPLE = "apple 3 river 7 stone 1 river"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """These tensors are too small for two threads, which on a busy machine wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @settings(max_examples=50, deadline=None)
