@@ -44,7 +44,10 @@ def new_model(recipe: Recipe, vocabulary: int, seed: int) -> MambaForCausalLM:
         bos_token_id=None,
         eos_token_id=None,
     )
-    return MambaForCausalLM(config)
+    model = MambaForCausalLM(config)
+    # transformers initialises what it loads too, and would divide the trained weights again.
+    model.config.rescale_prenorm_residual = False
+    return model
 
 
 def windows(tokens: Tensor, recipe: Recipe, seed: int, step: int) -> Tensor:

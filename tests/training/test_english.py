@@ -26,7 +26,7 @@ VERSES = (
     "Ge1:2 And the earth was without form, and void;\n"
 )
 SMALL = Recipe(
-    hidden_size=16, layers=1, state_size=4, batch=2, length=12, steps=6, warmup_steps=2,
+    hidden_size=16, layers=2, state_size=4, batch=2, length=12, steps=6, warmup_steps=2,
     cooldown_steps=2,
 )  # fmt: skip
 TOKENS = torch.arange(300) % 17
