@@ -89,9 +89,9 @@ def test_own_scan_takes_the_compiled_scan_out_and_puts_it_back() -> None:
     load(place, Settings(device="cpu"))
     installed = modeling_mamba.mamba_selective_scan
     with passes.own_scan(peer, use_mambapy=True):
-        assert modeling_mamba.mamba_selective_scan is not installed
+        assert modeling_mamba.mamba_selective_scan != installed
         assert all(layer.mixer.use_mambapy for layer in peer.backbone.layers)
-    assert modeling_mamba.mamba_selective_scan is installed
+    assert modeling_mamba.mamba_selective_scan == installed
     assert not any(layer.mixer.use_mambapy for layer in peer.backbone.layers)
 
 
