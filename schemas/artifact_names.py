@@ -37,6 +37,17 @@ def overview(subject: Subject, method: Method) -> str:
     return f"{subject.prefix}layers_by_tokens_{method}.png"
 
 
+def compared_tokens(text: int, several_texts: bool, method: Method) -> str:
+    """One text under every model, its characters coloured by relevance."""
+    prefix = f"text{text}--" if several_texts else ""
+    return f"{prefix}comparison_tokens_{method}.png"
+
+
+def compared_depths(method: Method) -> str:
+    """Every model's attention and neurons by relative depth."""
+    return f"comparison_depths_{method}.png"
+
+
 def figure_count(layers: int, methods: int) -> int:
     """Figures of one text: a sheet a layer and method, a strip a layer, an overview a method."""
     return layers * methods + layers + methods if layers else 0

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import Contract
+from schemas.comparison import Comparison
 from schemas.names import RESULT_SCHEMA_VERSION, Method, Mixer
 
 
@@ -154,6 +155,9 @@ class KnowledgeMetrics(Contract):
     effective_keys: float = Field(description="exp(entropy), mean over rows")
     first_token_mass: float = Field(description="Weight on the first token, mean over rows")
     mean_distance: float = Field(description="Mean of |t - s| in tokens under the row weights")
+    mean_distance_characters: float = Field(
+        description="The same between the middles of the tokens, in characters of the text"
+    )
 
 
 class TextResult(Contract):
@@ -207,3 +211,6 @@ class ResultDocument(Contract):
     layers: dict[str, list[int]] = Field(description="Analysed layers by model")
     provenance: Provenance
     results: list[TextResult] = Field(description="One per model and text")
+    comparison: Comparison | None = Field(
+        default=None, description="The models side by side; null for a job of one model"
+    )

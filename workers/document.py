@@ -24,6 +24,7 @@ from schemas.result import (
     NeuronSummary,
     Pair,
     RankedNeuron,
+    ResultDocument,
     TargetResult,
     TextResult,
     Token,
@@ -73,10 +74,7 @@ class TextWriter:
             method: method_attention(maps, self.top_k, self._sheets(method, reading.layer))
             for method, maps in reading.maps.items()
         }
-        knowledge = {
-            method: KnowledgeMetrics(**_rounded_fields(extract(maps.matrix, maps.query_positions)))
-            for method, maps in reading.maps.items()
-        }
+        knowledge = {method: self._knowledge(maps) for method, maps in reading.maps.items()}
         attention = LayerAttention(
             mixer=reading.family,
             reconstruction_error=number(reading.reconstruction_error),
@@ -102,6 +100,10 @@ class TextWriter:
             artifacts=self._pages(parts),
         )
 
+    def _knowledge(self, maps: MethodMaps) -> KnowledgeMetrics:
+        found = extract(maps.matrix, maps.query_positions, token_places(self.tokens))
+        return KnowledgeMetrics(**_rounded_fields(found))
+
     def _sheets(self, method: Method, layer: int) -> list[str]:
         return [artifact_names.sheet(self.subject, method, layer)] if self.figures else []
 
@@ -113,15 +115,28 @@ class TextWriter:
         return strips + [artifact_names.overview(self.subject, method) for method in methods]
 
 
-def figure_names(results: list[TextResult]) -> list[str]:
-    """Every figure that the results name."""
+def figure_names(document: ResultDocument) -> list[str]:
+    """Every figure that the document names."""
     names: list[str] = []
-    for result in results:
+    for result in document.results:
         for layer in result.attention_analysis.values():
             for method in layer.methods.values():
                 names += method.artifacts
         names += result.artifacts
-    return names
+    return names + ([] if document.comparison is None else document.comparison.artifacts)
+
+
+def token_places(tokens: list[Token]) -> list[float]:
+    """The middle of each token in its text, in characters.
+
+    One that covers nothing lies where the text has come to.
+    """
+    places, reached = [], 0.0
+    for token in tokens:
+        if token.end > token.start:
+            reached = (token.start + token.end) / 2
+        places.append(reached)
+    return places
 
 
 def target_result(trace: TextTrace, tokeniser: Tokeniser) -> TargetResult:

@@ -1,4 +1,4 @@
-"""One job, read top to bottom: check, load, trace, analyse, document, figures, tensors, store."""
+"""One job, read top to bottom: check, load, trace, analyse, compare, document, draw, store."""
 
 from collections.abc import Iterator, Sequence
 
@@ -28,6 +28,7 @@ def run(runtime: Runtime, attempt: Attempt, shared: SharedPass) -> Iterator[None
         stages.check()
         for index in range(len(attempt.request.models)):
             _compute(stages, index)
+        stages.compare()
         yield
         document = stages.document()
         stages.collect_figures(document)

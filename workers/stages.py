@@ -10,14 +10,17 @@ from catalogue.selection import Selection
 from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
+from schemas.comparison import Comparison
 from schemas.job import Artifact, Shows
 from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
 from schemas.request import AttentionSection
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
+from workers.analyses.comparison import compare
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
+from workers.compared import comparison_part
 from workers.document import TextWriter, figure_names, target_result
-from workers.figures.plan import Drawing, TextPart
+from workers.figures.plan import Drawing, TextPart, figures
 from workers.figures.studio import Drawings
 from workers.models.loading import LoadedModel
 from workers.progress import Report
@@ -66,6 +69,8 @@ class Stages:
         self._artifacts: dict[str, Artifact] = {}
         self._results: dict[tuple[int, int], TextResult] = {}
         self._layers: dict[str, list[int]] = {}
+        self._layer_counts: dict[str, int] = {}
+        self._comparison: Comparison | None = None
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
         self._result_bytes = 0
@@ -98,6 +103,7 @@ class Stages:
             model = ModelRun(index, loaded, work.selection, tokens, room)
         self._models_loaded += fresh
         self._layers[name] = model.selection.layers
+        self._layer_counts[name] = len(loaded.description.layers)
         self._models.append(loaded.provenance)
         self._report.tell(Stage.LOADING, (index + 1) / len(self._request.models), name)
         return model
@@ -139,6 +145,20 @@ class Stages:
             for drawing in self._drawings.collect(wait=False):
                 self._keep(drawing)
 
+    def compare(self) -> None:
+        """Put the models side by side, if there are several, and have that drawn."""
+        if len(self._request.models) < 2:
+            return
+        results = [self._results[at] for at in sorted(self._results)]
+        with self._report.timed(Stage.ANALYSING):
+            found = compare(results, self._layer_counts)
+        if self._request.figures and found.profiles:
+            part = comparison_part(self._attempt.job_id, found, results)
+            names = [figure.name for figure in figures(part)]
+            self._drawings.begin(part)
+            found = found.model_copy(update={"artifacts": names})
+        self._comparison = found
+
     def document(self) -> ResultDocument:
         """The result as it stands."""
         return ResultDocument(
@@ -146,11 +166,12 @@ class Stages:
             layers=self._layers,
             provenance=self._provenance(),
             results=[self._results[at] for at in sorted(self._results)],
+            comparison=self._comparison,
         )
 
     def collect_figures(self, document: ResultDocument) -> None:
         """Wait for the figures that are still being drawn; the document names all of them."""
-        expected = figure_names(document.results)
+        expected = figure_names(document)
         if not expected:
             return
         drawings = self._drawings.collect()

@@ -86,7 +86,7 @@ def contribution(
     return TwinMaps(norms, norms[tau], signed, effect, np.abs(effect))
 
 
-def knowledge(matrix: Array, queries: list[int]) -> dict[str, float]:
+def knowledge(matrix: Array, queries: list[int], places: list[float]) -> dict[str, float]:
     """`attention_knowledge_extraction`, one row after the other."""
     rows: list[tuple[float, ...]] = []
     entries: list[float] = []
@@ -100,8 +100,10 @@ def knowledge(matrix: Array, queries: list[int]) -> dict[str, float]:
         entropy = -sum(v * np.log(v) for v in w if v > 0)
         share = entropy / np.log(t + 1) if t > 0 else 0.0
         distance = sum(w[s] * (t - s) for s in range(t + 1))
-        rows.append((entropy, share, float(np.std(w)), np.exp(entropy), w[0], distance))
-    means = np.mean(rows, axis=0) if rows else np.zeros(6)
+        characters = sum(w[s] * (places[t] - places[s]) for s in range(t + 1))
+        measures = (entropy, share, float(np.std(w)), np.exp(entropy), w[0], distance, characters)
+        rows.append(measures)
+    means = np.mean(rows, axis=0) if rows else np.zeros(7)
     return {
         "attention_entropy": means[0],
         "attention_entropy_normalised": means[1],
@@ -112,4 +114,5 @@ def knowledge(matrix: Array, queries: list[int]) -> dict[str, float]:
         "effective_keys": means[3],
         "first_token_mass": means[4],
         "mean_distance": means[5],
+        "mean_distance_characters": means[6],
     }

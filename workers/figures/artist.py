@@ -11,30 +11,33 @@ import signal
 import traceback
 from multiprocessing.connection import Connection
 
+from pydantic import TypeAdapter
+
 from schemas.job import Shows
 from workers.figures.drawing import page_about
-from workers.figures.plan import TextPart
+from workers.figures.plan import Part
 from workers.tether import die_with_parent
 
 # The computation goes first where the two compete for a core.
 NICENESS = 5
+_PART: TypeAdapter[Part] = TypeAdapter(Part)
 
 
 def serve(connection: Connection) -> None:
-    """Draw until the other end is gone. A text is sent once, with the first of its figures."""
-    part: TextPart | None = None
+    """Draw until the other end is gone. A part is sent once, with the first of its figures."""
+    part: Part | None = None
     while True:
         try:
-            new_text, shows = connection.recv()
-            if new_text:
-                part = TextPart.model_validate_json(connection.recv_bytes())
+            is_new, shows = connection.recv()
+            if is_new:
+                part = _PART.validate_json(connection.recv_bytes())
         except EOFError:
             return
         assert part is not None
         connection.send(_drawn(part, shows))
 
 
-def _drawn(part: TextPart, shows: Shows) -> bytes | Exception:
+def _drawn(part: Part, shows: Shows) -> bytes | Exception:
     try:
         return page_about(part, shows).render()
     except Exception as error:

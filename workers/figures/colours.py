@@ -64,6 +64,11 @@ _ORANGE: list[Lab] = [(0.77, 0.055, 0.085), (0.56, 0.085, 0.105), (0.35, 0.065, 
 DIVERGING: Rgb = _ramp([*_BLUE, _PALE, *_ORANGE], STEPS + 1)
 
 
+# Kinds that are told apart by colour, of Okabe and Ito's palette ("Color Universal Design", 2008),
+# without its yellow, which a white page swallows.
+KINDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+
+
 def ink_on(fill: Rgb) -> str:
     """Black or white, whichever is easier to read on a colour (WCAG relative luminance)."""
     channel = fill.astype(np.float64) / 255

@@ -1,4 +1,4 @@
-"""Which figures a text has, and what they are drawn from. Loads no drawing library."""
+"""Which figures a job has, and what they are drawn from. Loads no drawing library."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from schemas import artifact_names
 from schemas.artifact_names import Subject
 from schemas.base import Contract
+from schemas.comparison import Comparison
 from schemas.job import Shows
 from schemas.names import Method
-from schemas.result import TextResult
+from schemas.result import TextResult, Token
 
 
 class TextPart(Contract):
@@ -17,6 +18,39 @@ class TextPart(Contract):
     job_id: str
     subject: Subject
     result: TextResult
+
+
+class ComparedModel(Contract):
+    """One text under one model: relevance (and the signed effect) of its highest layer by method.
+
+    Both are keyed by method; lists follow `tokens`.
+    """
+
+    model: str
+    position: int
+    tokens: list[Token]
+    layers: dict[Method, int]
+    relevance: dict[Method, list[float]]
+    signed: dict[Method, list[float]]
+
+
+class ComparedText(Contract):
+    """One text under every model that has a token for it."""
+
+    text_index: int
+    text: str
+    models: list[ComparedModel]
+
+
+class ComparisonPart(Contract):
+    """The part of a document that puts models side by side."""
+
+    job_id: str
+    comparison: Comparison
+    texts: list[ComparedText]
+
+
+Part = TextPart | ComparisonPart
 
 
 @dataclass(frozen=True)
@@ -36,10 +70,30 @@ class Drawing:
     shows: Shows
 
 
-def figures(part: TextPart) -> Iterator[Figure]:
+def figures(part: Part) -> Iterator[Figure]:
+    """Every figure of a part. The names are those of `schemas.artifact_names`."""
+    if isinstance(part, ComparisonPart):
+        yield from _of_comparison(part)
+    else:
+        yield from _of_text(part)
+
+
+def _of_comparison(part: ComparisonPart) -> Iterator[Figure]:
+    """The tokens per text and method, the depths per method."""
+    several = len(part.texts) > 1
+    methods = dict.fromkeys(profile.method for profile in part.comparison.profiles)
+    for text in part.texts:
+        for method in methods:
+            name = artifact_names.compared_tokens(text.text_index, several, method)
+            yield Figure(name, Shows(text=text.text_index, method=method))
+    for method in methods:
+        yield Figure(artifact_names.compared_depths(method), Shows(method=method))
+
+
+def _of_text(part: TextPart) -> Iterator[Figure]:
     """A sheet per layer and method, a token strip per layer, an overview per method.
 
-    None for a text without attention analysis. The names are those of `schemas.artifact_names`.
+    None for a text without attention analysis.
     """
     subject = part.subject
     methods: dict[Method, None] = {}

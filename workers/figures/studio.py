@@ -23,7 +23,7 @@ from threading import Thread
 import structlog
 
 from schemas.problem import ProblemError, ProblemType
-from workers.figures.plan import Drawing, Figure, TextPart, figures
+from workers.figures.plan import Drawing, Figure, Part, figures
 
 log = structlog.get_logger("workers.figures")
 
@@ -44,8 +44,8 @@ class Drawings:
         self.begun = 0
         self.dropped = False
 
-    def begin(self, part: TextPart) -> None:
-        """Have every figure of a text drawn; returns at once, with the text serialised."""
+    def begin(self, part: Part) -> None:
+        """Have every figure of a part drawn; returns at once, with the part serialised."""
         sent = SentPart(next(self._studio.serials), part.model_dump_json().encode())
         for figure in figures(part):
             self._studio.tasks.put(Task(self, self.begun, figure, sent))

@@ -1,0 +1,164 @@
+"""What several models say about the same texts, from the stored numbers of each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.comparison import Comparison, DepthProfile, RelevanceAgreement
+from schemas.names import Method
+from schemas.result import TextResult, Token
+
+Floats = NDArray[np.float64]
+
+
+def compare(results: Sequence[TextResult], layer_counts: Mapping[str, int]) -> Comparison:
+    """The comparison of all models that `results` hold, one result per model and text.
+
+    layer_counts: how many layers each model has. Cost: one sort of a text's characters for each
+    model, method and pair.
+    """
+    models = list(dict.fromkeys(result.model for result in results))
+    by_model = {m: [result for result in results if result.model == m] for m in models}
+    methods = list(dict.fromkeys(m for result in results for m in methods_of(result)))
+    profiles = [
+        _profile(model, method, by_model[model], layer_counts[model])
+        for method in methods
+        for model in models
+        if any(method in methods_of(result) for result in by_model[model])
+    ]
+    texts = sorted({result.text_index for result in results})
+    agreements = [
+        agreement
+        for text in texts
+        for method in methods
+        for agreement in _agreements([r for r in results if r.text_index == text], method)
+    ]
+    return Comparison(models=models, profiles=profiles, agreements=agreements)
+
+
+def methods_of(result: TextResult) -> list[Method]:
+    """The methods that any layer of a text was read by, in their order."""
+    layers = result.attention_analysis.values()
+    return list(dict.fromkeys(method for layer in layers for method in layer.methods))
+
+
+def highest(result: TextResult, method: Method) -> int | None:
+    """The highest layer of a text that was read by a method; None without one."""
+    read = [k for k, found in result.attention_analysis.items() if method in found.methods]
+    return max(read, default=None)
+
+
+def hoyer(values: Sequence[float]) -> float:
+    """How sparse some numbers are: (sqrt(d) - |v|_1 / |v|_2) / (sqrt(d) - 1), 0 of nothing.
+
+    Source: Hoyer, "Non-negative Matrix Factorization with Sparseness Constraints" (2004).
+    """
+    size = np.abs(np.asarray(values, dtype=np.float64))
+    largest = size.max(initial=0.0)
+    if len(size) < 2 or not largest:
+        return 0.0
+    size /= largest
+    root = np.sqrt(len(size))
+    return float((root - size.sum() / np.sqrt((size**2).sum())) / (root - 1))
+
+
+def spearman(first: Floats, second: Floats) -> float | None:
+    """Correlation of ranks, equals sharing theirs; None where one side has no order."""
+    one, two = (_ranks(values) for values in (first, second))
+    spread = float(one.std() * two.std()) if len(one) > 1 else 0.0
+    if not spread:
+        return None
+    return float(np.clip(((one - one.mean()) * (two - two.mean())).mean() / spread, -1.0, 1.0))
+
+
+def per_character(relevance: Sequence[float], tokens: Sequence[Token], length: int) -> Floats:
+    """(length,): each character's share of its tokens' relevance, NaN where no token covers it.
+
+    A token's relevance is spread evenly over its characters, so that it does not matter how a model
+    cuts a word; tokens that share a character add up.
+    """
+    starts = np.array([token.start for token in tokens])
+    ends = np.array([token.end for token in tokens])
+    sizes = ends - starts
+    held = sizes > 0
+    share = np.asarray(relevance, dtype=np.float64)[held] / sizes[held]
+    places = np.repeat(starts[held], sizes[held])
+    first = np.repeat(np.cumsum(sizes[held]) - sizes[held], sizes[held])
+    places = places + np.arange(len(places)) - first
+    total = np.bincount(places, np.repeat(share, sizes[held]), minlength=length)
+    covered = np.bincount(places, minlength=length) > 0
+    return np.where(covered, total, np.nan)
+
+
+def _profile(model: str, method: Method, results: Sequence[TextResult], count: int) -> DepthProfile:
+    layers = sorted({layer for result in results for layer in result.attention_analysis})
+    mixers = [results[0].attention_analysis[layer].mixer for layer in layers]
+    knowledge = [
+        [result.attention_knowledge_extraction[layer][method] for result in results]
+        for layer in layers
+    ]
+    sparsity = [
+        [
+            hoyer(result.attention_analysis[layer].methods[method].neurons.activation)
+            for result in results
+        ]
+        for layer in layers
+    ]
+    return DepthProfile(
+        model=model,
+        method=method,
+        layers=layers,
+        relative_depth=[_rounded(layer / max(count - 1, 1)) for layer in layers],
+        mixers=mixers,
+        attention_entropy_normalised=[
+            _mean(k.attention_entropy_normalised for k in of_layer) for of_layer in knowledge
+        ],
+        mean_distance_characters=[
+            _mean(k.mean_distance_characters for k in of_layer) for of_layer in knowledge
+        ],
+        first_token_mass=[_mean(k.first_token_mass for k in of_layer) for of_layer in knowledge],
+        neuron_sparsity=[_mean(of_layer) for of_layer in sparsity],
+    )
+
+
+def _agreements(results: Sequence[TextResult], method: Method) -> Iterator[RelevanceAgreement]:
+    """Every pair of models on one text."""
+    read = [(r, layer) for r in results if (layer := highest(r, method)) is not None]
+    spread = {
+        result.model: per_character(
+            result.attention_analysis[layer].methods[method].token_relevance,
+            result.tokens,
+            len(result.text),
+        )
+        for result, layer in read
+    }
+    for (one, low), (two, high) in combinations(read, 2):
+        first, second = spread[one.model], spread[two.model]
+        both = ~(np.isnan(first) | np.isnan(second))
+        found = spearman(first[both], second[both])
+        yield RelevanceAgreement(
+            text_index=one.text_index,
+            method=method,
+            models=(one.model, two.model),
+            layers=(low, high),
+            characters=int(both.sum()),
+            spearman=None if found is None else _rounded(found),
+        )
+
+
+def _ranks(values: Floats) -> Floats:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(count)
+    ranks: Floats = (ends - (count - 1) / 2)[place]
+    return ranks
+
+
+def _mean(values: "Iterator[float] | Sequence[float]") -> float:
+    return _rounded(fmean(values))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.7g}")

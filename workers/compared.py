@@ -1,0 +1,51 @@
+"""What the figures of a comparison are drawn from, taken out of the results."""
+
+from collections.abc import Sequence
+
+from schemas.comparison import Comparison
+from schemas.names import Method
+from schemas.result import TextResult
+from workers.analyses.comparison import highest, methods_of
+from workers.figures.plan import ComparedModel, ComparedText, ComparisonPart
+
+
+def comparison_part(
+    job_id: str, comparison: Comparison, results: Sequence[TextResult]
+) -> ComparisonPart:
+    """Every text that some model has read, under each model that has."""
+    texts = sorted({result.text_index for result in results if methods_of(result)})
+    return ComparisonPart(
+        job_id=job_id,
+        comparison=comparison,
+        texts=[_text([r for r in results if r.text_index == text]) for text in texts],
+    )
+
+
+def _text(results: Sequence[TextResult]) -> ComparedText:
+    return ComparedText(
+        text_index=results[0].text_index,
+        text=results[0].text,
+        models=[_model(result) for result in results if methods_of(result)],
+    )
+
+
+def _model(result: TextResult) -> ComparedModel:
+    layers: dict[Method, int] = {}
+    relevance: dict[Method, list[float]] = {}
+    signed: dict[Method, list[float]] = {}
+    for method in methods_of(result):
+        layer = highest(result, method)
+        if layer is None:
+            continue
+        found = result.attention_analysis[layer].methods[method]
+        layers[method], relevance[method] = layer, found.token_relevance
+        if found.signed_relevance is not None:
+            signed[method] = found.signed_relevance
+    return ComparedModel(
+        model=result.model,
+        position=result.target.position,
+        tokens=result.tokens,
+        layers=layers,
+        relevance=relevance,
+        signed=signed,
+    )
