@@ -30,12 +30,15 @@ class DepthProfile(Contract):
 
 
 class RelevanceAgreement(Contract):
-    """How alike two models rank the same characters of a text by relevance."""
+    """How alike two models rank the same characters of a text by relevance.
+
+    A token's relevance is its share of each analysed layer's, in magnitude, mean over these layers;
+    a character has that of its tokens, spread evenly over their characters.
+    """
 
     text_index: int
     method: Method
     models: tuple[str, str]
-    layers: tuple[int, int] = Field(description="The highest analysed layer of each")
     characters: int = Field(description="That both models have a token for")
     spearman: float | None = Field(
         description="Rank correlation over these characters; null where one of them has no order"

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from schemas.comparison import Comparison
-from schemas.names import Method
 from schemas.result import TextResult
-from workers.analyses.comparison import highest, methods_of
+from workers.analyses.comparison import methods_of, shares
 from workers.figures.plan import ComparedModel, ComparedText, ComparisonPart
 
 
@@ -30,22 +29,10 @@ def _text(results: Sequence[TextResult]) -> ComparedText:
 
 
 def _model(result: TextResult) -> ComparedModel:
-    layers: dict[Method, int] = {}
-    relevance: dict[Method, list[float]] = {}
-    signed: dict[Method, list[float]] = {}
-    for method in methods_of(result):
-        layer = highest(result, method)
-        if layer is None:
-            continue
-        found = result.attention_analysis[layer].methods[method]
-        layers[method], relevance[method] = layer, found.token_relevance
-        if found.signed_relevance is not None:
-            signed[method] = found.signed_relevance
     return ComparedModel(
         model=result.model,
         position=result.target.position,
+        layers=len(result.attention_analysis),
         tokens=result.tokens,
-        layers=layers,
-        relevance=relevance,
-        signed=signed,
+        shares={method: shares(result, method) for method in methods_of(result)},
     )

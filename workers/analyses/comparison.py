@@ -45,10 +45,22 @@ def methods_of(result: TextResult) -> list[Method]:
     return list(dict.fromkeys(method for layer in layers for method in layer.methods))
 
 
-def highest(result: TextResult, method: Method) -> int | None:
-    """The highest layer of a text that was read by a method; None without one."""
-    read = [k for k, found in result.attention_analysis.items() if method in found.methods]
-    return max(read, default=None)
+def shares(result: TextResult, method: Method) -> list[float]:
+    """Each token's share of the relevance of a text, mean over the layers that were read.
+
+    Magnitudes, so that they add up to 1 (or to 0 where nothing is relevant): comparable between
+    models whatever the units of their layers.
+    """
+    total = np.zeros(len(result.tokens))
+    read = [found for found in result.attention_analysis.values() if method in found.methods]
+    for found in read:
+        size = np.abs(np.asarray(found.methods[method].token_relevance, dtype=np.float64))
+        largest = size.max(initial=0.0)
+        if largest:
+            size /= largest
+            total += size / size.sum()
+    listed: list[float] = (total / max(len(read), 1)).tolist()
+    return listed
 
 
 def hoyer(values: Sequence[float]) -> float:
@@ -126,16 +138,12 @@ def _profile(model: str, method: Method, results: Sequence[TextResult], count: i
 
 def _agreements(results: Sequence[TextResult], method: Method) -> Iterator[RelevanceAgreement]:
     """Every pair of models on one text."""
-    read = [(r, layer) for r in results if (layer := highest(r, method)) is not None]
+    read = [result for result in results if method in methods_of(result)]
     spread = {
-        result.model: per_character(
-            result.attention_analysis[layer].methods[method].token_relevance,
-            result.tokens,
-            len(result.text),
-        )
-        for result, layer in read
+        result.model: per_character(shares(result, method), result.tokens, len(result.text))
+        for result in read
     }
-    for (one, low), (two, high) in combinations(read, 2):
+    for one, two in combinations(read, 2):
         first, second = spread[one.model], spread[two.model]
         both = ~(np.isnan(first) | np.isnan(second))
         found = spearman(first[both], second[both])
@@ -143,7 +151,6 @@ def _agreements(results: Sequence[TextResult], method: Method) -> Iterator[Relev
             text_index=one.text_index,
             method=method,
             models=(one.model, two.model),
-            layers=(low, high),
             characters=int(both.sum()),
             spearman=None if found is None else _rounded(found),
         )

@@ -66,8 +66,8 @@ def _caption(part: ComparisonPart, method: Method, profiles: Sequence[DepthProfi
         explains=f"means over {texts} text{'s' * (texts != 1)}; depth 0 is a model's lowest layer, "
         "1 its highest",
         facts="from attention_knowledge_extraction and neurons of each layer",
-        choices="rank correlation of relevance over characters that both models have a token for, "
-        "at each one's highest analysed layer",
+        choices="rank correlation of the shares of relevance, over characters that both models "
+        "have a token for",
         job=f"job {words.readable(part.job_id, 2.6, style.FOOTER)}",
     )
 
@@ -89,7 +89,7 @@ def _panel(page: Page, box: Box, profiles: Sequence[DepthProfile], field: str) -
     scale = Scale.of(np.concatenate(values), may_bend=False)
     high = 1.08 if scale.limit else 1.0
     frame = page.frame(box, (-0.04, 1.04), (0.0, high))
-    ticks = scale.ticks().within(0.0, high)
+    ticks = scale.ticks(4).within(0.0, high)
     frame.level(ticks.places, style.GRID, 0.6)
     frame.level([0.0], style.RULE, 0.8)
     frame.ticks("left", ticks.places, ticks.labels)

@@ -21,17 +21,16 @@ class TextPart(Contract):
 
 
 class ComparedModel(Contract):
-    """One text under one model: relevance (and the signed effect) of its highest layer by method.
+    """One text under one model: each token's share of the relevance, by method.
 
-    Both are keyed by method; lists follow `tokens`.
+    position is the target's; layers, how many were read.
     """
 
     model: str
     position: int
+    layers: int
     tokens: list[Token]
-    layers: dict[Method, int]
-    relevance: dict[Method, list[float]]
-    signed: dict[Method, list[float]]
+    shares: dict[Method, list[float]]
 
 
 class ComparedText(Contract):
