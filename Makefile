@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # `make bench ARGUMENTS=--quick` takes under two minutes; without it, about 45.
-.PHONY: demo test check bench clean
+.PHONY: demo test check versions bench clean
+# Both ends of the range of transformers that pyproject.toml claims.
+TRANSFORMERS := 5.23.0 5.24.0
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m mambascope.demo --output demo-output
@@ -17,6 +19,19 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The adapters under every end of the range, each beside the packages of .venv.
+versions: $(VENV)/.installed
+	@for version in $(TRANSFORMERS); do \
+	  set -e; other=$$(mktemp -d); $(PYTHON) -m venv $$other; \
+	  site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	  echo $$site > $$($$other/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth; \
+	  $$other/bin/python -m pip install --quiet --disable-pip-version-check --no-deps transformers==$$version; \
+	  echo "transformers $$($$other/bin/python -c 'import transformers; print(transformers.__version__)')"; \
+	  $$other/bin/python -m pytest --quiet tests/workers/test_architectures.py tests/workers/mixers \
+	    tests/workers/kernels/test_mamba.py tests/workers/kernels/test_ssd_scan.py tests/workers/models; \
+	  rm -rf $$other; \
+	done
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -144,6 +144,9 @@ def _row(page: Page, top: float, row: _Row, text: str, line: Line) -> None:
         edge = (style.INK, 1.3) if position == row.model.position else (style.RULE, 0.4)
         page.add(rounded(box, CORNER, "#" + bytes(row.colours[position]).hex(), *edge))
         shown = words.readable(text[inner:end], room, style.SMALL)
+        if words.width(shown, style.SMALL) > room:
+            # An escape of a single character that the typeface lacks has no room.
+            continue
         middle, ink = box.left + box.width / 2, ink_on(row.colours[position])
         page.text(middle, base, shown, style.SMALL, ink, align="center")
 

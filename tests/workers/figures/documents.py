@@ -11,6 +11,7 @@ from schemas.names import Method, Mixer
 from schemas.result import (
     Candidate,
     Heatmap,
+    KnowledgeMetrics,
     LayerAttention,
     MethodAttention,
     ModelProvenance,
@@ -171,8 +172,16 @@ def _text(shape: Shape, model: str, index: int, rng: np.random.Generator) -> Tex
         has_attention_analysis=available,
         attention_unavailable_reason=None if available else "no S6 mixer",
         attention_analysis=layers,
+        attention_knowledge_extraction={
+            layer: {method: _knowledge(rng) for method in shape.methods} for layer in layers
+        },
         artifacts=names,
     )
+
+
+def _knowledge(rng: np.random.Generator) -> KnowledgeMetrics:
+    """Any numbers from 0 to 1."""
+    return KnowledgeMetrics(**dict.fromkeys(KnowledgeMetrics.model_fields, float(rng.random())))
 
 
 def _tokens(strings: Sequence[str]) -> tuple[list[Token], str]:

@@ -3,12 +3,17 @@
 import pytest
 
 from schemas.names import Method
-from schemas.result import ResultDocument
+from schemas.result import ResultDocument, Token
 from tests.workers.figures.documents import Shape, document, parts, prose, recall_words
 from tests.workers.figures.looking import HOSTILE, look
+from workers.analyses.comparison import compare
+from workers.compared import comparison_part
+from workers.figures.depths import depths
 from workers.figures.overview import overview
 from workers.figures.page import Page
+from workers.figures.plan import ComparisonPart
 from workers.figures.sheet import sheet
+from workers.figures.side_by_side import side_by_side
 from workers.figures.strip import token_strip
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -75,3 +80,43 @@ def test_numbers_many_orders_of_magnitude_apart() -> None:
     for method in (Method.ATTENTION_WEIGHTED, Method.CONTRIBUTION):
         legible(sheet(parts(made)[0], 0, method))
     legible(token_strip(parts(made)[0], 0))
+
+
+def _compared(words: list[str], models: tuple[str, ...]) -> ComparisonPart:
+    made = document(Shape([words], models=models, layers=(0, 1, 5), neurons=16))
+    # Another tokenizer: every token in two, where it has two characters.
+    cut = [
+        result if index == 0 else result.model_copy(update={"tokens": _halves(result.tokens)})
+        for index, result in enumerate(made.results)
+    ]
+    found = compare(cut, dict.fromkeys(models, 6))
+    return comparison_part(made.job_id, found, cut)
+
+
+def _halves(tokens: list[Token]) -> list[Token]:
+    """The tokens without their last characters, as many as they are."""
+    return [token.model_copy(update={"end": max(token.start, token.end - 1)}) for token in tokens]
+
+
+MODELS = ("pocket/recall-mamba", "pocket/recall-gpt2", "some/" + "very-long-name-" * 5)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_models_side_by_side(text: str, count: int) -> None:
+    part = _compared(TEXTS[text], MODELS[:count])
+    page = side_by_side(part, 0, Method.CONTRIBUTION)
+    legible(page)
+    assert page.height < 25
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_models_by_depth(count: int) -> None:
+    models = tuple(
+        f"{name}{index}" for index, name in enumerate([*MODELS, *MODELS, *MODELS][:count])
+    )
+    legible(depths(_compared(prose(64), models), Method.ATTENTION_WEIGHTED))
+
+
+def test_a_comparison_of_one_model_that_can_be_read() -> None:
+    legible(depths(_compared(recall_words(1), MODELS[:1]), Method.ROLLOUT))
