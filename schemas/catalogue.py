@@ -19,6 +19,9 @@ class ModelSummary(Contract):
     source: Source
     default: bool = Field(description="Whether a request that names no model means this one")
     href: str = Field(description="Path of its description on this service")
+    resident_on: list[str] = Field(
+        default_factory=list, description="Workers that hold the model in memory"
+    )
 
 
 class ModelList(Contract):

@@ -1,14 +1,17 @@
 """Settings, read from the environment, MAMBASCOPE_<FIELD>, once at a process's start."""
 
 import ipaddress
+import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 2**20
 GIB = 2**30
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
 def _separated(value: Any) -> Any:
@@ -20,6 +23,22 @@ def _separated(value: Any) -> Any:
 
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
+
+
+class ModelSettings(BaseModel):
+    """How one model runs; what is left out is as for all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str | None = Field(default=None, pattern=DEVICE)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    reconstruction_tolerance: float | None = Field(default=None, gt=0)
+
+
+def _by_model(value: Any) -> Any:
+    """A JSON object of settings by model as its pairs."""
+    found = json.loads(value) if isinstance(value, str) else value
+    return tuple(found.items()) if isinstance(found, dict) else found
 
 
 class Settings(BaseSettings):
@@ -76,7 +95,7 @@ class Settings(BaseSettings):
 
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        pattern=DEVICE,
         description="auto | cpu | cuda | cuda:N",
     )
     threads: int | None = Field(
@@ -84,9 +103,24 @@ class Settings(BaseSettings):
     )
     resident_models: int = Field(default=4, gt=0, description="Models one worker keeps in memory")
     reconstruction_tolerance: float = Field(default=1e-4, gt=0)
+    models: Annotated[
+        tuple[tuple[str, ModelSettings], ...], NoDecode, BeforeValidator(_by_model)
+    ] = Field(
+        default=(),
+        description="JSON: device, dtype and reconstruction_tolerance by model name or pattern",
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
     ] = "INFO"
+
+    def for_model(self, name: str) -> ModelSettings:
+        """What is set for a model: the first of `models` whose pattern fits its name."""
+        fits = (chosen for pattern, chosen in self.models if fnmatchcase(name, pattern))
+        return next(fits, ModelSettings())
+
+    def tolerance_of(self, name: str) -> float:
+        """The tolerance of a model's self-checks."""
+        return self.for_model(name).reconstruction_tolerance or self.reconstruction_tolerance
 
 
 def is_loopback(host: str) -> bool:

@@ -219,7 +219,7 @@ class Stages:
             layers=frozenset(model.selection.layers),
             methods=model.selection.methods,
             position=trace.target.position,
-            tolerance=self._runtime.settings.reconstruction_tolerance,
+            tolerance=self._runtime.settings.tolerance_of(model.loaded.name),
             rows={method: section.rows_of(method) for method in model.selection.methods},
             rollout_clamp=section.rollout_clamp,
         )

@@ -25,18 +25,20 @@ _FRESH = {"Cache-Control": "no-cache"}
     "",
     responses={
         200: success("What `models` of a request may name", "ModelList", "models"),
-        **problems(),
+        **problems(ProblemType.UNAVAILABLE),
     },
 )
 def list_models(request: Request) -> Response:
-    """The models on this service's disk, and the Hugging Face ids that may be asked for."""
-    settings = context_of(request).settings
+    """The models on this service's disk, which workers hold them, and the ids that may be named."""
+    context = context_of(request)
+    settings, workers = context.settings, context.jobs.presence.alive()
     models = [
         ModelSummary(
             id=place.name,
             source=place.source,
             default=place.name == DEFAULT_MODEL,
             href=f"{MODELS}/{place.name}",
+            resident_on=[w.worker for w in workers if place.name in w.models],
         )
         for place in installed(settings)
     ]

@@ -12,7 +12,7 @@ from workers.mixers.protocol import MixerAdapter
 from workers.mixers.zamba import ZambaAdapter
 
 _MODELS = "transformers.models."
-_ATTENTION = AttentionAdapter()
+ATTENTION = AttentionAdapter()
 # By the module's class, named and not imported: a worker loads only the architectures it runs.
 _ADAPTERS: dict[str, MixerAdapter] = {
     "mamba.modeling_mamba.MambaMixer": MambaAdapter(),
@@ -39,9 +39,10 @@ def adapter_for(module: nn.Module) -> MixerAdapter | None:
         return None
     found = _ADAPTERS.get(f"{kind.__module__.removeprefix(_MODELS)}.{kind.__qualname__}")
     # A block that several layers share has no layer of its own.
-    has_layer = isinstance(getattr(module, "layer_idx", None), int)
+    index = getattr(module, "layer_idx", None)
+    has_layer = isinstance(index, int) and index >= 0
     is_attention = kind.__name__.endswith("Attention") and has_layer
-    return _ATTENTION if found is None and is_attention else found
+    return ATTENTION if found is None and is_attention else found
 
 
 def mixers_of(model: nn.Module) -> dict[int, nn.Module]:
@@ -54,6 +55,6 @@ def mixers_of(model: nn.Module) -> dict[int, nn.Module]:
         adapter = adapter_for(module)
         if adapter is not None:
             layer = adapter.layer(module)
-            if adapter is not _ATTENTION or layer not in found:
+            if adapter is not ATTENTION or layer not in found:
                 found[layer] = module
     return dict(sorted(found.items()))

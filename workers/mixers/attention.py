@@ -53,7 +53,7 @@ class AttentionAdapter:
             module(hidden_states=capture.hidden[None].to(dtype), **capture.context)
         if len(found) != 1 or found[0].unknown:
             what = found[0].unknown if found else "no call of the attention function"
-            raise ValueError(f"layer {capture.layer} attends in a way that is not known: {what}")
+            raise ValueError(f"its attention is not what is known: {what}")
         call, projection = found[0], _projection(module)
         if projection is None:
             raise TypeError(f"{type(module).__name__} has no output projection")

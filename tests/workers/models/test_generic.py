@@ -1,0 +1,82 @@
+"""Transformers that no list names: taken where the self-check passes, refused by name where not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from catalogue.locate import locate
+from schemas.names import Mixer
+from schemas.problem import ProblemError, ProblemType
+from schemas.settings import Settings
+from tests.tiny_models import VOCABULARY, _save
+from workers.mixers.softmax import SoftmaxTrace
+from workers.models.loading import LoadedModel, load
+from workers.tracing import TraceRequest, trace
+
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+# What each does otherwise than the architectures that are listed.
+TAKEN: dict[str, dict[str, Any]] = {
+    "Phi": {},  # rotates a part of each head, attention beside the MLP
+    "Cohere": {"logit_scale": 0.3},  # scales its logits
+    "Olmo2": {},  # norms of queries and keys over all heads
+    "Starcoder2": {"num_key_value_heads": 2, "sliding_window": 7},
+    "Gemma3Text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
+    "GPTNeoX": {"use_parallel_residual": False},
+}
+
+
+def _load(root: Path, architecture: str, **sizes: Any) -> LoadedModel:
+    config = getattr(transformers, f"{architecture}Config")(**sizes)
+    causal = architecture.removesuffix("Text") + "ForCausalLM"
+    _save(getattr(transformers, causal), config, root / "model", 0, torch.float32)
+    settings = Settings(model_dir=root, device="cpu")
+    return load(locate("model", settings), settings)
+
+
+@pytest.mark.parametrize("architecture", TAKEN)
+def test_one_that_attends_in_a_known_way_is_read(architecture: str, tmp_path: Path) -> None:
+    loaded = _load(tmp_path, architecture, **(SIZES | TAKEN[architecture]))
+    assert {layer.mixer for layer in loaded.description.layers} == {Mixer.SOFTMAX}
+    [text] = trace(loaded, [TraceRequest(tuple(range(1, 20)))], {0, 1}, {0, 1})
+    for layer in (0, 1):
+        found = text.mixers[layer]
+        assert isinstance(found, SoftmaxTrace)
+        assert float(found.summary().reconstruction_error) < 1e-5
+
+
+def test_one_that_attends_by_itself_is_refused(tmp_path: Path) -> None:
+    """Bloom adds a slope to its scores and calls no function of the registry."""
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 48, "n_layer": 2, "n_head": 6}
+    with pytest.raises(ProblemError) as refused:
+        _load(tmp_path, "Bloom", **sizes)
+    assert refused.value.kind is ProblemType.UNSUPPORTED_ARCHITECTURE
+    assert "attend" in str(refused.value)
+
+
+def test_one_whose_attention_is_not_what_is_known_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's own attention, made to scale its scores by what it does not tell."""
+    plain = transformers.models.llama.modeling_llama.LlamaAttention.forward
+
+    def louder(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output, weights = plain(self, *args, **kwargs)
+        return 1.01 * output, weights
+
+    monkeypatch.setattr(transformers.models.llama.modeling_llama.LlamaAttention, "forward", louder)
+    with pytest.raises(ProblemError, match=r"reconstruction error 0\.0099") as refused:
+        _load(tmp_path, "Llama", **SIZES)
+    assert refused.value.kind is ProblemType.UNSUPPORTED_ARCHITECTURE
