@@ -28,7 +28,7 @@ _SIZES: Sizes = {
     "num_hidden_layers": 3,
     "num_attention_heads": 6,
     "intermediate_size": 64,
-    "max_position_embeddings": 64,
+    "max_position_embeddings": 256,
     "tie_word_embeddings": False,
     **_ENDS,
 }
@@ -117,7 +117,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
             num_attention_heads=4,
             intermediate_size=64,
             chunk_size=8,
-            max_position_embeddings=64,
+            max_position_embeddings=256,
             num_mem_blocks=1,
             adapter_rank=4,
             **_ENDS,
@@ -147,7 +147,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
     ),
     "gpt2": (
         _saver(
-            "GPT2", vocab_size=VOCABULARY, n_embd=48, n_layer=3, n_head=6, n_positions=64, **_ENDS
+            "GPT2", vocab_size=VOCABULARY, n_embd=48, n_layer=3, n_head=6, n_positions=256, **_ENDS
         ),
         [SOFTMAX] * 3,
     ),
@@ -165,7 +165,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
             num_hidden_layers=3,
             num_attention_heads=6,
             ffn_dim=64,
-            max_position_embeddings=64,
+            max_position_embeddings=256,
             word_embed_proj_dim=48,
             **_ENDS,
         ),
