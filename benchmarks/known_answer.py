@@ -1,8 +1,9 @@
 """Which methods find the token that must be read: prompts whose answer is known.
 
-`pocket/recall-mamba` can answer a held-out prompt only by reading one token, the digit after the
-noun that is asked for. A method points right on a prompt when its `token_relevance` at the last
-layer is largest in magnitude on that token. Methods that read the scan alone point up to three
+The recall models can answer a held-out prompt only by reading one token, the digit after the noun
+that is asked for. A method points right on a prompt when its `token_relevance` at a layer is largest
+in magnitude on that token: at the last layer of `recall-mamba` and `recall-gpt2`, at the first of
+`recall-mamba2`, which does its reading there. Methods that read the scan alone point up to three
 positions later, because the convolution of four taps has moved the token there.
 
 Run: `python -m benchmarks --only known_answer`.
@@ -24,14 +25,19 @@ PROMPTS = 200
 PAIRS = range(2, 9)
 
 
-def peaks(loaded: LoadedModel, prompts: Sequence[RecallPrompt]) -> dict[Method, list[int]]:
-    """By method, the position of each prompt's largest |token_relevance| at the last layer."""
+# The layer at which each model reads its answer.
+READS = {DEFAULT_MODEL: 1, "pocket/recall-mamba2": 0, "pocket/recall-gpt2": 1}
+
+
+def peaks(
+    loaded: LoadedModel, prompts: Sequence[RecallPrompt], layer: int = 1
+) -> dict[Method, list[int]]:
+    """By method, the position of each prompt's largest |token_relevance| at a layer."""
     ids = [[token.id for token in loaded.tokeniser.encode(prompt.text)] for prompt in prompts]
-    last = len(loaded.description.layers) - 1
-    traces = trace(loaded, [TraceRequest(row) for row in ids], set(range(last + 1)), {last})
+    traces = trace(loaded, [TraceRequest(row) for row in ids], set(range(layer + 1)), {layer})
     found: dict[Method, list[int]] = {method: [] for method in Method}
     for traced in traces:
-        plan = ReadingPlan(frozenset({last}), list(Method), traced.target.position, 1e-4)
+        plan = ReadingPlan(frozenset({layer}), list(Method), traced.target.position, 1e-4)
         *_, reading = read_layers(traced.mixers, plan)
         for method, maps in reading.maps.items():
             found[method].append(int(maps.token_relevance.abs().argmax()))
@@ -55,18 +61,20 @@ def shares(
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """By method, the share of prompts whose peak is the answer; `contribution` has a promise."""
+    """By model and method, the share of prompts whose peak is the answer; `contribution` promises."""
     prompts = recall_prompts(HELD_OUT_SEED, PROMPTS // 4 if quick else PROMPTS, PAIRS)
     settings = Settings()
-    found = peaks(load(locate(DEFAULT_MODEL, settings), settings), prompts)
-    exact, later = shares(found, prompts), shares(found, prompts, offsets=(1, 2, 3))
-    for method in Method:
-        share = 100 * exact[method]
-        yield Row(
-            what=f"{method} peaks on the answer, {len(prompts)} held-out prompts",
-            measured=Spread.of([share]),
-            unit="%",
-            promise=Promise(">=", 95.0) if method is Method.CONTRIBUTION else None,
-            note=f"one to three positions later: {later[method]:.1%}",
-            samples={"ours": [share]},
-        )
+    for name, layer in READS.items():
+        found = peaks(load(locate(name, settings), settings), prompts, layer)
+        exact, later = shares(found, prompts), shares(found, prompts, offsets=(1, 2, 3))
+        for method in Method if name == DEFAULT_MODEL else [Method.CONTRIBUTION]:
+            share = 100 * exact[method]
+            model = name.removeprefix("pocket/")
+            yield Row(
+                what=f"{method} peaks on the answer, {model}, {len(prompts)} held-out prompts",
+                measured=Spread.of([share]),
+                unit="%",
+                promise=Promise(">=", 95.0) if method is Method.CONTRIBUTION else None,
+                note=f"layer {layer}; one to three positions later: {later[method]:.1%}",
+                samples={"ours": [share]},
+            )

@@ -29,5 +29,6 @@ def test_an_architecture_agrees_with_explicit_references(name: str, tmp_path: Pa
 
 
 def test_the_table_names_them_all() -> None:
-    rows = [line for line in TABLE.read_text().splitlines() if line.startswith("| `")]
+    _, table = TABLE.read_text().split("## How exact")
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == list(ARCHITECTURES)

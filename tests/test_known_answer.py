@@ -1,11 +1,21 @@
 """The main promise, end to end on a trained model: `contribution` finds the token that was read."""
 
-from benchmarks.known_answer import PAIRS, PROMPTS, peaks, shares
+import pytest
+
+from benchmarks.known_answer import PAIRS, PROMPTS, READS, peaks, shares
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
 from schemas.settings import Settings
 from training.recall_data import HELD_OUT_SEED, recall_prompts
 from workers.models.loading import load
+
+
+@pytest.mark.parametrize("name", READS)
+def test_every_recall_model_is_seen_to_read_its_answer(name: str) -> None:
+    settings = Settings()
+    prompts = recall_prompts(HELD_OUT_SEED, PROMPTS, PAIRS)
+    found = peaks(load(locate(name, settings), settings), prompts, READS[name])
+    assert shares(found, prompts)[Method.CONTRIBUTION] >= 0.98
 
 
 def test_contribution_peaks_on_the_answer_of_held_out_prompts() -> None:

@@ -1,7 +1,7 @@
 """Any mixer with its alpha as an explicit tensor, by the library's own code around it.
 
 A module in float64 is run once more on what it read, with the one function in its middle (scan or
-attention) replaced by its definition: alpha materialised channel by channel and applied as a matrix.
+attention) replaced by its definition: alpha materialised channel by channel, applied as a matrix.
 So nothing of the adapters is used, and autograd passes through alpha.
 """
 
