@@ -1,10 +1,10 @@
 """Which methods find the token that must be read: prompts whose answer is known.
 
 The recall models can answer a held-out prompt only by reading one token, the digit after the noun
-that is asked for. A method points right on a prompt when its `token_relevance` at a layer is largest
-in magnitude on that token: at the last layer of `recall-mamba` and `recall-gpt2`, at the first of
-`recall-mamba2`, which does its reading there. Methods that read the scan alone point up to three
-positions later, because the convolution of four taps has moved the token there.
+that is asked for. A method points right on a prompt when its `token_relevance` at a layer is
+largest in magnitude on that token: at the last layer of `recall-mamba` and `recall-gpt2`, at the
+first of `recall-mamba2`, which does its reading there. Methods that read the scan alone point up to
+three positions later, because the convolution of four taps has moved the token there.
 
 Run: `python -m benchmarks --only known_answer`.
 """
@@ -23,8 +23,6 @@ from workers.tracing import TraceRequest, trace
 
 PROMPTS = 200
 PAIRS = range(2, 9)
-
-
 # The layer at which each model reads its answer.
 READS = {DEFAULT_MODEL: 1, "pocket/recall-mamba2": 0, "pocket/recall-gpt2": 1}
 
@@ -61,7 +59,7 @@ def shares(
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """By model and method, the share of prompts whose peak is the answer; `contribution` promises."""
+    """By model and method, the share of prompts whose peak is the answer."""
     prompts = recall_prompts(HELD_OUT_SEED, PROMPTS // 4 if quick else PROMPTS, PAIRS)
     settings = Settings()
     for name, layer in READS.items():
