@@ -11,7 +11,7 @@ from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
 from catalogue.tokeniser import Tokeniser
 from catalogue.workload import workload
-from schemas.artifact_names import figure_count
+from schemas.artifact_names import comparison_figure_count, figure_count
 from schemas.catalogue import ModelDescription
 from schemas.names import Method
 from schemas.problem import FieldError, ProblemError, ProblemType, and_more
@@ -72,6 +72,7 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         yield from errors
         if not errors:
             sound.append(subject)
+    yield from _figure_errors(sound)
     yield from _memory_errors(sound)
 
 
@@ -107,7 +108,6 @@ def _lengths(
 def _model_errors(subject: _Subject) -> Iterator[FieldError]:
     if subject.described is not None:
         yield from _layer_errors(subject, subject.described)
-        yield from _figure_errors(subject, subject.described)
     if subject.refused:
         yield from subject.refused
     elif subject.tokens is not None:
@@ -129,18 +129,23 @@ def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[Fi
             yield FieldError(pointer=f"/layers/{index}", detail=detail)
 
 
-def _figure_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:
-    request, limit = subject.request, subject.settings.max_figures
+def _figure_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
+    if not subjects:
+        return
+    request, limit = subjects[0].request, subjects[0].settings.max_figures
     if not request.figures or request.attention is None:
         return
-    methods = request.attention.methods
-    asked = select_layers(request.layers, len(described.layers))
-    read = described.layers_with(methods).intersection(asked)
-    count = len(request.texts) * figure_count(len(read), len(methods))
+    methods, texts = request.attention.methods, len(request.texts)
+    count = comparison_figure_count(texts, len(methods)) if len(subjects) > 1 else 0
+    for subject in subjects:
+        if subject.described is not None:
+            asked = select_layers(request.layers, len(subject.described.layers))
+            read = subject.described.layers_with(methods).intersection(asked)
+            count += texts * figure_count(len(read), len(methods))
     if count > limit:
         detail = (
-            f"The job would draw {count} figures of {subject.whom}; one job may draw {limit}: "
-            "set `figures` to false, or ask for fewer texts or layers."
+            f"The job would draw {count} figures; one job may draw {limit}: set `figures` to "
+            "false, or ask for fewer texts, layers or models."
         )
         yield FieldError(pointer="/figures", detail=detail)
 

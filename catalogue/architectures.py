@@ -4,6 +4,7 @@ Keys and defaults are those of transformers' config classes of the same `model_t
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from catalogue.config import Config
 from schemas.names import Mixer
@@ -11,9 +12,10 @@ from schemas.names import Mixer
 # Far above any real model; a config that claims more would only fill the memory.
 _MOST_LAYERS = 10_000
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
-# Words for a layer's block, old and new. A hybrid layer of Zamba has a shared attention block
-# before its own state-space mixer, which is what is read.
-_STATE_SPACE = ("mamba", "linear_attention", "hybrid")
+# Words for a layer's block, old and new.
+_STATE_SPACE = ("mamba", "linear_attention")
+# Zamba's word: a block of attention, shared with other layers, before the state-space mixer.
+_SHARED = "hybrid"
 _WITHOUT = ("mlp", "moe")
 # The letters of Nemotron-H's `hybrid_override_pattern`.
 _LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
@@ -22,7 +24,6 @@ _UNIFORM = {
     "mamba": Mixer.S6,
     "falcon_mamba": Mixer.S6,
     "mamba2": Mixer.SSD,
-    # Its attention runs beside the state-space mixer of the same layer, which is what is read.
     "falcon_h1": Mixer.SSD,
 }
 _HYBRIDS = {
@@ -35,20 +36,33 @@ _HYBRIDS = {
 }
 
 
-def layer_mixers(model_type: str, config: Config) -> list[Mixer]:
-    """The mixer of every layer.
+# Every layer has attention beside its state-space mixer.
+_PARALLEL = ("falcon_h1",)
+
+
+@dataclass(frozen=True)
+class LayerMixers:
+    """What moves information between tokens in one layer: the mixer that is read, and another."""
+
+    own: Mixer
+    beside: Mixer | None = None
+
+
+def layer_mixers(model_type: str, config: Config) -> list[LayerMixers]:
+    """The mixers of every layer.
 
     An architecture that is not listed and has attention heads is taken for a transformer whose
     every layer attends; whoever loads it finds out. Raises ProblemError (model-invalid).
     """
     if model_type in _HYBRIDS:
         blocks = _BLOCKS[model_type](config)
-        return [_mixer(model_type, config, block) for block in blocks]
+        return [_mixers(model_type, config, block) for block in blocks]
     count = _count(config)
     if model_type in _UNIFORM:
-        return [_UNIFORM[model_type]] * count
+        beside = Mixer.SOFTMAX if model_type in _PARALLEL else None
+        return [LayerMixers(_UNIFORM[model_type], beside)] * count
     attends = config.has("num_attention_heads", "n_head")
-    return [Mixer.SOFTMAX if attends else Mixer.NONE] * count
+    return [LayerMixers(Mixer.SOFTMAX if attends else Mixer.NONE)] * count
 
 
 def _periodic(other: str, period: int, offset: int) -> Callable[[Config], list[str]]:
@@ -111,11 +125,13 @@ def _count(config: Config) -> int:
     return count
 
 
-def _mixer(model_type: str, config: Config, block: str) -> Mixer:
+def _mixers(model_type: str, config: Config, block: str) -> LayerMixers:
     if block in _STATE_SPACE:
-        return _HYBRIDS[model_type]
+        return LayerMixers(_HYBRIDS[model_type])
+    if block == _SHARED:
+        return LayerMixers(_HYBRIDS[model_type], beside=Mixer.SOFTMAX)
     if block in _WITHOUT:
-        return Mixer.NONE
+        return LayerMixers(Mixer.NONE)
     if block.endswith("attention"):
-        return Mixer.SOFTMAX
+        return LayerMixers(Mixer.SOFTMAX)
     raise config.invalid(f"it names a block {block[:40]!r}, which is unknown")

@@ -1,7 +1,7 @@
 """What a model's config.json and its weights' headers say about it; no weights are read."""
 
 from catalogue import shapes
-from catalogue.architectures import layer_mixers
+from catalogue.architectures import LayerMixers, layer_mixers
 from catalogue.config import Config
 from catalogue.locate import Location
 from catalogue.weights import WeightsSize, weights_size
@@ -28,44 +28,46 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
     model_type = config.values.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise config.invalid("it has no `model_type`")
-    mixers = layer_mixers(model_type, config)
+    layers = layer_mixers(model_type, config)
+    kinds = {mixer for found in layers for mixer in (found.own, found.beside) if mixer}
     hidden = config.positive(*shapes.HIDDEN)
     own = shapes.state_space(model_type, config)
-    longest, longest_rows = _limits(config, settings, set(mixers))
+    longest, longest_rows = _limits(config, settings, kinds)
     weights = _weights(location)
     return ModelDescription(
         id=location.name,
         source=location.source,
         architecture=model_type,
-        layers=_layers(mixers, model_type, config),
+        layers=_layers(layers, model_type, config),
         hidden_size=hidden,
         channels=own.channels,
         d_state=own.d_state,
         dt_rank=shapes.step_rank(model_type, config),
-        mlp_channels=shapes.mlp_channels(config, set(mixers)),
+        mlp_channels=shapes.mlp_channels(config, kinds),
         vocab_size=config.positive("vocab_size"),
         parameters=None if weights is None else weights.parameters,
         stored_bytes=None if weights is None else weights.stored_bytes,
         max_tokens=longest,
         max_row_tokens=longest_rows,
-        default_layers=select_layers(None, len(mixers)),
+        default_layers=select_layers(None, len(layers)),
         resident_on=[],
     )
 
 
-def _layers(mixers: list[Mixer], model_type: str, config: Config) -> list[LayerDescription]:
-    found = {mixer: shapes.shape_of(mixer, model_type, config) for mixer in set(mixers)}
+def _layers(layers: list[LayerMixers], model_type: str, config: Config) -> list[LayerDescription]:
+    found = {mixers.own: shapes.shape_of(mixers.own, model_type, config) for mixers in set(layers)}
     return [
         LayerDescription(
             layer=index,
-            mixer=mixer,
-            methods=[] if mixer is Mixer.NONE else list(Method),
-            channels=found[mixer].channels,
-            heads=found[mixer].heads,
-            groups=found[mixer].groups,
-            d_state=found[mixer].d_state,
+            mixer=mixers.own,
+            beside=mixers.beside,
+            methods=[] if mixers.own is Mixer.NONE else list(Method),
+            channels=found[mixers.own].channels,
+            heads=found[mixers.own].heads,
+            groups=found[mixers.own].groups,
+            d_state=found[mixers.own].d_state,
         )
-        for index, mixer in enumerate(mixers)
+        for index, mixers in enumerate(layers)
     ]
 
 

@@ -53,6 +53,11 @@ def figure_count(layers: int, methods: int) -> int:
     return layers * methods + layers + methods if layers else 0
 
 
+def comparison_figure_count(texts: int, methods: int) -> int:
+    """Figures that put models side by side: the tokens a text and method, the depths a method."""
+    return texts * methods + methods
+
+
 def tensor_key(model: int, text: int, layer: int, method: Method, what: str) -> str:
     """Key of one tensor in `tensors.safetensors`; `model` and `text` are indices."""
     return f"m{model}/t{text}/l{layer}/{method}/{what}"

@@ -36,6 +36,9 @@ class LayerDescription(Contract):
 
     layer: int
     mixer: Mixer
+    beside: Mixer | None = Field(
+        default=None, description="Another mixer of the same layer, which no method reads; or null"
+    )
     methods: list[Method]
     channels: int | None = Field(
         default=None, description="Channels of the mixer, each of them a neuron; null without one"

@@ -134,8 +134,11 @@ class LayerAttention(Contract):
     """One layer: which mixer it carries, how well its trace rebuilds it, and every method."""
 
     mixer: Mixer
+    beside: Mixer | None = Field(
+        default=None, description="Another mixer of the same layer, which no method reads; or null"
+    )
     reconstruction_error: float = Field(
-        description="max|rebuilt - actual| / max|actual| of the mixer's output"
+        description="max|rebuilt - actual| / max|actual| of the output of `mixer`"
     )
     methods: dict[Method, MethodAttention]
 

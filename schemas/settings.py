@@ -76,9 +76,7 @@ class Settings(BaseSettings):
     max_tensor_bytes: int = Field(
         default=1024 * MIB, gt=0, description="Of one job's `tensors.safetensors`"
     )
-    max_figures: int = Field(
-        default=2000, gt=0, description="Of one job and model; each about 0.1 s"
-    )
+    max_figures: int = Field(default=2000, gt=0, description="Of one job; each about 0.1 s")
     max_contribution_tokens: int = Field(
         default=512, gt=0, description="Per text when `contribution` reads all rows"
     )

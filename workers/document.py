@@ -13,6 +13,8 @@ from torch import Tensor
 from catalogue.tokeniser import Tokeniser
 from schemas import artifact_names
 from schemas.artifact_names import Subject
+from schemas.catalogue import LayerDescription
+from schemas.comparison import Comparison
 from schemas.names import Method
 from schemas.result import (
     HEATMAP_BLOCKS,
@@ -24,7 +26,6 @@ from schemas.result import (
     NeuronSummary,
     Pair,
     RankedNeuron,
-    ResultDocument,
     TargetResult,
     TextResult,
     Token,
@@ -65,6 +66,7 @@ class TextWriter:
     subject: Subject
     text: str
     tokens: list[Token]
+    layers: list[LayerDescription]
     top_k: int
     figures: bool
 
@@ -77,6 +79,7 @@ class TextWriter:
         knowledge = {method: self._knowledge(maps) for method, maps in reading.maps.items()}
         attention = LayerAttention(
             mixer=reading.family,
+            beside=self.layers[reading.layer].beside,
             reconstruction_error=number(reading.reconstruction_error),
             methods=methods,
         )
@@ -115,15 +118,15 @@ class TextWriter:
         return strips + [artifact_names.overview(self.subject, method) for method in methods]
 
 
-def figure_names(document: ResultDocument) -> list[str]:
-    """Every figure that the document names."""
+def figure_names(results: list[TextResult], comparison: Comparison | None = None) -> list[str]:
+    """Every figure that these parts of the document name."""
     names: list[str] = []
-    for result in document.results:
+    for result in results:
         for layer in result.attention_analysis.values():
             for method in layer.methods.values():
                 names += method.artifacts
         names += result.artifacts
-    return names + ([] if document.comparison is None else document.comparison.artifacts)
+    return names + ([] if comparison is None else comparison.artifacts)
 
 
 def token_places(tokens: list[Token]) -> list[float]:

@@ -171,7 +171,7 @@ class Stages:
 
     def collect_figures(self, document: ResultDocument) -> None:
         """Wait for the figures that are still being drawn; the document names all of them."""
-        expected = figure_names(document)
+        expected = figure_names(document.results, document.comparison)
         if not expected:
             return
         drawings = self._drawings.collect()
@@ -209,6 +209,7 @@ class Stages:
             subject=Subject(model.loaded.name, text, len(models) > 1, len(texts) > 1),
             text=texts[text],
             tokens=model.tokens[text],
+            layers=model.loaded.description.layers,
             top_k=self._request.neurons.top_k,
             figures=self._request.figures,
         )

@@ -52,6 +52,17 @@ def test_more_figures_than_a_job_may_draw_are_refused_with_both_numbers(
     assert faults(few, **texts, attention=None) == []
 
 
+def test_figures_of_several_models_and_of_their_comparison_count_together(
+    settings: Settings,
+) -> None:
+    # 15 of a text under three layers, 11 under two; 3 of the text under both and 3 of the depths.
+    texts = {"models": ["tiny", "short"], "texts": ["apple"], "layers": None}
+    assert faults(settings.model_copy(update={"max_figures": 32}), **texts) == []
+    ((pointer, detail),) = faults(settings.model_copy(update={"max_figures": 31}), **texts)
+    assert pointer == "/figures"
+    assert "32 figures" in detail
+
+
 def test_a_fitting_request_is_admitted(settings: Settings) -> None:
     assert faults(settings, layers=[0, 2], target={"position": -3, "token": "7"}) == []
     assert faults(settings, layers="all") == []

@@ -14,6 +14,7 @@ from schemas.names import Method, Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
 from tests.catalogue.models import GPT2, MAMBA, save_model, save_weights
+from tests.tiny_architectures import ARCHITECTURES
 from tests.tiny_models import save_mamba
 
 SETTINGS = Settings(max_tokens=100, max_row_tokens=3000)
@@ -60,6 +61,24 @@ def test_a_transformer_has_attention_and_its_own_limit(tmp_path: Path) -> None:
     assert (described.channels, described.d_state, described.dt_rank) == (None, None, None)
     assert (described.max_tokens, described.max_row_tokens) == (4, 4)
     assert describe(place(tmp_path, GPT2), Settings(max_tokens=3)).max_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("falcon_h1", [Mixer.SOFTMAX] * 3),
+        ("zamba2", [None, Mixer.SOFTMAX, None]),
+        ("bamba", [None, None, None]),
+    ],
+)
+def test_attention_beside_a_mixer_is_told_and_limits_texts(
+    tmp_path: Path, name: str, beside: list[Mixer | None]
+) -> None:
+    """It is not read, but the model computes it, in quadratic time."""
+    save, _ = ARCHITECTURES[name]
+    described = describe(Location(name, "directory", save(tmp_path / name)), SETTINGS)
+    assert [layer.beside for layer in described.layers] == beside
+    assert described.max_row_tokens == described.max_tokens
 
 
 def test_only_what_reads_rows_in_linear_time_takes_longer_texts_by_them(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from catalogue.tokeniser import Tokeniser
 from schemas.artifact_names import Subject, figure_count
+from schemas.catalogue import LayerDescription
 from schemas.names import Method, Mixer
 from schemas.result import Token
 from tests.tiny_models import VOCABULARY, word_tokenizer
@@ -29,6 +30,7 @@ from workers.document import (
 )
 from workers.tracing import TargetIds, TextTrace
 
+LAYERS = [LayerDescription(layer=0, mixer=Mixer.S6, beside=Mixer.SOFTMAX, methods=list(Method))]
 TOKENISER = Tokeniser(word_tokenizer(), unknown_id=0)
 
 
@@ -133,9 +135,11 @@ def test_a_layer_under_every_method() -> None:
     plan = ReadingPlan(frozenset({0}), list(Method), 2, 1e-4)
     (reading,) = read_layers({0: planted(torch.ones(4, 4) / 4)}, plan)
     words = [Token(id=i, text=f"w{i}", start=3 * i, end=3 * i + 2) for i in range(4)]
-    writer = TextWriter(Subject("m", 1, several_texts=True), "w0 w1 w2 w3", words, 2, figures=True)
+    subject = Subject("m", 1, several_texts=True)
+    writer = TextWriter(subject, "w0 w1 w2 w3", words, LAYERS, 2, figures=True)
     part = writer.layer(reading)
     assert part.attention.mixer is Mixer.S6
+    assert part.attention.beside is Mixer.SOFTMAX
     for method, found in part.attention.methods.items():
         assert found.artifacts == [f"text1--attention_neurons_{method}_layer0.png"]
         assert found.neurons.num_neurons == len(found.neurons.activation) == 3
@@ -153,13 +157,14 @@ def test_a_layer_under_every_method() -> None:
     result = writer.result(target, [part], None)
     assert len(figure_names([result])) == len(set(figure_names([result]))) == 4 + 1 + 4
     assert figure_count(layers=1, methods=4) == 4 + 1 + 4
-    silent = TextWriter(Subject("m", 0), "w0", words, 2, figures=False)
+    silent = TextWriter(Subject("m", 0), "w0", words, LAYERS, 2, figures=False)
     assert figure_names([silent.result(target, [silent.layer(reading)], None)]) == []
 
 
 def test_a_text_without_analysis_says_why() -> None:
     target = target_result(_trace(TargetIds(0, 3, None), torch.zeros(40), 0.0), TOKENISER)
-    result = TextWriter(Subject("m", 0), "w0", [], 2, figures=True).result(target, [], "Because.")
+    writer = TextWriter(Subject("m", 0), "w0", [], LAYERS, 2, figures=True)
+    result = writer.result(target, [], "Because.")
     assert not result.has_attention_analysis
     assert result.attention_unavailable_reason == "Because."
     assert figure_names([result]) == []
