@@ -7,18 +7,18 @@ from dataclasses import dataclass
 class Recipe:
     """Everything that decides the outcome besides the text, its tokens and the seed."""
 
-    hidden_size: int = 160
+    hidden_size: int = 192
     layers: int = 4
     state_size: int = 16
     batch: int = 8
     """Windows a step, each from a random place of the training text."""
     length: int = 256
     """Tokens a window predicts."""
-    steps: int = 1100
+    steps: int = 3000
     learning_rate: float = 3e-3
     """The highest: it rises in a line, stays, and falls as a cosine."""
     warmup_steps: int = 120
-    cooldown_steps: int = 300
+    cooldown_steps: int = 1000
     """The last ones, over which it falls to zero."""
     weight_decay: float = 0.1
     """On the matrices that multiply, not on vectors, convolutions and A."""

@@ -55,9 +55,12 @@ those of one pair were seen in training and some of two pairs may have been; pro
 
 ## What it reads
 
-In {peaks:.1%} of the first 200 of those held-out prompts the last layer's contribution row (the
-norm of each token's exact additive part in the mixer's output at the last position, in float64)
-peaks on the token of the answer.
+The contribution row of a layer is the norm of each token's exact additive part in the mixer's
+output at the last position, computed in float64. Over the first 200 of those held-out prompts:
+
+| layer | peaks on the token of the answer |
+|---|---|
+{peaks}
 
 ## Limits
 
@@ -72,7 +75,8 @@ class Measured:
 
     accuracy: float
     accuracy_by_pairs: dict[int, float]
-    contribution_peaks: float
+    contribution_peaks: list[float]
+    """By layer."""
     example: float
     held_out_seed: int
 
@@ -93,6 +97,9 @@ class Run:
 def model_card(run: Run, measured: Measured, nouns: tuple[str, ...], vocabulary: int) -> str:
     """The card as Markdown with the metadata block of the Hugging Face hub."""
     rows = (f"| {pairs} | {share:.1%} |" for pairs, share in measured.accuracy_by_pairs.items())
+    peaks = (
+        f"| {layer} | {share:.1%} |" for layer, share in enumerate(measured.contribution_peaks)
+    )
     return _CARD.format(
         name=run.name,
         architecture=run.architecture,
@@ -105,6 +112,6 @@ def model_card(run: Run, measured: Measured, nouns: tuple[str, ...], vocabulary:
         example=measured.example,
         accuracy=measured.accuracy,
         held_out_seed=measured.held_out_seed,
-        peaks=measured.contribution_peaks,
+        peaks="\n".join(peaks),
         rows="\n".join(rows),
     )

@@ -1,4 +1,4 @@
-"""What a recall model is measured by: answers right, and where its last layer reads them."""
+"""What a recall model is measured by: answers right, and which layer reads them."""
 
 from collections.abc import Sequence
 
@@ -42,35 +42,47 @@ def answer_probability(model: PreTrainedModel, tokenizer: Tokenizer, text: str) 
 
 def contribution_peaks(
     model: PreTrainedModel, tokenizer: Tokenizer, prompts: Sequence[RecallPrompt]
-) -> float:
-    """Share of prompts where the last layer's contribution row peaks on the answer's token.
+) -> list[float]:
+    """By layer, the share of prompts where its contribution row peaks on the answer's token.
 
     The row is the norm of T_tau(u_s) at the last position, in float64 by the slow twin; the
     mixer's input is the model's own, in float32.
     """
-    hits = 0
+    hits = []
     for prompt in prompts:
         ids = torch.tensor([tokenizer.encode(prompt.text).ids])
         norms = contribution_norms(model, ids)
-        hits += int(norms.argmax()) == prompt.answer_position
-    return hits / len(prompts)
+        hits.append([int(row.argmax()) == prompt.answer_position for row in norms])
+    return [float(share) for share in np.mean(hits, axis=0)]
 
 
-def contribution_norms(model: PreTrainedModel, ids: Tensor) -> Array:
-    """Norm of T_tau(u_s) for the last position of `ids` (1, l) at the last layer: (l,)."""
+def contribution_norms(model: PreTrainedModel, ids: Tensor) -> list[Array]:
+    """By layer, the norm (l,) of T_tau(u_s) for the last position of `ids` (1, l)."""
     decoder = model.base_model
-    mixer = decoder.h[-1].attn if isinstance(decoder, GPT2Model) else decoder.layers[-1].mixer
+    mixers = (
+        [block.attn for block in decoder.h]
+        if isinstance(decoder, GPT2Model)
+        else [block.mixer for block in decoder.layers]
+    )
     seen: list[Tensor] = []
-    hook = mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hooks = [
+        mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        for mixer in mixers
+    ]
     try:
         with torch.no_grad():
             model(ids, use_cache=False)
     finally:
-        hook.remove()
-    weights = {name: value.detach().double().numpy() for name, value in mixer.named_parameters()}
-    run = _run_twin(mixer, weights, seen[0][0].double().numpy())
-    norms: Array = np.linalg.norm(run.contributions(ids.shape[1] - 1), axis=1)
-    return norms
+        for hook in hooks:
+            hook.remove()
+    rows = []
+    for mixer, hidden in zip(mixers, seen, strict=True):
+        weights = {
+            name: value.detach().double().numpy() for name, value in mixer.named_parameters()
+        }
+        run = _run_twin(mixer, weights, hidden[0].double().numpy())
+        rows.append(np.linalg.norm(run.contributions(ids.shape[1] - 1), axis=1))
+    return rows
 
 
 def _run_twin(

@@ -1,6 +1,5 @@
 """The recall prompts, the bundled recall-mamba, and a few steps of each recall model's training."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from training.recall import (
     save,
@@ -18,10 +16,8 @@ from training.recall import (
     training_batch,
     training_step,
 )
-from training.recall_check import accuracy, answer_probability, contribution_peaks
 from training.recall_data import (
     DIGITS,
-    HELD_OUT_SEED,
     NOUNS,
     VOCABULARY,
     recall_prompts,
@@ -113,62 +109,3 @@ def test_training_runs_from_recipe_to_directory(architecture: str, tmp_path: Pat
     assert not torch.equal(again.get_input_embeddings().weight, before)
     for name, weight in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight)
-
-
-@pytest.fixture(scope="module")
-def bundled() -> MambaForCausalLM:
-    model = AutoModelForCausalLM.from_pretrained(BUNDLED)
-    assert isinstance(model, MambaForCausalLM)
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.from_file(str(BUNDLED / "tokenizer.json"))
-
-
-def test_the_bundled_tokenizer_is_the_scripts(tokenizer: Tokenizer) -> None:
-    automatic = AutoTokenizer.from_pretrained(BUNDLED)
-    for text in (EXAMPLE, "Stone 0 unheard 9", ""):
-        encoded = tokenizer.encode(text)
-        assert encoded.ids == recall_tokenizer().encode(text).ids == automatic(text)["input_ids"]
-    assert automatic.unk_token == "<unk>"
-    assert automatic.pad_token == "<pad>"
-    assert tokenizer.decode(tokenizer.encode(EXAMPLE).ids) == EXAMPLE
-
-
-def test_the_bundled_model_is_small_and_float32(bundled: MambaForCausalLM) -> None:
-    assert bundled.config.num_hidden_layers == 2
-    assert bundled.config.hidden_size == 64
-    assert bundled.config.vocab_size == len(VOCABULARY)
-    assert {p.dtype for p in bundled.parameters()} == {torch.float32}
-
-
-def test_the_bundled_model_answers(bundled: MambaForCausalLM, tokenizer: Tokenizer) -> None:
-    with mamba.installed():
-        assert accuracy(bundled, tokenizer, recall_prompts(99, 500, range(2, 9))) > 0.98
-        for pairs in (1, 9):
-            assert accuracy(bundled, tokenizer, recall_prompts(99, 200, pairs)) > 0.95
-        assert answer_probability(bundled, tokenizer, EXAMPLE)["7"] > 0.95
-
-
-def test_its_last_layer_reads_the_answer(bundled: MambaForCausalLM, tokenizer: Tokenizer) -> None:
-    prompts = recall_prompts(HELD_OUT_SEED, 200, range(2, 9))
-    with mamba.installed():
-        peaks = contribution_peaks(bundled, tokenizer, prompts)
-    assert peaks >= 0.95
-    stated = re.search(r"In ([\d.]+)% of the first 200", CARD.read_text())
-    assert stated is not None
-    assert float(stated[1]) == pytest.approx(100 * peaks, abs=1)
-
-
-@pytest.mark.parametrize("pairs", [1, 5, 8, 9, 12])
-def test_the_card_states_the_accuracy(
-    bundled: MambaForCausalLM, tokenizer: Tokenizer, pairs: int
-) -> None:
-    with mamba.installed():
-        right = accuracy(bundled, tokenizer, recall_prompts(HELD_OUT_SEED, 1000, pairs))
-    stated = re.search(rf"\| {pairs} \| ([\d.]+)% \|", CARD.read_text())
-    assert stated is not None
-    # Another processor may round a few close calls the other way.
-    assert float(stated[1]) == pytest.approx(100 * right, abs=0.3)

@@ -1,4 +1,4 @@
-"""The bundled recall models besides recall-mamba: what their cards say, measured again."""
+"""The bundled recall models: what their cards say, measured again."""
 
 import re
 from dataclasses import dataclass
@@ -8,13 +8,23 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, GPT2LMHeadModel, Mamba2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2LMHeadModel,
+    Mamba2ForCausalLM,
+    MambaForCausalLM,
+)
 
 from training.recall_check import accuracy, answer_probability, contribution_peaks
-from training.recall_data import HELD_OUT_SEED, VOCABULARY, recall_prompts
+from training.recall_data import HELD_OUT_SEED, VOCABULARY, recall_prompts, recall_tokenizer
 
 POCKET = Path(__file__).parents[2] / "catalogue" / "pocket"
-CLASSES: dict[str, Any] = {"mamba2": Mamba2ForCausalLM, "gpt2": GPT2LMHeadModel}
+CLASSES: dict[str, Any] = {
+    "mamba": MambaForCausalLM,
+    "mamba2": Mamba2ForCausalLM,
+    "gpt2": GPT2LMHeadModel,
+}
 EXAMPLE = "apple 3 river 7 stone 1 river"
 
 
@@ -52,11 +62,14 @@ def test_it_is_small_and_float32(bundled: Bundled) -> None:
     assert {p.dtype for p in bundled.model.parameters()} == {torch.float32}
 
 
-def test_its_tokenizer_is_recall_mambas(bundled: Bundled) -> None:
-    files = [
-        POCKET / f"recall-{name}" / "tokenizer.json" for name in ("mamba", bundled.architecture)
-    ]
-    assert files[0].read_bytes() == files[1].read_bytes()
+def test_its_tokenizer_is_the_scripts(bundled: Bundled) -> None:
+    automatic = AutoTokenizer.from_pretrained(POCKET / f"recall-{bundled.architecture}")
+    for text in (EXAMPLE, "Stone 0 unheard 9", ""):
+        encoded = bundled.tokenizer.encode(text)
+        assert encoded.ids == recall_tokenizer().encode(text).ids == automatic(text)["input_ids"]
+    assert automatic.unk_token == "<unk>"
+    assert automatic.pad_token == "<pad>"
+    assert bundled.tokenizer.decode(bundled.tokenizer.encode(EXAMPLE).ids) == EXAMPLE
 
 
 def test_it_answers_as_its_card_says(bundled: Bundled) -> None:
@@ -70,14 +83,19 @@ def test_it_answers_as_its_card_says(bundled: Bundled) -> None:
     assert bundled.stated(r"\(probability ([\d.]+)\)") == pytest.approx(said, abs=0.01)
 
 
-@pytest.mark.parametrize("pairs", [1, 8, 12])
+@pytest.mark.parametrize("pairs", [1, 5, 8, 9, 12])
 def test_its_card_states_the_accuracy_by_pairs(bundled: Bundled, pairs: int) -> None:
     prompts = recall_prompts(HELD_OUT_SEED, 1000, pairs)
     right = accuracy(bundled.model, bundled.tokenizer, prompts)
     assert bundled.stated(rf"\| {pairs} \| ([\d.]+)% \|") == pytest.approx(100 * right, abs=0.5)
 
 
-def test_its_card_states_where_the_last_layer_reads(bundled: Bundled) -> None:
+def test_its_card_states_which_layer_reads_the_answer(bundled: Bundled) -> None:
     prompts = recall_prompts(HELD_OUT_SEED, 200, range(2, 9))
     peaks = contribution_peaks(bundled.model, bundled.tokenizer, prompts)
-    assert bundled.stated(r"In ([\d.]+)% of the first 200") == pytest.approx(100 * peaks, abs=1)
+    assert max(peaks) >= 0.95
+    _, reads = bundled.card.split("## What it reads")
+    for layer, share in enumerate(peaks):
+        stated = re.search(rf"\| {layer} \| ([\d.]+)% \|", reads)
+        assert stated is not None
+        assert float(stated[1]) == pytest.approx(100 * share, abs=1)
