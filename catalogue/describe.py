@@ -47,6 +47,7 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
         vocab_size=config.positive("vocab_size"),
         parameters=None if weights is None else weights.parameters,
         stored_bytes=None if weights is None else weights.stored_bytes,
+        dtype=settings.for_model(location.name).dtype,
         max_tokens=longest,
         max_row_tokens=longest_rows,
         default_layers=select_layers(None, len(layers)),

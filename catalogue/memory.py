@@ -82,12 +82,12 @@ def longest_that_fits(work: Workload, results: int, budget: int) -> int:
 
 
 def weight_bytes(model: ModelDescription) -> int:
-    """The weights in float32, as they run; 0 where their number is unknown."""
-    return _FLOAT * (model.parameters or 0)
+    """The weights as they run; 0 where their number is unknown."""
+    return model.dtype.size * (model.parameters or 0)
 
 
 def loading_bytes(model: ModelDescription) -> int:
-    """The weights while they are loaded: as stored, and widened where they are not float32."""
+    """The weights while they are loaded: as stored, and as they run where that is another type."""
     stored, wide = model.stored_bytes or 0, weight_bytes(model)
     return stored if stored == wide else stored + wide
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import Contract
-from schemas.names import Method, Mixer
+from schemas.names import Dtype, Method, Mixer
 
 # Bundled, a directory of `model_dir`, or fetched by its Hugging Face id.
 Source = Literal["pocket", "directory", "hugging-face"]
@@ -75,6 +75,7 @@ class ModelDescription(Contract):
         description="Numbers in its weights; null while the files cannot be read"
     )
     stored_bytes: int | None = Field(description="Bytes of its weights as stored; null likewise")
+    dtype: Dtype = Field(description="What its weights are widened or rounded to when it is loaded")
     max_tokens: int = Field(description="Longest text, in tokens, of which any matrix can be read")
     max_row_tokens: int = Field(
         description="Longest text, in tokens, where only the target's row is read "

@@ -45,6 +45,19 @@ class Mixer(StrEnum):
     NONE = "none"
 
 
+class Dtype(StrEnum):
+    """The type of numbers that a model runs in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+    @property
+    def size(self) -> int:
+        """Bytes of one number."""
+        return 4 if self is Dtype.FLOAT32 else 2
+
+
 class Stage(StrEnum):
     """What a running job is doing."""
 

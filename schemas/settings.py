@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schemas.names import Dtype
+
 MIB = 2**20
 GIB = 2**30
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
@@ -31,7 +33,7 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str | None = Field(default=None, pattern=DEVICE)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = Dtype.FLOAT32
     reconstruction_tolerance: float | None = Field(default=None, gt=0)
 
 

@@ -17,7 +17,7 @@ from schemas.catalogue import (
     Readiness,
 )
 from schemas.job import Artifact, ArtifactList, Job, Links, Shows
-from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Method, Mixer, Status
+from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Dtype, Method, Mixer, Status
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
 from schemas.result import ResultDocument
@@ -85,6 +85,7 @@ _EXAMPLES: dict[str, BaseModel] = {
         vocab_size=38,
         parameters=67904,
         stored_bytes=271616,
+        dtype=Dtype.FLOAT32,
         max_tokens=4096,
         max_row_tokens=131072,
         default_layers=[0, 1],

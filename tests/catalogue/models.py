@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from schemas.catalogue import LayerDescription, ModelDescription
-from schemas.names import Method, Mixer
+from schemas.names import Dtype, Method, Mixer
 from schemas.request import select_layers
 
 WORDS = ("apple", "river", "stone", "1", "3", "7")
@@ -50,6 +50,7 @@ def described(**changes: Any) -> ModelDescription:
         "vocab_size": 50280,
         "parameters": 129_135_360,
         "stored_bytes": 4 * 129_135_360,
+        "dtype": Dtype.FLOAT32,
         "max_tokens": 4096,
         "max_row_tokens": 131072,
         "default_layers": select_layers(None, count),

@@ -4,7 +4,7 @@ import pytest
 
 from catalogue.selection import select
 from schemas.catalogue import LayerDescription, ModelDescription
-from schemas.names import Method, Mixer
+from schemas.names import Dtype, Method, Mixer
 from schemas.request import JobRequest
 
 
@@ -25,6 +25,7 @@ def model(*mixers: Mixer) -> ModelDescription:
         vocab_size=10,
         parameters=None,
         stored_bytes=None,
+        dtype=Dtype.FLOAT32,
         max_tokens=100,
         max_row_tokens=100,
         default_layers=[0],

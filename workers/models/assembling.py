@@ -76,6 +76,8 @@ def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dt
     register()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    # Part of making new weights, which the library would do to those that it is given too.
+    config.rescale_prenorm_residual = False
     model, info = architecture.from_pretrained(
         None,
         config=config,
@@ -100,7 +102,17 @@ def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dt
     ]
     if unreal:
         raise invalid(name, f"these weights are no real numbers: {_some(unreal)}")
+    changed = [key for key, held in model.state_dict().items() if _differs(held, tensors.get(key))]
+    if changed:
+        raise invalid(name, f"the library changes these of its weights: {_some(changed)}")
     return model.eval()
+
+
+def _differs(held: Tensor, stored: Tensor | None) -> bool:
+    """Whether a weight is not the one that was read under its name; others cannot be told."""
+    if stored is None:
+        return False
+    return not torch.allclose(held, stored.to(held.dtype), rtol=0, atol=0, equal_nan=True)
 
 
 def _calls_attention(architecture: Any) -> bool:

@@ -16,7 +16,7 @@ from catalogue.locate import Location
 from catalogue.tokeniser import Tokeniser
 from catalogue.weights import weight_files
 from schemas.catalogue import ModelDescription
-from schemas.names import Mixer
+from schemas.names import Dtype, Mixer
 from schemas.result import ModelProvenance
 from schemas.settings import Settings
 from workers.kernels import mamba
@@ -27,7 +27,11 @@ from workers.models.native import read_native
 from workers.models.readout import Readout
 from workers.models.weights import read, sha256
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {
+    Dtype.FLOAT32: torch.float32,
+    Dtype.BFLOAT16: torch.bfloat16,
+    Dtype.FLOAT16: torch.float16,
+}
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,22 @@ def test_what_runs_is_what_lies_on_disk(directory: Path) -> None:
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # transformers divides `out_proj` of a model with this key whenever it makes one.
+        {"rescale_prenorm_residual": True},
+        # The files have a head of its own all the same.
+        {"tie_word_embeddings": True},
+    ],
+)
+def test_a_config_does_not_change_the_weights(directory: Path, changes: dict[str, Any]) -> None:
+    _configure(directory, **changes)
+    state = _load(directory).model.state_dict()
+    on_disk = load_file(directory / WEIGHTS)
+    assert all(torch.equal(state[key], tensor) for key, tensor in on_disk.items())
+
+
 def test_provenance_names_the_weights(directory: Path) -> None:
     provenance = _load(directory).provenance
     assert (
