@@ -91,9 +91,12 @@ def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dt
     if info["mismatched_keys"]:
         shapes = [f"{key} ({list(a)}, not {list(b)})" for key, a, b in info["mismatched_keys"]]
         raise invalid(name, f"these weights do not fit its {CONFIG_FILE}: {_some(shapes)}")
-    for kind, keys in (("lacks", info["missing_keys"]), ("has too", info["unexpected_keys"])):
-        if keys:
-            raise invalid(name, f"as its {CONFIG_FILE} describes it, it {kind}: {_some(keys)}")
+    if info["missing_keys"]:
+        what = f"its weights lack what its {CONFIG_FILE} describes"
+        raise invalid(name, f"{what}: {_some(info['missing_keys'])}")
+    if info["unexpected_keys"]:
+        what = f"its weights hold what its {CONFIG_FILE} does not describe"
+        raise invalid(name, f"{what}: {_some(info['unexpected_keys'])}")
     # Anything but real numbers would be cast: half of a complex one is lost without a word.
     unreal = [
         f"{key} ({str(tensors[key].dtype).removeprefix('torch.')})"

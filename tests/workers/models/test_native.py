@@ -173,9 +173,9 @@ def test_torchs_own_unpickler_is_the_second_lock(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda s: s.pop("backbone.layers.1.mixer.D"), "it lacks: backbone.layers.1.mixer.D"),
-        (lambda s: s.pop(EMBEDDING), "it lacks: backbone.embeddings.weight"),
-        (lambda s: s.update(more=torch.ones(2)), "it has too: more"),
+        (lambda s: s.pop("backbone.layers.1.mixer.D"), "describes: backbone.layers.1.mixer.D"),
+        (lambda s: s.pop(EMBEDDING), "describes: backbone.embeddings.weight"),
+        (lambda s: s.update(more=torch.ones(2)), "does not describe: more"),
         (
             lambda s: s.update({"backbone.norm_f.weight": torch.ones(17)}),
             "do not fit its config.json: backbone.norm_f.weight",
