@@ -56,6 +56,7 @@ def workload(
     """What the request asks of one model whose tokenizer gives the texts these lengths."""
     section = request.attention
     methods = [] if section is None else section.methods
+    device = settings.for_model(model.id).device or settings.device
     return Workload(
         model=model,
         selection=select(request, model),
@@ -65,7 +66,7 @@ def workload(
         tensors=request.tensors,
         threads=settings.threads or os.cpu_count() or 1,
         # Of `auto` the service knows nothing; a worker has put its own device there (`fit`).
-        on_gpu=settings.device.startswith("cuda"),
+        on_gpu=device.startswith("cuda"),
     )
 
 
