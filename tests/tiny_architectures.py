@@ -1,22 +1,12 @@
 """A tiny random model of every architecture that has an adapter, saved as a user's directory."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 import transformers
 
 from schemas.names import Mixer
-from tests.tiny_models import (
-    VOCABULARY,
-    _save,
-    save_falcon_mamba,
-    save_jamba,
-    save_mamba,
-    save_mamba2,
-    save_zamba,
-)
+from tests.tiny_models import VOCABULARY, save_mamba, save_model
 
 S6, SSD, SOFTMAX, NONE = Mixer.S6, Mixer.SSD, Mixer.SOFTMAX, Mixer.NONE
 Sizes = dict[str, Any]
@@ -44,27 +34,97 @@ _MAMBA: Sizes = {
 }
 
 
-def _saver(architecture: str, **sizes: Any) -> Callable[[Path], Path]:
-    def save(directory: Path) -> Path:
-        config = getattr(transformers, f"{architecture}Config")(**sizes)
+class Saver(Protocol):
+    """Saves a model of one architecture, with changes to the sizes of its config."""
+
+    def __call__(self, directory: Path, /, *, seed: int = 0, **changes: Any) -> Path:
+        """The directory."""
+        ...
+
+
+def saver(architecture: str, **sizes: Any) -> Saver:
+    """One for transformers' classes of this name: `{architecture}Config` and so on."""
+
+    def save(directory: Path, /, *, seed: int = 0, **changes: Any) -> Path:
+        config = getattr(transformers, f"{architecture}Config")(**(sizes | changes))
         causal = f"{architecture}{'LMHeadModel' if architecture == 'GPT2' else 'ForCausalLM'}"
-        return _save(getattr(transformers, causal), config, directory, 0, torch.float32)
+        return save_model(getattr(transformers, causal), config, directory, seed)
 
     return save
 
 
-ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
+save_falcon_mamba = saver(
+    "FalconMamba",
+    vocab_size=VOCABULARY,
+    hidden_size=48,
+    state_size=8,
+    conv_kernel=3,
+    time_step_rank=5,
+    num_hidden_layers=3,
+    tie_word_embeddings=False,
+)
+# Experts after layers 1 and 3.
+save_jamba = saver(
+    "Jamba",
+    vocab_size=VOCABULARY,
+    hidden_size=48,
+    intermediate_size=20,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    attn_layer_period=4,
+    attn_layer_offset=2,
+    num_experts=3,
+    num_experts_per_tok=2,
+    mamba_d_state=7,
+    mamba_d_conv=3,
+    mamba_dt_rank=5,
+    max_position_embeddings=512,
+)
+# Two S6 heads of 48 channels; the hybrid layers share one block of attention.
+save_zamba = saver(
+    "Zamba",
+    vocab_size=VOCABULARY,
+    hidden_size=48,
+    intermediate_size=20,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    # transformers builds none with a single hybrid layer.
+    layers_block_type=["linear_attention", "hybrid"] * 2,
+    n_mamba_heads=2,
+    mamba_d_state=7,
+    mamba_d_conv=3,
+    mamba_dt_rank=5,
+    max_position_embeddings=512,
+)
+save_mamba2 = saver(
+    "Mamba2",
+    vocab_size=VOCABULARY,
+    hidden_size=48,
+    num_heads=6,
+    head_dim=16,
+    n_groups=2,
+    state_size=8,
+    conv_kernel=3,
+    chunk_size=8,
+    num_hidden_layers=3,
+    tie_word_embeddings=False,
+    **_ENDS,
+)
+
+ARCHITECTURES: dict[str, tuple[Saver, list[Mixer]]] = {
     "mamba": (save_mamba, [S6] * 3),
     "falcon_mamba": (save_falcon_mamba, [S6] * 3),
     "jamba": (save_jamba, [S6, S6, SOFTMAX, S6]),
     "zamba": (save_zamba, [S6] * 4),
     "mamba2": (save_mamba2, [SSD] * 3),
     "bamba": (
-        _saver("Bamba", **_SIZES, num_key_value_heads=2, **_MAMBA, attn_layer_indices=[1]),
+        saver("Bamba", **_SIZES, num_key_value_heads=2, **_MAMBA, attn_layer_indices=[1]),
         [SSD, SOFTMAX, SSD],
     ),
     "granitemoehybrid": (
-        _saver(
+        saver(
             "GraniteMoeHybrid",
             **_SIZES,
             **_MAMBA,
@@ -81,7 +141,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
         [SSD, SOFTMAX, SSD],
     ),
     "nemotron_h": (
-        _saver(
+        saver(
             "NemotronH",
             vocab_size=VOCABULARY,
             hidden_size=48,
@@ -102,7 +162,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
         [SSD, SOFTMAX, NONE, SSD],
     ),
     "zamba2": (
-        _saver(
+        saver(
             "Zamba2",
             vocab_size=VOCABULARY,
             hidden_size=48,
@@ -125,7 +185,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
         [SSD] * 3,
     ),
     "falcon_h1": (
-        _saver(
+        saver(
             "FalconH1",
             **_SIZES,
             **_MAMBA,
@@ -146,19 +206,19 @@ ARCHITECTURES: dict[str, tuple[Callable[[Path], Path], list[Mixer]]] = {
         [SSD] * 3,
     ),
     "gpt2": (
-        _saver(
+        saver(
             "GPT2", vocab_size=VOCABULARY, n_embd=48, n_layer=3, n_head=6, n_positions=256, **_ENDS
         ),
         [SOFTMAX] * 3,
     ),
-    "gpt_neox": (_saver("GPTNeoX", **_SIZES), [SOFTMAX] * 3),
-    "llama": (_saver("Llama", **_SIZES, **_SHARED), [SOFTMAX] * 3),
-    "qwen2": (_saver("Qwen2", **_SIZES, num_key_value_heads=2), [SOFTMAX] * 3),
-    "qwen3": (_saver("Qwen3", **_SIZES, **_SHARED), [SOFTMAX] * 3),
-    "mistral": (_saver("Mistral", **_SIZES, **_SHARED, sliding_window=7), [SOFTMAX] * 3),
-    "gemma2": (_saver("Gemma2", **_SIZES, **_SHARED, sliding_window=7), [SOFTMAX] * 3),
+    "gpt_neox": (saver("GPTNeoX", **_SIZES), [SOFTMAX] * 3),
+    "llama": (saver("Llama", **_SIZES, **_SHARED), [SOFTMAX] * 3),
+    "qwen2": (saver("Qwen2", **_SIZES, num_key_value_heads=2), [SOFTMAX] * 3),
+    "qwen3": (saver("Qwen3", **_SIZES, **_SHARED), [SOFTMAX] * 3),
+    "mistral": (saver("Mistral", **_SIZES, **_SHARED, sliding_window=7), [SOFTMAX] * 3),
+    "gemma2": (saver("Gemma2", **_SIZES, **_SHARED, sliding_window=7), [SOFTMAX] * 3),
     "opt": (
-        _saver(
+        saver(
             "OPT",
             vocab_size=VOCABULARY,
             hidden_size=48,

@@ -15,7 +15,8 @@ from transformers.models.zamba.modeling_zamba import ZambaMambaMixer
 from schemas import pieces
 from schemas.names import Mixer
 from tests.reference.s6_mixer import Array, MixerRun, Norm, run_mixer
-from tests.tiny_models import save_falcon_mamba, save_gpt2, save_jamba, save_mamba, save_zamba
+from tests.tiny_architectures import save_falcon_mamba, save_jamba, save_zamba
+from tests.tiny_models import save_gpt2, save_mamba
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.mamba import MambaAdapter
 from workers.mixers.protocol import Capture, Read, Weighting

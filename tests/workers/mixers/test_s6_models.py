@@ -12,7 +12,7 @@ from torch import Tensor
 from catalogue.locate import locate
 from schemas.names import Mixer
 from schemas.settings import Settings
-from tests.tiny_models import save_falcon_mamba, save_jamba, save_zamba
+from tests.tiny_architectures import save_falcon_mamba, save_jamba, save_zamba
 from workers.mixers import mixers_of
 from workers.mixers.protocol import Weighting
 from workers.models.loading import LoadedModel, load

@@ -11,7 +11,7 @@ from transformers import Mamba2ForCausalLM
 from schemas import pieces
 from schemas.names import Mixer
 from tests.reference.ssd_explicit import ExplicitRun, run_explicit
-from tests.tiny_models import save_mamba2
+from tests.tiny_architectures import save_mamba2
 from workers.mixers import mixers_of
 from workers.mixers.mamba2 import Mamba2Adapter
 from workers.mixers.protocol import Capture, Read, Weighting

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import transformers
 
 from catalogue.locate import locate
 from schemas.names import Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
-from tests.tiny_models import VOCABULARY, _save
+from tests.tiny_models import VOCABULARY, save_model
 from workers.mixers.softmax import SoftmaxTrace
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TraceRequest, trace
@@ -41,7 +40,7 @@ TAKEN: dict[str, dict[str, Any]] = {
 def _load(root: Path, architecture: str, **sizes: Any) -> LoadedModel:
     config = getattr(transformers, f"{architecture}Config")(**sizes)
     causal = architecture.removesuffix("Text") + "ForCausalLM"
-    _save(getattr(transformers, causal), config, root / "model", 0, torch.float32)
+    save_model(getattr(transformers, causal), config, root / "model")
     settings = Settings(model_dir=root, device="cpu")
     return load(locate("model", settings), settings)
 
