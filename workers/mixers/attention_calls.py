@@ -13,9 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from schemas import pieces
 
 IMPLEMENTATION = "mambascope"
 # Arguments that change nothing here: no dropout runs, and what is attended is in the mask.
@@ -88,10 +91,10 @@ def attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output, None
-    return _plain(query, key, value, attention_mask, scaling, softcap, s_aux), None
+    return _in_blocks(query, key, value, attention_mask, scaling, softcap, s_aux), None
 
 
-def _plain(
+def _in_blocks(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -100,21 +103,62 @@ def _plain(
     cap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Attention with a cap or sinks, which the library's fast one refuses."""
-    shared = query.shape[1] // key.shape[1]
-    key, value = (v.repeat_interleave(shared, dim=1) for v in (key, value))
-    scores = scaling * (query @ key.mT)
+    """Attention with a cap or sinks, which the library's fast one refuses.
+
+    A block of queries of all heads at a time. A graph keeps what each block is made of and not its
+    scores, which the backward pass computes again: memory is linear in l either way.
+    """
+    texts, heads, length, _ = query.shape
+    size = max(1, pieces.ATTENTION // (texts * heads * length))
+    found = []
+    for start in range(0, length, size):
+        rows = slice(start, min(start + size, length))
+        # Whatever a given mask lets a query read is left to it.
+        keys = slice(rows.stop if mask is None else length)
+        block = checkpoint(
+            _block,
+            *(query[:, :, rows], key[:, :, keys], value[:, :, keys]),
+            *(_reach(mask, rows, query.device), scaling, cap, sinks),
+            use_reentrant=False,
+            # Nothing here is drawn.
+            preserve_rng_state=False,
+        )
+        found.append(block)
+    return torch.cat(found, dim=1)
+
+
+def _reach(mask: Tensor | None, rows: slice, device: torch.device) -> Tensor:
+    """(b or 1, 1, rows, keys): true where a query of the block reads a key."""
+    if mask is not None:
+        return mask[:, :, rows]
+    every = torch.ones(rows.stop - rows.start, rows.stop, dtype=torch.bool, device=device)
+    return every.tril(rows.start)[None, None]
+
+
+def _block(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    reach: Tensor,
+    scaling: float,
+    cap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """(b, rows, h, p) of query (b, h, rows, e), key (b, k, keys, e) and value (b, k, keys, p)."""
+    (texts, heads, rows, _), keys = query.shape, key.shape[2]
+    # The heads that share a key lie side by side, so that they are rows of one product.
+    shared = (texts, key.shape[1], -1)
+    scores = scaling * (query.reshape(*shared, query.shape[3]) @ key.mT)
+    scores = scores.view(texts, heads, rows, keys)
     if cap is not None:
         scores = cap * torch.tanh(scores / cap)
-    if mask is None:
-        length = query.shape[2]
-        mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-    scores = scores.masked_fill(~mask, -torch.inf)
+    scores = scores.masked_fill(~reach, -torch.inf)
     if sinks is not None:
         column = sinks[None, :, None, None].expand(*scores.shape[:3], 1)
         scores = torch.cat([scores, column], dim=-1)
-    weights = scores.softmax(-1)[..., : key.shape[2]]
-    return (weights @ value).transpose(1, 2)
+    weights = scores.softmax(-1)[..., :keys]
+    read = weights.reshape(*shared, keys) @ value
+    return read.view(texts, heads, rows, -1).transpose(1, 2)
 
 
 def register() -> None:
