@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.kernels.hidden_attention import forgotten
+from workers.mixers.convolution import convolve_back
 from workers.mixers.protocol import Capture, Contribution
 from workers.mixers.s6_heads import alpha_before, heads_of
 from workers.mixers.s6_pieces import Piece, S6Weights
@@ -58,7 +59,7 @@ class Decomposition:
         through = alpha.mul_(torch.sigmoid(piece.conv_output))
         self._through += through.sum(0)
         onwards = torch.cat([through, self._later])
-        spread = weights.convolve_back(onwards)[: len(through)]
+        spread = convolve_back(onwards, weights.conv_weight)[: len(through)]
         reads = spread.mul_(piece.conv_input).mul_(self._open)
         self._reads += reads.sum(0)
         self._norm[at] = (reads @ weights.out_weight.T).norm(dim=1)

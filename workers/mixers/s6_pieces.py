@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.mixers.convolution import convolve
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -107,20 +109,11 @@ class S6Weights:
         lead = min(start, self.taps - 1)
         rows = hidden[start - lead : stop].detach().float()
         u, gate = self._halves(functional.linear(rows, self.in_weight, self.in_bias))
-        conv = self._convolve(u, lead)
+        conv = convolve(u, lead, self.conv_weight, self.conv_bias)
         x = functional.silu(conv)
         heads = [self._select(head, x[:, block]) for head, block in enumerate(self.blocks)]
         delta, B, C = (side_by_side(parts) for parts in zip(*heads, strict=True))
         return Piece(start, u[lead:], conv, x, gate[lead:], delta, B, C)
-
-    def convolve_back(self, through: Tensor) -> Tensor:
-        """(l, d): sum_k through[k, d] w[d, k - s] at [s, d], the convolution read backwards."""
-        rows = through.shape[0]
-        total = torch.zeros_like(through)
-        for lag in range(min(self.taps, rows)):
-            tap = self.conv_weight[:, self.taps - 1 - lag]
-            total[: rows - lag].addcmul_(through[lag:], tap)
-        return total
 
     def output(self, neurons: Tensor) -> Tensor:
         """(l, m): the output projection, of (l, d)."""
@@ -144,20 +137,6 @@ class S6Weights:
         block = self.blocks[head]
         low_rank = functional.linear(step, self.step_weight[block], self.step_bias[block])
         return functional.softplus(low_rank), B, C
-
-    def _convolve(self, u: Tensor, lead: int) -> Tensor:
-        """c[t] = sum_j w[j] u[t - J + 1 + j] + bias from token `lead` on; zeros before the text."""
-        length = len(u) - lead
-        total = u.new_zeros(length, u.shape[1])
-        if self.conv_bias is not None:
-            total += self.conv_bias
-        for lag in range(self.taps):
-            # Tokens whose tap would lie before the text read nothing by it.
-            first = max(0, lag - lead)
-            if first < length:
-                source = u[lead + first - lag : len(u) - lag]
-                total[first:].addcmul_(source, self.conv_weight[:, self.taps - 1 - lag])
-        return total
 
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
