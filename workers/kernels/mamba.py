@@ -7,13 +7,13 @@ own loops. S6 models whose heads have a scan each call it once a head.
 """
 
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.bamba import modeling_bamba
 from transformers.models.falcon_h1 import modeling_falcon_h1
@@ -26,7 +26,6 @@ from transformers.models.nemotron_h import modeling_nemotron_h
 from transformers.models.zamba import modeling_zamba
 from transformers.models.zamba2 import modeling_zamba2
 
-from schemas.names import Mixer
 from workers.kernels import _gpu
 from workers.kernels.carried import active_carried
 from workers.kernels.causal_conv import causal_conv, trains
@@ -37,16 +36,14 @@ from workers.kernels.ssd_scan import ssd_scan
 SILU = ("silu", "swish")
 
 
-def implementation(device: torch.device, mixers: Collection[Mixer] = (Mixer.S6,)) -> str:
-    """The name of the scan that a model in float32 or half precision runs on a device.
+def implementation(device: torch.device, mixers: Iterable[nn.Module]) -> str:
+    """The name of the scan that these mixers run on a device in float32 or half precision.
 
-    `none` without state-space mixers.
+    `none` where no mixer is of a module whose scan is installed here.
     """
-    if Mixer.S6 in mixers:
-        return "numba" if device.type == "cpu" else _gpu.scan_on_gpu()[0]
-    if Mixer.SSD in mixers:
-        return "mamba-ssm" if _has_own_ssd(device) else "chunks"
-    return "none"
+    modules = {type(mixer).__module__ for mixer in mixers}
+    kernels = {leaves.kernel(device) for leaves in LEAVES if leaves.module.__name__ in modules}
+    return ", ".join(sorted(kernels)) or "none"
 
 
 def _has_own_ssd(device: torch.device) -> bool:
@@ -60,7 +57,7 @@ class _Leaves:
     scan_name: str
 
     def __init__(self, module: ModuleType) -> None:
-        self._module = module
+        self.module = module
         self._own = self.current
         # Under wrappers that call packages for a GPU wherever the tensors are.
         self._torch_scan, self._torch_conv = map(inspect.unwrap, self._own)
@@ -68,12 +65,12 @@ class _Leaves:
     @property
     def current(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """(scan, convolution), as the module finds them now."""
-        return getattr(self._module, self.scan_name), self._module.causal_conv1d_fn
+        return getattr(self.module, self.scan_name), self.module.causal_conv1d_fn
 
     def put(self, scan: Callable[..., Any], conv: Callable[..., Any]) -> None:
         """Make the module find these."""
-        setattr(self._module, self.scan_name, scan)
-        self._module.causal_conv1d_fn = conv  # type: ignore[attr-defined]
+        setattr(self.module, self.scan_name, scan)
+        self.module.causal_conv1d_fn = conv  # type: ignore[attr-defined]
 
     def install(self) -> None:
         """Make the module find each device's own."""
@@ -82,6 +79,10 @@ class _Leaves:
     def uninstall(self) -> None:
         """Make the module find its own."""
         self.put(*self._own)
+
+    def kernel(self, device: torch.device) -> str:
+        """The name of the scan that is run on a device."""
+        raise NotImplementedError
 
     def scan(self, *args: Any, **kwargs: Any) -> Any:
         """The scan, with the signature of the module's own."""
@@ -109,6 +110,10 @@ class _Leaves:
 
 class _S6(_Leaves):
     scan_name = "mamba_selective_scan"
+
+    def kernel(self, device: torch.device) -> str:
+        """As `_Leaves.kernel`."""
+        return "numba" if device.type == "cpu" else _gpu.scan_on_gpu()[0]
 
     def scan(
         self,
@@ -139,6 +144,10 @@ class _S6(_Leaves):
 
 class _SSD(_Leaves):
     scan_name = "mamba2_chunk_scan"
+
+    def kernel(self, device: torch.device) -> str:
+        """As `_Leaves.kernel`."""
+        return "mamba-ssm" if _has_own_ssd(device) else "chunks"
 
     def scan(
         self,
@@ -177,7 +186,7 @@ class _SSD(_Leaves):
         return (y, last.transpose(2, 3)) if return_final_states else y
 
 
-_LEAVES: list[_Leaves] = [
+LEAVES: list[_Leaves] = [
     *map(_S6, (modeling_mamba, modeling_falcon_mamba, modeling_jamba, modeling_zamba)),
     *map(_SSD, (modeling_mamba2, modeling_bamba, modeling_granitemoehybrid)),
     *map(_SSD, (modeling_nemotron_h, modeling_zamba2, modeling_falcon_h1)),
@@ -186,23 +195,23 @@ _LEAVES: list[_Leaves] = [
 
 def install() -> None:
     """Make transformers' Mamba models use each device's own functions; twice is harmless."""
-    for leaves in _LEAVES:
+    for leaves in LEAVES:
         leaves.install()
 
 
 def uninstall() -> None:
     """Give transformers' Mamba models their own functions back."""
-    for leaves in _LEAVES:
+    for leaves in LEAVES:
         leaves.uninstall()
 
 
 @contextmanager
 def installed() -> Iterator[None]:
     """`install` for the length of a with block; what was there before comes back."""
-    before = [leaves.current for leaves in _LEAVES]
+    before = [leaves.current for leaves in LEAVES]
     install()
     try:
         yield
     finally:
-        for leaves, functions in zip(_LEAVES, before, strict=True):
+        for leaves, functions in zip(LEAVES, before, strict=True):
             leaves.put(*functions)

@@ -1,4 +1,4 @@
-"""One adapter per token-mixer family: from a mixer module to its hidden attention."""
+"""One adapter per class of mixer modules: from a module to its hidden attention."""
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from workers.mixers.zamba import ZambaAdapter
 
 _MODELS = "transformers.models."
 ATTENTION = AttentionAdapter()
-# By the module's class, named and not imported: a worker loads only the architectures it runs.
+# By the whole name of the module's class, under `_MODELS`.
 _ADAPTERS: dict[str, MixerAdapter] = {
     "mamba.modeling_mamba.MambaMixer": MambaAdapter(),
     "falcon_mamba.modeling_falcon_mamba.FalconMambaMixer": FalconMambaAdapter(),

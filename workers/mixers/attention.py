@@ -28,7 +28,7 @@ class AttentionAdapter:
         return int(module.layer_idx)  # type: ignore[arg-type]
 
     def objection(self, module: nn.Module) -> str | None:
-        """A module whose output projection is not known."""
+        """Why the module has no exact trace: its output projection is not known; else None."""
         if _projection(module) is not None:
             return None
         return f"layer {self.layer(module)}: {type(module).__name__} has no output projection"
@@ -47,13 +47,18 @@ class AttentionAdapter:
         }
 
     def trace(self, module: nn.Module, capture: Capture) -> SoftmaxTrace:
-        """The module's own heads on what it read, beside its output projection, in float32."""
+        """The module's own heads on what it read, beside its output projection, in float32.
+
+        The module runs in its own dtype. Raises ValueError, TypeError: it attends in a way that is
+        not known here.
+        """
         dtype = next(module.parameters()).dtype
         with torch.no_grad(), calls() as found:
             module(hidden_states=capture.hidden[None].to(dtype), **capture.context)
-        if len(found) != 1 or found[0].unknown:
-            what = found[0].unknown if found else "no call of the attention function"
-            raise ValueError(f"its attention is not what is known: {what}")
+        if len(found) != 1:
+            raise ValueError(f"it calls the attention function {len(found)} times, not once")
+        if found[0].unknown:
+            raise ValueError(f"arguments of unknown effect: {', '.join(found[0].unknown)}")
         call, projection = found[0], _projection(module)
         if projection is None:
             raise TypeError(f"{type(module).__name__} has no output projection")

@@ -23,8 +23,8 @@ from schemas import pieces
 IMPLEMENTATION = "mambascope"
 # Arguments that change nothing here: no dropout runs, and what is attended is in the mask.
 _WITHOUT_EFFECT = {
-    *("dropout", "scaling", "is_causal", "sliding_window", "softcap", "s_aux", "use_cache"),
-    *("output_attentions", "position_ids", "cache_position", "position_embeddings"),
+    *("dropout", "is_causal", "sliding_window", "use_cache", "output_attentions"),
+    *("position_ids", "cache_position", "position_embeddings"),
 }
 
 
@@ -36,7 +36,6 @@ class Call:
     arguments whose effect is not known.
     """
 
-    module: nn.Module
     queries: Tensor
     keys: Tensor
     values: Tensor
@@ -79,10 +78,10 @@ def attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     found = _active.get()
     if found is not None:
-        known = {name for name, given in kwargs.items() if given is not None} - _WITHOUT_EFFECT
+        unknown = {name for name, given in kwargs.items() if given is not None} - _WITHOUT_EFFECT
         reach = None if attention_mask is None else attention_mask[0, 0]
         tensors = (query[0].detach(), key[0].detach(), value[0].detach())
-        found.append(Call(module, *tensors, reach, scaling, softcap, s_aux, sorted(known)))
+        found.append(Call(*tensors, reach, scaling, softcap, s_aux, sorted(unknown)))
         return value.new_zeros(
             *query.shape[:1], query.shape[2], query.shape[1], value.shape[3]
         ), None

@@ -146,7 +146,7 @@ class Capture:
 
 
 class MixerAdapter(Protocol):
-    """Knows one family of mixer modules by its names; nothing else does."""
+    """Knows one class of mixer modules, or several alike, by the names of their parts."""
 
     def layer(self, module: nn.Module) -> int:
         """Index of the layer this mixer module belongs to."""
@@ -165,7 +165,10 @@ class MixerAdapter(Protocol):
         ...
 
     def trace(self, module: nn.Module, capture: Capture) -> MixerTrace:
-        """Recompute what the mixer did with `capture.hidden`, from its weights, in float32."""
+        """What the mixer did with `capture.hidden`, to be read in float32.
+
+        Raises ValueError, TypeError or KeyError: the module is not what the adapter knows.
+        """
         ...
 
 

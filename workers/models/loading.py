@@ -5,10 +5,12 @@ directory is opened: no code, no adapters, no links to other models. They are sa
 ones are read beside a config in mamba_ssm's own format only, by `workers.models.native`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from catalogue.describe import describe
 from catalogue.files import is_native_directory
@@ -16,10 +18,11 @@ from catalogue.locate import Location
 from catalogue.tokeniser import Tokeniser
 from catalogue.weights import weight_files
 from schemas.catalogue import ModelDescription
-from schemas.names import Dtype, Mixer
+from schemas.names import Dtype
 from schemas.result import ModelProvenance
 from schemas.settings import Settings
 from workers.kernels import mamba
+from workers.mixers import mixers_of
 from workers.models.assembling import assemble, check_size, read_config
 from workers.models.checking import check_forward, check_mixers, check_vocabulary
 from workers.models.fetching import fetch
@@ -73,7 +76,7 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     model = assemble(name, config, tensors, dtype).to(device)
     model.requires_grad_(False)
     check_vocabulary(name, model, tokeniser)
-    kernel = _prepare_mixers({known.mixer for known in description.layers}, device)
+    kernel = _prepare_mixers(mixers_of(model).values(), device)
     readout = Readout.of(model)
     check_forward(name, model, readout, device)
     check_mixers(name, model, description, settings.tolerance_of(name))
@@ -107,9 +110,9 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def _prepare_mixers(families: set[Mixer], device: torch.device) -> str:
+def _prepare_mixers(mixers: Iterable[nn.Module], device: torch.device) -> str:
     """Have state-space mixers run by the kernels here; returns which scan will run."""
     # TensorFloat-32, which convolutions use by default, keeps 10 bits: too few for the self-check.
     torch.backends.cudnn.allow_tf32 = False
     mamba.install()
-    return mamba.implementation(device, families)
+    return mamba.implementation(device, mixers)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import MambaConfig, MambaForCausalLM
 
-from schemas.names import Mixer
 from workers.kernels import _gpu, mamba
+from workers.mixers import mixers_of
 from workers.models import loading
 
 ROOT = Path(__file__).parents[3]
@@ -67,7 +67,7 @@ def mamba_ssm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def leaves() -> Any:
     """The leaf functions of the module that the tests' model is from."""
-    return mamba._LEAVES[0]
+    return mamba.LEAVES[0]
 
 
 def logits_and_gradient(model: MambaForCausalLM) -> list[Tensor]:
@@ -81,12 +81,13 @@ def logits_and_gradient(model: MambaForCausalLM) -> list[Tensor]:
 
 @pytest.mark.usefixtures("on_a_gpu")
 def test_mamba_ssm_scans_when_it_can_be_imported(model: MambaForCausalLM, mamba_ssm: Any) -> None:
-    prepared = loading._prepare_mixers({Mixer.S6}, CUDA)
-    assert mamba.implementation(CUDA) == prepared == "mamba-ssm"
+    mixers = list(mixers_of(model).values())
+    prepared = loading._prepare_mixers(mixers, CUDA)
+    assert mamba.implementation(CUDA, mixers) == prepared == "mamba-ssm"
     with mamba.installed():
         logits_and_gradient(model)
     assert mamba_ssm.calls == 2
-    assert mamba.implementation(torch.device("cpu")) == "numba"
+    assert mamba.implementation(torch.device("cpu"), mixers) == "numba"
 
 
 @pytest.mark.usefixtures("on_a_gpu")
@@ -104,7 +105,7 @@ def test_a_broken_mamba_ssm_leaves_a_line_and_triton_scans(
         monkeypatch.setattr(leaves(), "_torch_scan", None)
         found = logits_and_gradient(model)
     assert "undefined symbol" in caplog.text
-    assert mamba.implementation(CUDA) == "triton"
+    assert mamba.implementation(CUDA, mixers_of(model).values()) == "triton"
     for ours, theirs in zip(found, expected, strict=True):
         # Two layers of float32 rounding, in another order of sums.
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
@@ -115,7 +116,7 @@ def test_without_any_package_transformers_scans(
     model: MambaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "workers.kernels._scan_triton", None)
-    assert mamba.implementation(CUDA) == "transformers"
+    assert mamba.implementation(CUDA, mixers_of(model).values()) == "transformers"
     calls = []
     original = leaves()._torch_scan
 
@@ -149,7 +150,7 @@ from transformers.models.mamba import modeling_mamba
 settings = Settings(device="cpu")
 print(load(locate("pocket/recall-mamba", settings), settings).provenance.kernel)
 from workers.kernels import mamba as fast
-for leaves in fast._LEAVES:
+for leaves in fast.LEAVES:
     assert leaves._own[1] is not leaves._torch_conv
 """
 
