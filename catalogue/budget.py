@@ -117,6 +117,7 @@ def _parts(found: Needs) -> str:
         "activations": found.activations,
         "matrices": found.matrices,
         "results": found.results,
+        "other": found.other,
     }
     ordered = sorted(named.items(), key=lambda part: -part[1])
     return ", ".join(f"{name} {_gib(size)}" for name, size in ordered if 100 * size > found.total)

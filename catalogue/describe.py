@@ -44,6 +44,7 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
         d_state=own.d_state,
         dt_rank=shapes.step_rank(model_type, config),
         mlp_channels=shapes.mlp_channels(config, kinds),
+        window=shapes.window(config),
         vocab_size=config.positive("vocab_size"),
         parameters=None if weights is None else weights.parameters,
         stored_bytes=None if weights is None else weights.stored_bytes,

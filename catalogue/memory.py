@@ -19,6 +19,9 @@ _FLOAT = 4
 # Bytes of one number of the document, as an object, then as text and again encoded; of one token.
 _NUMBER = 64
 _TOKEN = 1024
+# What a job of a few tokens is measured to take, whatever the model: up to 16 MB of code that runs
+# for the first time, buffers, and memory that is freed in pieces too small to be given back.
+_OTHER = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,12 @@ class Needs:
     activations: int = 0
     matrices: int = 0
     results: int = 0
+    other: int = _OTHER
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.model + self.activations + self.matrices + self.results
+        return self.model + self.activations + self.matrices + self.results + self.other
 
 
 def needs(work: Workload, results: int) -> Needs:
@@ -61,7 +65,7 @@ def needs(work: Workload, results: int) -> Needs:
 def activation_room(work: Workload, results: int, budget: int) -> int:
     """Bytes of the budget that the activations of one batch of texts may take."""
     matrices = reading_bytes(work, work.longest)
-    return max(0, budget - weight_bytes(work.model) - matrices - results)
+    return max(0, budget - weight_bytes(work.model) - matrices - results - _OTHER)
 
 
 def longest_that_fits(work: Workload, results: int, budget: int) -> int:

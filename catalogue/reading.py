@@ -16,6 +16,8 @@ _ROLLOUT_FLOATS = 4
 # What the matrix kernel holds per thread, matrix and token: factors.
 _FACTORS = 2304
 _PAGE = 4096
+# The methods that need the spread of a matrix over all pairs, whatever rows are asked for.
+_SPREADING = {Method.ATTENTION_WEIGHTED, Method.GRADIENT_GUIDED}
 
 
 def reading_bytes(work: Workload, length: int) -> int:
@@ -48,14 +50,18 @@ def _ssd(work: Workload, layer: LayerDescription, length: int) -> int:
     d, h, n, g = (v or 0 for v in (layer.channels, layer.heads, layer.d_state, layer.groups))
     # As of an S6 layer, and what a gated norm and the moments' factors add.
     wide = 16 + 9 * (len(work.selection.traced) > 1) + 10 * bool(work.selection.gradient)
-    each = _FLOAT * (wide * d + 6 * g * n + 4 * pieces.LEAF_SSD * h + 4 * work.model.hidden_size)
-    at_once = length if _matrices(work) else min(length, pieces.READ_SSD)
+    matrices, spreads = _matrices(work), not work.rows.keys().isdisjoint(_SPREADING)
+    # Decays inside the smallest blocks, of all of them at once.
+    within = 4 * pieces.LEAF_SSD * h if matrices or spreads else 0
+    each = _FLOAT * (wide * d + 6 * g * n + within + 4 * work.model.hidden_size)
+    at_once = length if matrices else min(length, pieces.READ_SSD)
     needed = at_once * each + _rows(work, length)
     # Of the largest blocks, half the tokens a side: scores, and the products of each weighting.
-    needed += _FLOAT * (at_once // 2) ** 2 * (g + 2 * g * _together(work))
-    if length > pieces.READ_SSD:
+    scores = g + 2 * g * _together(work) if matrices else g * spreads
+    needed += _FLOAT * (at_once // 2) ** 2 * scores
+    if length > pieces.READ_SSD and spreads:
         needed += _FLOAT * n * n * (d + h + 2 * pieces.LEAF_SSD * g)
-    return needed + _FLOAT * length**2 * _matrices(work)
+    return needed + _FLOAT * length**2 * matrices
 
 
 def _softmax(work: Workload, layer: LayerDescription, length: int) -> int:

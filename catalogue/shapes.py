@@ -91,6 +91,17 @@ def attention(config: Config) -> Shape:
     return Shape(heads * size, heads)
 
 
+def window(config: Config) -> int | None:
+    """Tokens that attention with a sliding window reads back; None without one.
+
+    The library takes anything but a whole number above 0 for no window in its own ways.
+    """
+    found = config.values.get("sliding_window")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        return None
+    return None if config.values.get("use_sliding_window") is False else found
+
+
 def mlp_channels(config: Config, mixers: set[Mixer]) -> int | None:
     """Neurons of a layer's MLPs that one token passes, experts included; None without MLPs."""
     if mixers <= {Mixer.S6, Mixer.SSD} and not config.has("num_attention_heads"):

@@ -70,6 +70,10 @@ class ModelDescription(Contract):
     mlp_channels: int | None = Field(
         default=None, description="MLP neurons that a token passes in a layer; null without MLPs"
     )
+    window: int | None = Field(
+        default=None,
+        description="Tokens that attention with a sliding window reads back; null without one",
+    )
     vocab_size: int
     parameters: int | None = Field(
         description="Numbers in its weights; null while the files cannot be read"

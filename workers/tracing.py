@@ -131,7 +131,8 @@ def trace_each(
     requests = [_checked(request) for request in batch]
     modules = {k: module for k, module in mixers_of(loaded.model).items() if k in layers}
     tracer = _Tracer(loaded, modules, gradient_layers & modules.keys())
-    for indices in _batches([len(request.ids) for request in requests], tracer.token_budget(room)):
+    lengths = [len(request.ids) for request in requests]
+    for indices in _batches(lengths, tracer.token_budget(room, max(lengths, default=0))):
         yield from zip(indices, tracer.run([requests[i] for i in indices]), strict=True)
 
 
@@ -174,11 +175,11 @@ class _Tracer:
     modules: dict[int, nn.Module]
     gradient_layers: set[int]
 
-    def token_budget(self, room: int) -> int:
-        """Padded tokens that one batch may have."""
+    def token_budget(self, room: int, longest: int) -> int:
+        """Padded tokens that one batch may have, its texts no longer than `longest`."""
         model = self.loaded.description
         on_gpu = self.loaded.device.type == "cuda"
-        taken = pass_bytes(model, len(self.modules), self.gradient_layers, on_gpu)
+        taken = pass_bytes(model, len(self.modules), self.gradient_layers, longest, on_gpu)
         return taken.tokens_in(min(room, _BATCH_BYTES))
 
     def run(self, requests: list[TraceRequest]) -> list[Outcome]:

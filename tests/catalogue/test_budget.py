@@ -9,9 +9,11 @@ import pytest
 
 from catalogue.admission import admit
 from catalogue.budget import memory_error, require_room
-from catalogue.memory import activation_room, needs, result_bytes
+from catalogue.memory import activation_room, needs, result_bytes, weight_bytes
+from catalogue.passing import activation_bytes
 from catalogue.reading import reading_bytes
 from catalogue.workload import Workload, workload
+from schemas.names import Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.request import JobRequest
 from schemas.settings import GIB, Settings
@@ -180,6 +182,23 @@ def test_shorter_texts_and_fewer_of_them_need_no_more(changes: dict[str, Any]) -
         asked = work(lengths, **changes)
         totals.append(needs(asked, result_bytes(asked)).total)
     assert totals == sorted(totals)
+
+
+def test_one_token_of_the_smallest_job_takes_more_than_its_weights() -> None:
+    asked = work([1], attention={"methods": ["attention_weighted"], "rows": "target"})
+    assert needs(asked, 0).total > weight_bytes(asked.model) + 16 * 1024**2
+
+
+def test_attention_beside_a_mixer_counts_in_every_layer_above_the_lowest() -> None:
+    asked = work([100], layers=[0], attention={"methods": ["gradient_guided"], "rows": "target"})
+    layers = [
+        layer.model_copy(update={"beside": Mixer.SOFTMAX} if layer.layer else {})
+        for layer in asked.model.layers
+    ]
+    beside = replace(asked, model=asked.model.model_copy(update={"layers": layers}))
+    # Queries, keys, values and what is read, at the least, in float32.
+    least = 4 * 4 * asked.model.hidden_size * 100 * (len(layers) - 1)
+    assert activation_bytes(beside) > activation_bytes(asked) + least
 
 
 def test_the_room_for_a_batch_is_what_model_matrices_and_results_leave() -> None:

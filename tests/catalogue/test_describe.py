@@ -81,6 +81,24 @@ def test_attention_beside_a_mixer_is_told_and_limits_texts(
     assert described.max_row_tokens == described.max_tokens
 
 
+@pytest.mark.parametrize(
+    ("keys", "window"),
+    [
+        ({"sliding_window": 7}, 7),
+        ({}, None),
+        ({"sliding_window": 7, "use_sliding_window": False}, None),
+        ({"sliding_window": None}, None),
+        ({"sliding_window": -1}, None),
+        ({"sliding_window": True}, None),
+        ({"sliding_window": [7]}, None),
+    ],
+)
+def test_a_window_is_told_where_attention_has_one(
+    tmp_path: Path, keys: dict[str, Any], window: int | None
+) -> None:
+    assert describe(place(tmp_path, GPT2 | keys), SETTINGS).window == window
+
+
 def test_only_what_reads_rows_in_linear_time_takes_longer_texts_by_them(tmp_path: Path) -> None:
     long = describe(place(tmp_path, GPT2 | {"n_positions": 10_000}), SETTINGS)
     assert (long.max_tokens, long.max_row_tokens) == (100, 100)
