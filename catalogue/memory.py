@@ -107,10 +107,11 @@ def is_plausible(model: ModelDescription) -> bool:
     least = model.vocab_size * hidden + len(model.layers)
     for layer in model.layers:
         channels, states = layer.channels or 0, layer.d_state or 0
-        # In and out of the mixer; keys and values may be shared, and a layer's weights too.
-        inputs = 3 if layer.mixer is Mixer.S6 else 2
-        own = channels * (inputs * hidden + 3 * states + 2 * (model.dt_rank or 0))
-        least += 0 if layer.mixer is Mixer.SOFTMAX or layer.mixer is Mixer.NONE else own
+        # Into the mixer twice, with the gate, and out of it; what makes Delta, B and C.
+        if layer.mixer is Mixer.S6:
+            least += channels * (3 * hidden + 3 * states + 2 * (model.dt_rank or 0))
+        elif layer.mixer is Mixer.SSD:
+            least += 3 * channels * hidden + 2 * (layer.groups or 1) * states * hidden
     return least <= model.parameters
 
 

@@ -20,7 +20,7 @@ from schemas.names import Mixer
 _FLOAT = 4
 # Floats per token and hidden unit of a forward pass whose mixers are unknown here.
 _OTHER_MODEL = 48
-# The one architecture whose texts pass in pieces.
+# The one architecture whose texts pass in pieces, as `workers.passes` has it.
 _PIECEWISE = "mamba"
 # Architectures whose attention has a cap or sinks.
 _IN_BLOCKS = (
@@ -130,8 +130,8 @@ def _graph(model: ModelDescription, layer: LayerDescription, mask: int) -> int:
         # Projections, convolution, scan, and a state in 32 tokens.
         return block + 5 * d + 2 * selected + d * n // 32
     if layer.mixer is Mixer.SSD:
-        # As well a gated norm, and a state in 1,024 tokens.
-        return block + 9 * d + 4 * selected + d * n // 1024
+        # As well a gated norm, and a state a piece, which may be a single chunk of many texts.
+        return block + 9 * d + 4 * selected + d * n // pieces.CHUNK_SSD
     # Queries, keys and values before and after their positions, and what attention returns.
     return block + 10 * d
 
@@ -150,11 +150,13 @@ def _leaf(model: ModelDescription, layer: LayerDescription) -> int:
 
 
 def _rerun(layer: LayerDescription) -> int:
-    """Floats that the backward pass of one layer holds of what it runs again, 1,024 tokens."""
+    """Floats that the backward pass of one layer holds of the piece that it runs again."""
     if layer.mixer is not Mixer.SSD:
         return 0
     d, h, n = layer.channels or 0, layer.heads or 0, layer.d_state or 0
-    return 1024 * (8 * d + 256 * h + d * n // 16)
+    # What goes in and out, scores and decays of a chunk's pairs, and states of a chunk.
+    each = 8 * d + 4 * pieces.CHUNK_SSD * h + 4 * d * n // pieces.CHUNK_SSD
+    return pieces.PASS_SSD * each
 
 
 def _selected(model: ModelDescription, layer: LayerDescription) -> int:

@@ -9,7 +9,8 @@ from schemas.names import Method, Mixer
 class DepthProfile(Contract):
     """One model under one method, layer by layer; every list follows `layers`.
 
-    Means over the texts, of numbers that stand in `attention_knowledge_extraction` and `neurons`.
+    Means over the texts, of what stands in `attention_knowledge_extraction`, and of the sparsity of
+    `neurons.activation`.
     """
 
     model: str
@@ -46,7 +47,7 @@ class RelevanceAgreement(Contract):
 
 
 class Comparison(Contract):
-    """The models of a job whose texts they all have read."""
+    """Every model of a job side by side; one that no method reads has no profile."""
 
     models: list[str]
     profiles: list[DepthProfile] = Field(description="One per model and method")

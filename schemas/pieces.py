@@ -14,6 +14,10 @@ READ = 1024
 # The same of an SSD layer: its moments are read by blocks inside a piece and, at a far higher cost,
 # by a state between pieces.
 READ_SSD = 4096
+# Tokens of a chunk of an SSD's scan, which is computed as attention; and of all texts, at least a
+# chunk of each, that a backward pass runs again at once.
+CHUNK_SSD = 64
+PASS_SSD = 1024
 # Tokens of an SSD's smallest blocks, whose decays are computed one by one.
 LEAF_SSD = 32
 # Attention probabilities that are held at once, of all heads.

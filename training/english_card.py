@@ -61,11 +61,11 @@ of the stored weights, computed in float32.
 |---|---|
 | {bits:.3f} | this model |
 | {compression.ngram:.3f} | byte {order}-gram of the same training text, interpolated Kneser-Ney |
-| {compression.xz_primed:.3f} | `xz -9`, what it adds to the training text before it |
-| {compression.gzip_primed:.3f} | `gzip -9`, what it adds to the last 32 KiB of the training text |
+| {compression.xz_primed:.3f} | `xz -9`, what the held-out text adds to the training text |
+| {compression.gzip_primed:.3f} | `gzip -9`, what it adds to the 32 KiB before it, all it sees |
 | {compression.gzip_alone:.3f} | `gzip -9` of the held-out text alone |
 
-"It" is the held-out text; gzip looks back no further than 32 KiB. The model reads windows of
+The model reads windows of
 {window} tokens, each {stride} after the one before, so that all but a book's first tokens are
 predicted from at least {stride} others. By book:
 

@@ -54,9 +54,9 @@ def bits_by_book(
 ) -> dict[str, float]:
     """Bits that the model needs for each book.
 
-    Windows of 512 tokens, each starting 256 after the one before: all but a book's first tokens
-    are predicted from at least 256 others. The first, which nothing predicts, costs log2 of the
-    vocabulary.
+    Windows of `WINDOW` tokens, each starting `STRIDE` after the one before, so that all but a
+    book's first tokens are predicted from at least `STRIDE` others. The first, which nothing
+    predicts, costs log2 of the vocabulary.
     """
     return {
         name: _bits(model, torch.tensor(tokenizer.encode(text).ids)) for name, text in books.items()

@@ -88,8 +88,8 @@ def train(
 ) -> Trained:
     """Train `model` in place on `tokens` (l,); goes on from `checkpoint` where that file exists.
 
-    The file is rewritten every 50 steps and at the end. One of a longer or shorter run serves up to
-    where both start to cool down. Raises ValueError: it is of another recipe or seed.
+    The file is rewritten with every report and at the end. One of a longer or shorter run serves
+    up to where both start to cool down. Raises ValueError: it is of another recipe or seed.
     """
     optimizer, schedule = new_optimizer(model, recipe)
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}

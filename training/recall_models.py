@@ -66,7 +66,7 @@ def _mamba2() -> PreTrainedModel:
             num_heads=4,
             head_dim=32,
             n_groups=1,
-            # The longest training sequence: what a chunk pads is computed in vain.
+            # The longest training sequence: transformers' own code pads every text to a chunk.
             chunk_size=_TRAINED_TOKENS,
             tie_word_embeddings=True,
             **_TOKENS,
@@ -91,17 +91,18 @@ def _gpt2() -> PreTrainedModel:
     )
 
 
-_PLAIN = "transformers' own PyTorch code"
 ARCHITECTURES = {
     "mamba": Architecture(
         "Mamba", _mamba, Recipe(), "the compiled scan of `workers/kernels/selective_scan.py`"
     ),
-    "mamba2": Architecture("Mamba-2", _mamba2, Recipe(final_steps=1500), _PLAIN),
+    "mamba2": Architecture(
+        "Mamba-2", _mamba2, Recipe(final_steps=1500), "the scan of `workers/kernels/ssd_scan.py`"
+    ),
     "gpt2": Architecture(
         "GPT-2",
         _gpt2,
         Recipe(learning_rate=1e-3, final_steps=1000),
-        _PLAIN,
+        "transformers' own PyTorch code",
         f" It has {_GPT2_POSITIONS} positions; training used the first {_TRAINED_TOKENS}.",
     ),
 }

@@ -9,7 +9,9 @@ import pytest
 
 from catalogue.admission import admit
 from catalogue.budget import memory_error, require_room
-from catalogue.memory import activation_room, needs, result_bytes, weight_bytes
+from catalogue.cached import description
+from catalogue.locate import locate
+from catalogue.memory import activation_room, is_plausible, needs, result_bytes, weight_bytes
 from catalogue.passing import activation_bytes
 from catalogue.reading import reading_bytes
 from catalogue.workload import Workload, workload
@@ -18,12 +20,23 @@ from schemas.problem import ProblemError, ProblemType
 from schemas.request import JobRequest
 from schemas.settings import GIB, Settings
 from tests.catalogue.models import MAMBA, declare_weights, described, save_model
+from tests.tiny_architectures import save_mamba2
 
 ALL = ["attention_weighted", "gradient_guided", "rollout", "contribution"]
 # Large enough that every part of the estimate is far from nothing, and no weights are read.
 WIDE = MAMBA | {"hidden_size": 1024, "state_size": 16, "num_hidden_layers": 12, "vocab_size": 1000}
 WIDE_PARAMETERS = 85_000_000
 DEVICES = {"auto": False, "cpu": False, "cuda": True, "cuda:1": True}
+
+
+@pytest.mark.parametrize("states", [8, 128])
+def test_a_model_with_more_states_than_it_is_wide_is_plausible(tmp_path: Path, states: int) -> None:
+    """An SSD's B and C are shared by heads, so that states cost little."""
+    save_mamba2(tmp_path / "states", state_size=states)
+    settings = Settings(model_dir=tmp_path)
+    model = description(locate("states", settings), settings)
+    assert is_plausible(model)
+    assert not is_plausible(model.model_copy(update={"parameters": model.parameters // 2}))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from catalogue.locate import locate
+from catalogue.memory import is_plausible
 from schemas.names import Method, Mixer
 from schemas.request import Rows
 from schemas.settings import Settings
@@ -68,6 +69,7 @@ def _close(ours: Tensor, wanted: Tensor) -> None:
 def test_the_config_tells_what_is_loaded(case: Case, traced: list[TextTrace]) -> None:
     described = case[0].description
     assert [layer.mixer for layer in described.layers] == case[1]
+    assert is_plausible(described)
     for layer, mixer in traced[0].mixers.items():
         assert described.layers[layer].channels == mixer.channels
 

@@ -1,6 +1,6 @@
 """What several models say about the same texts, from the stored numbers of each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
@@ -46,20 +46,23 @@ def methods_of(result: TextResult) -> list[Method]:
 
 
 def shares(result: TextResult, method: Method) -> list[float]:
-    """Each token's share of the relevance of a text, mean over the layers that were read.
+    """Each token's share of the relevance of a text, mean over the layers where any has some.
 
     Magnitudes, so that they add up to 1 (or to 0 where nothing is relevant): comparable between
     models whatever the units of their layers.
     """
     total = np.zeros(len(result.tokens))
-    read = [found for found in result.attention_analysis.values() if method in found.methods]
-    for found in read:
+    relevant = 0
+    for found in result.attention_analysis.values():
+        if method not in found.methods:
+            continue
         size = np.abs(np.asarray(found.methods[method].token_relevance, dtype=np.float64))
         largest = size.max(initial=0.0)
         if largest:
+            relevant += 1
             size /= largest
             total += size / size.sum()
-    listed: list[float] = (total / max(len(read), 1)).tolist()
+    listed: list[float] = (total / max(relevant, 1)).tolist()
     return listed
 
 
@@ -106,7 +109,7 @@ def per_character(relevance: Sequence[float], tokens: Sequence[Token], length: i
 
 
 def _profile(model: str, method: Method, results: Sequence[TextResult], count: int) -> DepthProfile:
-    layers = sorted({layer for result in results for layer in result.attention_analysis})
+    layers = sorted(results[0].attention_analysis)
     mixers = [results[0].attention_analysis[layer].mixer for layer in layers]
     knowledge = [
         [result.attention_knowledge_extraction[layer][method] for result in results]
@@ -163,7 +166,7 @@ def _ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _mean(values: "Iterator[float] | Sequence[float]") -> float:
+def _mean(values: Iterable[float]) -> float:
     return _rounded(fmean(values))
 
 

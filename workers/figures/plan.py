@@ -34,7 +34,7 @@ class ComparedModel(Contract):
 
 
 class ComparedText(Contract):
-    """One text under every model that has a token for it."""
+    """One text under every model that a method has read."""
 
     text_index: int
     text: str

@@ -11,10 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from schemas.pieces import LEAF_SSD
-
-# Tokens that a carried state is read by at once.
-CHUNK = 64
+from schemas.pieces import CHUNK_SSD, LEAF_SSD
 
 
 @dataclass(frozen=True)
@@ -185,5 +182,5 @@ def to_heads(system: System, grouped: Tensor) -> Tensor:
 
 def chunks(length: int) -> Iterator[slice]:
     """The tokens of a text, as many at a time as a carried state is read by."""
-    for start in range(0, length, CHUNK):
-        yield slice(start, min(start + CHUNK, length))
+    for start in range(0, length, CHUNK_SSD):
+        yield slice(start, min(start + CHUNK_SSD, length))

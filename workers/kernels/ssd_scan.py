@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 64
-# Tokens of all texts that are run at once, at least a chunk of each: what a backward pass holds.
-_PIECE = 1024
+from schemas import pieces
+
+# Which of `Inputs` is A: it has no tokens, so its parts add up.
+_A = 2
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -60,14 +61,14 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> tuple[Tensor | None, ...]:
         inputs, states = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
         found = [torch.zeros_like(value) for value in inputs]
-        pieces = list(_pieces(inputs[0]))
-        for piece, state in zip(pieces[::-1], states[::-1], strict=True):
+        run = list(_pieces(inputs[0]))
+        for piece, state in zip(run[::-1], states[::-1], strict=True):
             leaves = [v.detach().requires_grad_() for v in (*_cut(inputs, piece), state)]
             with torch.enable_grad():
                 results = _piece(*leaves)
             *own, grad_state = torch.autograd.grad(results, leaves, (grad_y[:, piece], grad_state))
             for index, (total, part) in enumerate(zip(found, own, strict=True)):
-                if index == 2:
+                if index == _A:
                     total.add_(part)
                 else:
                     total[:, piece] = part
@@ -76,7 +77,7 @@ class _Scan(torch.autograd.Function):
 
 def _pieces(x: Tensor) -> list[slice]:
     texts, length = x.shape[:2]
-    size = max(_PIECE // texts // CHUNK, 1) * CHUNK
+    size = max(pieces.PASS_SSD // texts // pieces.CHUNK_SSD, 1) * pieces.CHUNK_SSD
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
@@ -90,8 +91,8 @@ def _piece(
 ) -> tuple[Tensor, Tensor]:
     """y and the state after it, a chunk after the other: each one's tensors fit the cache."""
     found = []
-    for start in range(0, x.shape[1], CHUNK):
-        at = slice(start, start + CHUNK)
+    for start in range(0, x.shape[1], pieces.CHUNK_SSD):
+        at = slice(start, start + pieces.CHUNK_SSD)
         y, state = _chunk(x[:, at], delta[:, at], A, B[:, at], C[:, at], state)
         found.append(y)
     return torch.cat(found, 1), state

@@ -92,8 +92,8 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     return LoadedModel(name, model, readout, tokeniser, description, provenance, device)
 
 
-def choose_device(wanted: str) -> torch.device:
-    """The device that MAMBASCOPE_DEVICE names; `auto` is the GPU where there is one.
+def choose_device(wanted: str, setting: str = "MAMBASCOPE_DEVICE") -> torch.device:
+    """The device that a setting names; `auto` is the GPU where there is one.
 
     Raises ValueError: no such device here.
     """
@@ -104,9 +104,9 @@ def choose_device(wanted: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"MAMBASCOPE_DEVICE is {wanted!r}: give auto, cpu, cuda or cuda:N")
+        raise ValueError(f"{setting} says {wanted!r}: give auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"MAMBASCOPE_DEVICE is {wanted!r}, but there is no such GPU; give auto")
+        raise ValueError(f"{setting} says {wanted!r}, but there is no such GPU; give auto")
     return device
 
 

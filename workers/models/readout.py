@@ -22,7 +22,7 @@ class Readout:
 
     @classmethod
     def of(cls, model: Any) -> "Readout":
-        """The readout that a model's config describes; `loading` compares it with the model's."""
+        """The readout that a model's config describes; `checking` compares it with the model's."""
         config, scale = model.config, 1.0
         for key in _MULTIPLIERS:
             scale *= getattr(config, key, None) or 1.0

@@ -77,9 +77,13 @@ def test_a_profile_is_the_mean_over_texts() -> None:
     results = _results(models=1, texts=2)
     [profile] = compare(results[:2], {"m0": 3}).profiles[:1]
     knowledge = [r.attention_knowledge_extraction[2][profile.method] for r in results]
-    assert profile.first_token_mass[1] == pytest.approx(
-        (knowledge[0].first_token_mass + knowledge[1].first_token_mass) / 2
-    )
+    fields = ("attention_entropy_normalised", "mean_distance_characters", "first_token_mass")
+    for field in fields:
+        one, two = (getattr(found, field) for found in knowledge)
+        assert getattr(profile, field)[1] == pytest.approx((one + two) / 2)
+    active = [r.attention_analysis[2].methods[profile.method].neurons.activation for r in results]
+    sparsity = (hoyer(active[0]) + hoyer(active[1])) / 2
+    assert profile.neuron_sparsity[1] == pytest.approx(sparsity)
 
 
 def test_shares_of_a_text_add_up_to_one() -> None:

@@ -170,7 +170,7 @@ def _text(shape: Shape, model: str, index: int, rng: np.random.Generator) -> Tex
             top=[],
         ),
         has_attention_analysis=available,
-        attention_unavailable_reason=None if available else "no S6 mixer",
+        attention_unavailable_reason=None if available else "no layer carries a mixer",
         attention_analysis=layers,
         attention_knowledge_extraction={
             layer: {method: _knowledge(rng) for method in shape.methods} for layer in layers
@@ -181,7 +181,7 @@ def _text(shape: Shape, model: str, index: int, rng: np.random.Generator) -> Tex
 
 def _knowledge(rng: np.random.Generator) -> KnowledgeMetrics:
     """Any numbers from 0 to 1."""
-    return KnowledgeMetrics(**dict.fromkeys(KnowledgeMetrics.model_fields, float(rng.random())))
+    return KnowledgeMetrics(**{name: float(rng.random()) for name in KnowledgeMetrics.model_fields})
 
 
 def _tokens(strings: Sequence[str]) -> tuple[list[Token], str]:

@@ -84,16 +84,16 @@ def test_numbers_many_orders_of_magnitude_apart() -> None:
 
 def _compared(words: list[str], models: tuple[str, ...]) -> ComparisonPart:
     made = document(Shape([words], models=models, layers=(0, 1, 5), neurons=16))
-    # Another tokenizer: every token in two, where it has two characters.
+    # Another tokenizer, whose tokens end earlier.
     cut = [
-        result if index == 0 else result.model_copy(update={"tokens": _halves(result.tokens)})
+        result if index == 0 else result.model_copy(update={"tokens": _shortened(result.tokens)})
         for index, result in enumerate(made.results)
     ]
     found = compare(cut, dict.fromkeys(models, 6))
     return comparison_part(made.job_id, found, cut)
 
 
-def _halves(tokens: list[Token]) -> list[Token]:
+def _shortened(tokens: list[Token]) -> list[Token]:
     """The tokens without their last characters, as many as they are."""
     return [token.model_copy(update={"end": max(token.start, token.end - 1)}) for token in tokens]
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from schemas import pieces
 from tests.reference import ssd as slow
 from tests.tiny_architectures import ARCHITECTURES
 from workers.kernels import mamba, ssd_scan
@@ -76,7 +77,7 @@ def test_a_text_goes_on_from_its_state() -> None:
 def test_gradients_are_those_of_the_plain_recurrence(
     piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssd_scan, "_PIECE", piece)
+    monkeypatch.setattr(pieces, "PASS_SSD", piece)
     inputs = _inputs(2, 150, 2, 2, 3, 4, 0)
     first = torch.randn(2, 4, 4, 3, generator=torch.Generator().manual_seed(3))
     outer = torch.randn(2, 150, 4, 3, generator=torch.Generator().manual_seed(4))

@@ -1,9 +1,10 @@
-"""Transformers that no list names: taken where the self-check passes, refused by name where not."""
+"""Transformers by the generic adapter: taken where the self-check passes, refused where not."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from catalogue.locate import locate
@@ -26,7 +27,7 @@ SIZES: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
-# What each does otherwise than the architectures that are listed.
+# What each does otherwise than the architectures that have a row in `tiny_architectures`.
 TAKEN: dict[str, dict[str, Any]] = {
     "Phi": {},  # rotates a part of each head, attention beside the MLP
     "Cohere": {"logit_scale": 0.3},  # scales its logits
@@ -34,6 +35,18 @@ TAKEN: dict[str, dict[str, Any]] = {
     "Starcoder2": {"num_key_value_heads": 2, "sliding_window": 7},
     "Gemma3Text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
     "GPTNeoX": {"use_parallel_residual": False},
+    # Sinks, and a window in every other layer.
+    "GptOss": {
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "sliding_window": 5,
+        "num_local_experts": 3,
+    },
+}
+# Its function does the same in another way: the self-check would repeat a mistake of ours.
+WITH_CAP_OR_SINKS = {
+    "GptOss": TAKEN["GptOss"],
+    "Gemma2": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
 }
 
 
@@ -56,6 +69,16 @@ def test_one_that_attends_in_a_known_way_is_read(architecture: str, tmp_path: Pa
         assert float(found.summary().reconstruction_error) < 1e-5
 
 
+@pytest.mark.parametrize("architecture", WITH_CAP_OR_SINKS)
+def test_a_cap_and_sinks_are_what_the_library_computes(architecture: str, tmp_path: Path) -> None:
+    model = _load(tmp_path, architecture, **(SIZES | WITH_CAP_OR_SINKS[architecture])).model
+    eager = type(model).from_pretrained(tmp_path / "model", attn_implementation="eager")
+    ids = torch.arange(1, 20)[None]
+    with torch.no_grad():
+        ours, theirs = (found(input_ids=ids).logits for found in (model, eager))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_one_that_attends_by_itself_is_refused(tmp_path: Path) -> None:
     """Bloom adds a slope to its scores and calls no function of the registry."""
     sizes = {"vocab_size": VOCABULARY, "hidden_size": 48, "n_layer": 2, "n_head": 6}
@@ -68,7 +91,7 @@ def test_one_that_attends_by_itself_is_refused(tmp_path: Path) -> None:
 def test_one_whose_attention_is_not_what_is_known_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library's own attention, made to scale its scores by what it does not tell."""
+    """The library's own attention, its output made 1% larger than its heads say."""
     plain = transformers.models.llama.modeling_llama.LlamaAttention.forward
 
     def louder(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertLMHeadModel, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    MambaForCausalLM,
+)
 from transformers.models.mamba import modeling_mamba
 
 from catalogue.locate import Location, locate
@@ -86,6 +92,20 @@ def test_a_config_does_not_change_the_weights(directory: Path, changes: dict[str
     state = _load(directory).model.state_dict()
     on_disk = load_file(directory / WEIGHTS)
     assert all(torch.equal(state[key], tensor) for key, tensor in on_disk.items())
+
+
+def test_weights_that_the_library_changes_are_named(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = MambaForCausalLM.from_pretrained
+
+    def changing(*args: Any, **kwargs: Any) -> Any:
+        model, info = make(*args, **kwargs)
+        model.backbone.layers[1].mixer.D.data[0] += 1e-6
+        return model, info
+
+    monkeypatch.setattr(MambaForCausalLM, "from_pretrained", changing)
+    assert "changes these of its weights: backbone.layers.1.mixer.D" in _refused(directory)
 
 
 def test_provenance_names_the_weights(directory: Path) -> None:
