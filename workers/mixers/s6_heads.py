@@ -21,7 +21,7 @@ from workers.kernels.hidden_attention import (
     row_before,
     weighted_rows,
 )
-from workers.mixers.s6_pieces import Piece, S6Weights, side_by_side
+from workers.mixers.s6_pieces import Piece, S6Weights, parted, side_by_side
 
 Pair = tuple[Tensor | None, Tensor | None]
 """Weights p and q, each (l, d) or None for ones."""
@@ -41,16 +41,20 @@ class Head(NamedTuple):
         """(delta, A, B, C), as the kernels take them."""
         return self.delta, self.A, self.B, self.C
 
+    def own(self, values: Tensor) -> Tensor:
+        """This head's channels of (.., d), a view; of a single head `values` itself."""
+        return values if values.shape[-1] == len(self.A) else values[..., self.channels]
+
     def pair(self, pair: Pair) -> Pair:
         """The weights of this head's channels."""
-        p, q = (None if values is None else values[:, self.channels] for values in pair)
+        p, q = (None if values is None else self.own(values) for values in pair)
         return p, q
 
 
 def heads_of(weights: S6Weights, piece: Piece) -> list[Head]:
     """A piece's heads, in the order of their channels; views."""
     parts = (
-        values.chunk(weights.heads, dim)
+        parted(values, weights.heads, dim)
         for values, dim in ((piece.delta, 1), (weights.A, 0), (piece.B, 1), (piece.C, 1))
     )
     return [Head(*head) for head in zip(weights.blocks, *parts, strict=True)]
@@ -58,7 +62,7 @@ def heads_of(weights: S6Weights, piece: Piece) -> list[Head]:
 
 def carried_states(weights: S6Weights, count: int) -> list[Tensor]:
     """`carried_state` of every head."""
-    return [carried_state(A, count) for A in weights.A.chunk(weights.heads)]
+    return [carried_state(A, count) for A in parted(weights.A, weights.heads)]
 
 
 def matrices(heads: Sequence[Head], pairs: Sequence[Pair]) -> list[Tensor]:
@@ -83,7 +87,7 @@ def apply(heads: Sequence[Head], x: Tensor, states: Sequence[Tensor]) -> tuple[T
     """y' (l, d), and mean_d sum_s alpha[d, t, s] (l,): `apply_attention`."""
     mixed, sums = zip(
         *(
-            apply_attention(*head.system, x[:, head.channels], state)
+            apply_attention(*head.system, head.own(x), state)
             for head, state in zip(heads, states, strict=True)
         ),
         strict=True,
@@ -93,9 +97,9 @@ def apply(heads: Sequence[Head], x: Tensor, states: Sequence[Tensor]) -> tuple[T
 
 def alpha_before(heads: Sequence[Head], c: Tensor, gap: Tensor) -> Tensor:
     """alpha[d, t, s] (l, d) of one query: `row_before`, c = C[t] (h n,) and gap (d,)."""
-    parts = zip(heads, c.chunk(len(heads)), strict=True)
+    parts = zip(heads, parted(c, len(heads)), strict=True)
     return side_by_side(
-        [row_before(head.delta, head.A, head.B, own, gap[head.channels]) for head, own in parts]
+        [row_before(head.delta, head.A, head.B, own, head.own(gap)) for head, own in parts]
     )
 
 
@@ -107,8 +111,7 @@ def own_products(heads: Sequence[Head]) -> list[Tensor]:
 def own_token(heads: Sequence[Head], products: Sequence[Tensor], values: Tensor) -> Tensor:
     """The mean over all channels of `own_products` times values (l, d): (l,)."""
     found = (
-        product * values[:, head.channels].mean(1)
-        for head, product in zip(heads, products, strict=True)
+        product * head.own(values).mean(1) for head, product in zip(heads, products, strict=True)
     )
     return _mean(found, len(heads))
 
@@ -117,7 +120,7 @@ class HeadMoments:
     """`Moments` of every head."""
 
     def __init__(self, weights: S6Weights) -> None:
-        self._heads = [Moments.start(A) for A in weights.A.chunk(weights.heads)]
+        self._heads = [Moments.start(A) for A in parted(weights.A, weights.heads)]
 
     def read(self, heads: Sequence[Head], pair: Pair) -> None:
         """Go on through the next piece of the text."""

@@ -111,8 +111,13 @@ class S6Weights:
         u, gate = self._halves(functional.linear(rows, self.in_weight, self.in_bias))
         conv = convolve(u, lead, self.conv_weight, self.conv_bias)
         x = functional.silu(conv)
-        heads = [self._select(head, x[:, block]) for head, block in enumerate(self.blocks)]
-        delta, B, C = (side_by_side(parts) for parts in zip(*heads, strict=True))
+        of_heads = zip(
+            parted(x, self.heads, 1),
+            *(parted(v, self.heads) for v in (self.selection, self.step_weight, self.step_bias)),
+            strict=True,
+        )
+        selected = (self._select(*head) for head in of_heads)
+        delta, B, C = (side_by_side(parts) for parts in zip(*selected, strict=True))
         return Piece(start, u[lead:], conv, x, gate[lead:], delta, B, C)
 
     def output(self, neurons: Tensor) -> Tensor:
@@ -126,17 +131,25 @@ class S6Weights:
         # Copies, of what every later step would otherwise read with gaps.
         return projected[:, 0::2].contiguous(), projected[:, 1::2].contiguous()
 
-    def _select(self, head: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """delta (l, d / h), B and C (l, n) of a head, from its channels of x (l, d / h)."""
-        rank, states = self.step_weight.shape[1], self.A.shape[1]
-        selected = functional.linear(x, self.selection.chunk(self.heads)[head])
+    def _select(
+        self, x: Tensor, selection: Tensor, step_weight: Tensor, step_bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """delta (l, d / h), B and C (l, n) of a head, from its part of x and of the weights."""
+        rank, states = step_weight.shape[1], self.A.shape[1]
+        selected = functional.linear(x, selection)
         parts = torch.split(selected, [rank, states, states], dim=1)
         step, B, C = (part.contiguous() for part in parts)
         if self.norms is not None:
             step, B, C = (norm(v) for norm, v in zip(self.norms, (step, B, C), strict=True))
-        block = self.blocks[head]
-        low_rank = functional.linear(step, self.step_weight[block], self.step_bias[block])
-        return functional.softplus(low_rank), B, C
+        return functional.softplus(functional.linear(step, step_weight, step_bias)), B, C
+
+
+def parted(values: Tensor, heads: int, dim: int = 0) -> Sequence[Tensor]:
+    """Each head's part of `values`, views; a single head's is `values` itself.
+
+    Views are not free: of a single head they would add 7 % to the matrices of seven tokens.
+    """
+    return (values,) if heads == 1 else values.chunk(heads, dim)
 
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
