@@ -34,8 +34,13 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def one_product(length: int, channels: int = CHANNELS) -> Call:
     """One sgemm of l^2 d n flops: those of the lower triangle."""
-    left = torch.randn(length, channels * STATES)
-    right = torch.randn(channels * STATES, length // 2)
+    return product(length, channels * STATES)
+
+
+def product(length: int, inner: int) -> Call:
+    """One sgemm of l^2 `inner` flops: those of the lower triangle of (l, inner) by (inner, l)."""
+    left = torch.randn(length, inner)
+    right = torch.randn(inner, length // 2)
     out = torch.empty(length, length // 2)
     return lambda: torch.mm(left, right, out=out)
 

@@ -26,6 +26,8 @@ RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "matrix",
     "together",
+    "ssd",
+    "softmax",
     "query_row",
     "model_pass",
     "default_job",
@@ -37,7 +39,7 @@ NAMES = (
     "known_answer",
     "curves",
 )
-_UNPROMISED = {"many_jobs", "denormals", "curves"}
+_UNPROMISED = {"ssd", "softmax", "many_jobs", "denormals", "curves"}
 
 
 @dataclass

@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
+from workers.kernels import ssd
+
 CHANNELS, STATES = 1536, 16
+# Those of a Mamba-2 of the same channels, in one group.
+HEADS, HEAD_STATES = 24, 128
 System = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -29,3 +33,11 @@ def unforgetting(length: int, channels: int = CHANNELS) -> System:
     """Decays so slow that no pair of tokens can be left out: the worst case."""
     delta, A, B, C = initialised(length, channels)
     return delta, A * 1e-3, B, C
+
+
+def of_heads(length: int, heads: int = HEADS, states: int = HEAD_STATES) -> ssd.System:
+    """A and delta as Mamba-2 initialises them, delta log-uniform in 0.001..0.1."""
+    draw = torch.Generator().manual_seed(3)
+    A = -torch.arange(1.0, heads + 1)
+    delta = 10 ** (torch.rand(length, heads, generator=draw) * 2 - 3)
+    return ssd.System(delta, A, *torch.randn(2, length, 1, states, generator=draw))

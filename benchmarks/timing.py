@@ -65,7 +65,8 @@ def take_turns(contenders: Mapping[str, Timed], effort: Effort) -> dict[str, lis
 class Contest:
     """Ours against another way to the same numbers.
 
-    A promise of "at most" is about ours / other, one of "at least" (or none) about other / ours.
+    A promise of "at most" is about ours / other, one of "at least" about other / ours, as is what
+    promises nothing, unless `less_is_better`.
     scale: what the other's time is multiplied by where only a share of it is run.
     """
 
@@ -75,6 +76,7 @@ class Contest:
     scale: float = 1.0
     note: str = ""
     promised_at: str = ""
+    less_is_better: bool = False
 
     def between(self, ours: Call, other: Call, effort: Effort) -> Row:
         """Measure both, in turns."""
@@ -84,7 +86,9 @@ class Contest:
     def judged(self, ours: list[float], other: list[float]) -> Row:
         """The row of rounds that took these seconds: the median over the rounds' own ratios."""
         other = [self.scale * seconds for seconds in other]
-        less_is_better = self.promise is not None and self.promise.relation != ">="
+        less_is_better = self.less_is_better
+        if self.promise is not None:
+            less_is_better = self.promise.relation != ">="
         pairs = zip(ours, other, strict=True)
         return Row(
             what=self.what,

@@ -11,12 +11,15 @@ from benchmarks.agreement import require_close
 from benchmarks.jobs_here import opened
 from benchmarks.model_pass import gradient_of
 from benchmarks.peers import attention, job, passes
-from benchmarks.systems import System, initialised, unforgetting, wide
+from benchmarks.peers import ssd as ssd_peer
+from benchmarks.systems import System, initialised, of_heads, unforgetting, wide
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL
 from schemas.request import JobRequest
 from schemas.settings import Settings
 from tests.reference import hidden_attention as reference
+from tests.reference import ssd as ssd_reference
+from workers.kernels.ssd import System as SSDSystem
 from workers.models.loading import load
 from workers.tracing import TraceRequest, trace
 
@@ -53,6 +56,25 @@ def test_a_share_of_the_channels_is_that_share_of_the_sum() -> None:
     first = (delta[:, :2], A[:2], B, C)
     for way in (attention.per_channel, attention.rows_carried_forward):
         torch.testing.assert_close(way(system, 2), way(first, 2) / 2)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_alpha_of_all_heads_is_that_of_the_definition(groups: int) -> None:
+    one = of_heads(20, heads=4, states=3 * groups)
+    B, C = (v.view(20, groups, 3) for v in (one.B, one.C))
+    system = SSDSystem(one.delta, one.A, B, C)
+    alpha = ssd_reference.alpha(*(v.double().numpy() for v in (one.delta, one.A, B, C)))
+    p, q = torch.randn(2, 20, 12, generator=torch.Generator().manual_seed(0))
+    wanted = ssd_reference.matrix(alpha, p.double().numpy(), q.double().numpy())
+    for found, twin in (
+        (ssd_peer.mean(system), alpha.mean(0)),
+        (ssd_peer.guided(system, p, q), wanted),
+    ):
+        # float32 against float64; differences of summed deltas lose a few bits of a decay.
+        scale = float(abs(twin).max())
+        torch.testing.assert_close(
+            found, torch.from_numpy(twin).float(), rtol=1e-4, atol=1e-5 * scale
+        )
 
 
 def _mean(system: System) -> torch.Tensor:

@@ -52,6 +52,14 @@ def test_a_contest_judges_the_median_of_the_rounds_own_ratios() -> None:
     assert faster.samples == {"ours": [1.0, 2.0], "other": [4.0, 6.0]}
 
 
+def test_without_a_promise_a_contest_says_which_way_its_ratio_goes() -> None:
+    grown = Contest("twice the length", "once", less_is_better=True).judged([4.0], [2.0])
+    assert grown.measured == Spread.of([2.0])
+    assert Contest("a thing", "another").judged([4.0], [2.0]).measured == Spread.of([0.5])
+    promised = Contest("a thing", "another", Promise(">=", 1.0), less_is_better=True)
+    assert promised.judged([4.0], [2.0]).verdict is Verdict.MISSED
+
+
 def test_a_share_is_scaled() -> None:
     contest = Contest("a thing", "another", Promise(">=", 10.0), scale=1000.0)
     found = contest.between(lambda: sum(range(1000)), lambda: sum(range(1000)), Effort(3, 10.0))
