@@ -52,7 +52,13 @@ class Tokeniser:
         """
         [encoding] = self._encoded(self.tokenizer.encode_batch, text)
         return [
-            Token(id=token, text=text[start:end] or self.string(token), start=start, end=end)
+            Token(
+                id=token,
+                text=text[start:end] or self.string(token),
+                start=start,
+                end=end,
+                unknown=token == self.unknown_id and end > start,
+            )
             for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
         ]
 
@@ -74,7 +80,9 @@ class Tokeniser:
         if len(ids) != 1:
             parts = ", ".join(repr(self.string(token)) for token in ids[:8])
             shown = f": {parts}{', ...' if len(ids) > 8 else ''}" if ids else ""
-            raise ValueError(f"{string[:40]!r} is {len(ids)} tokens to this model{shown}")
+            spaced = self._fast(f" {string}", add_special_tokens=False).ids
+            hint = f"; with a space before it, {f' {string}'!r} is one" if len(spaced) == 1 else ""
+            raise ValueError(f"{string[:40]!r} is {len(ids)} tokens to this model{shown}{hint}")
         if ids[0] == self.unknown_id:
             raise ValueError(f"{string[:40]!r} is not in this model's vocabulary")
         return int(ids[0])

@@ -40,9 +40,16 @@ class RelevanceAgreement(Contract):
     text_index: int
     method: Method
     models: tuple[str, str]
+    targets: tuple[str, str] = Field(
+        description="The token whose logit each explains; where they differ, so may the reasons"
+    )
     characters: int = Field(description="That both models have a token for")
     spearman: float | None = Field(
         description="Rank correlation over these characters; null where one of them has no order"
+    )
+    overlap: float | None = Field(
+        description="Share of the relevance that both put on the same of these characters: 0 none, "
+        "1 all; null where one of them has no relevance"
     )
 
 

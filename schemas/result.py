@@ -20,6 +20,10 @@ class Token(Contract):
     text: str
     start: int
     end: int
+    unknown: bool = Field(
+        default=False,
+        description="Whether the vocabulary lacks it: the model has read a stand-in, not this text",
+    )
 
 
 class Candidate(Contract):

@@ -31,6 +31,7 @@ def _text(results: Sequence[TextResult]) -> ComparedText:
 def _model(result: TextResult) -> ComparedModel:
     return ComparedModel(
         model=result.model,
+        target=result.target.token.token,
         position=result.target.position,
         layers=len(result.attention_analysis),
         tokens=result.tokens,

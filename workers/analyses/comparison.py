@@ -89,6 +89,13 @@ def spearman(first: Floats, second: Floats) -> float | None:
     return float(np.clip(((one - one.mean()) * (two - two.mean())).mean() / spread, -1.0, 1.0))
 
 
+def overlap(first: Floats, second: Floats) -> float | None:
+    """The mass that two distributions, of numbers from 0 on, have in common; None of nothing."""
+    if not first.sum() or not second.sum():
+        return None
+    return float(np.minimum(first / first.sum(), second / second.sum()).sum())
+
+
 def per_character(relevance: Sequence[float], tokens: Sequence[Token], length: int) -> Floats:
     """(length,): each character's share of its tokens' relevance, NaN where no token covers it.
 
@@ -149,13 +156,15 @@ def _agreements(results: Sequence[TextResult], method: Method) -> Iterator[Relev
     for one, two in combinations(read, 2):
         first, second = spread[one.model], spread[two.model]
         both = ~(np.isnan(first) | np.isnan(second))
-        found = spearman(first[both], second[both])
+        found, shared = spearman(first[both], second[both]), overlap(first[both], second[both])
         yield RelevanceAgreement(
             text_index=one.text_index,
             method=method,
             models=(one.model, two.model),
+            targets=(one.target.token.token, two.target.token.token),
             characters=int(both.sum()),
             spearman=None if found is None else _rounded(found),
+            overlap=None if shared is None else _rounded(shared),
         )
 
 

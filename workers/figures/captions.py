@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from schemas.names import Method
-from schemas.result import MethodAttention, TextResult
+from schemas.result import MethodAttention, TextResult, Token
 from workers.figures import style, words
 from workers.figures.plan import TextPart
 
@@ -62,7 +62,7 @@ METHODS = {
         relevance="norm of each token's share of the mixer's output at the target position",
         activation="effect on the target through the neuron (logits)",
         importance="absolute effect on the target (logits)",
-        signed="effect of each token on the target (logits)",
+        signed="first-order effect on the target, through this mixer (logits)",
     ),
 }
 
@@ -141,8 +141,13 @@ def _explains(result: TextResult, inches: float) -> str:
 
 
 def _count(result: TextResult) -> str:
-    count = len(result.tokens)
-    return f"{count} token{'s' * (count != 1)}"
+    return counted(result.tokens)
+
+
+def counted(tokens: Sequence[Token]) -> str:
+    """How many tokens there are, and how many of them the model has no token for."""
+    count, unknown = len(tokens), sum(token.unknown for token in tokens)
+    return f"{count} token{'s' * (count != 1)}" + (f", {unknown} unknown" if unknown else "")
 
 
 def parameters(attention: MethodAttention) -> str:

@@ -1,6 +1,7 @@
 """Every model's attention and neurons by relative depth, and how far the models agree."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -20,13 +21,13 @@ from workers.figures.scale import Scale
 LEFT, PANEL_WIDTH, PANEL_HEIGHT = 0.75, 3.15, 1.55
 ACROSS, DOWN, TOP = 4.15, 2.45, 0.75
 LEGEND_ROW = 0.2
-CELL, MOST_CELL_LABEL = 0.52, 1.7
+WIDEST_CELL, ROOM, CELL_HEIGHT = 0.52, 2.2, 0.32
 
 PANELS = (
-    ("A", "Attention entropy", "share of the largest possible", "attention_entropy_normalised"),
-    ("B", "Distance", "characters from a token back to what it reads", "mean_distance_characters"),
-    ("C", "Sink", "weight on the first token", "first_token_mass"),
-    ("D", "Neuron sparsity", "Hoyer: 0 all alike, 1 a single one", "neuron_sparsity"),
+    ("a", "Attention entropy", "share of the largest possible", "attention_entropy_normalised"),
+    ("b", "Distance", "characters from a token back to what it reads", "mean_distance_characters"),
+    ("c", "Sink", "weight on the first token", "first_token_mass"),
+    ("d", "Neuron sparsity", "Hoyer: 0 all alike, 1 a single one", "neuron_sparsity"),
 )
 
 
@@ -39,7 +40,7 @@ def depths(part: ComparisonPart, method: Method) -> Page:
     if not profiles:
         raise ValueError(f"no model was read by {method}")
     legend = TOP - 0.3 + LEGEND_ROW * len(profiles)
-    agreement = 0.75 + CELL * max(1, len(profiles) - 1) * 0.62 + 0.2
+    agreement = 0.75 + CELL_HEIGHT * max(1, len(profiles) - 1) + 0.2
     page = Page(
         _caption(part, method, profiles),
         height=HEADER_HEIGHT + legend + 2 * DOWN + agreement + FOOTER_HEIGHT,
@@ -62,14 +63,20 @@ def _caption(part: ComparisonPart, method: Method, profiles: Sequence[DepthProfi
     texts = len(part.texts)
     return Caption(
         title=f"{captions.METHODS[method].title} · models by relative depth",
-        model=f"{len(profiles)} models",
+        model=words.models(len(profiles)),
         explains=f"means over {texts} text{'s' * (texts != 1)}; depth 0 is a model's lowest layer, "
         "1 its highest",
         facts="from attention_knowledge_extraction and neurons of each layer",
-        choices="rank correlation of the shares of relevance, over characters that both models "
-        "have a token for",
+        choices=_unread(part.comparison, profiles)
+        or "agreement and overlap of the shares of relevance, over characters both have tokens for",
         job=f"job {words.readable(part.job_id, 2.6, style.FOOTER)}",
     )
+
+
+def _unread(comparison: Comparison, profiles: Sequence[DepthProfile]) -> str:
+    """Names the models that the method could not read; empty where there are none."""
+    left = [name for name in comparison.models if name not in {p.model for p in profiles}]
+    return f"not read by this method: {', '.join(left)}" if left else ""
 
 
 def _legend(page: Page, profiles: Sequence[DepthProfile]) -> None:
@@ -108,36 +115,50 @@ def _line(frame: Frame, depth: Floats, places: Floats, colour: str) -> None:
 
 
 def _agreement(page: Page, top: float, comparison: Comparison, method: Method) -> None:
-    """A cell for each pair of models: the mean rank correlation over the texts."""
+    """Two tables, a cell for each pair of models: means over the texts."""
     models = [profile.model for profile in comparison.profiles if profile.method == method]
-    page.heading(LEFT, top, "E", "Agreement", "rank correlation of token relevance, mean of texts")
+    found = [a for a in comparison.agreements if a.method == method]
+    ranks: dict[tuple[str, str], list[float | None]] = defaultdict(list)
+    shares: dict[tuple[str, str], list[float | None]] = defaultdict(list)
+    for agreement in found:
+        ranks[agreement.models].append(agreement.spearman)
+        shares[agreement.models].append(agreement.overlap)
+    page.heading(LEFT, top, "e", "Agreement", "rank correlation of relevance, mean over texts")
+    page.heading(LEFT + ACROSS, top, "f", "Overlap", "share of relevance on the same characters")
     if len(models) < 2:
         page.text(LEFT + 0.2, top + 0.4, "one model only", style.SMALL, style.SOFT_INK)
         return
-    left, first, height = LEFT + 2.2, top + 0.45, CELL * 0.62
-    scale = Scale(1.0, signed=True)
-    for row, low in enumerate(models[1:], start=1):
-        y = first + (row - 1) * height
-        label = words.readable(low, 2.0, style.SMALL)
-        page.text(left - 0.12, y + height / 2 + 0.04, label, style.SMALL, align="right")
-        for column, high in enumerate(models[:row]):
-            found = [
-                agreement.spearman
-                for agreement in comparison.agreements
-                if agreement.method == method
-                and set(agreement.models) == {low, high}
-                and agreement.spearman is not None
-            ]
-            box = Box(left + column * CELL, y, CELL - 0.03, height - 0.03)
-            _cell(page, box, fmean(found) if found else None, scale)
-    for column in range(len(models) - 1):
-        middle = left + (column + 0.5) * CELL
-        dot = page.frame(Box(middle - 0.04, first - 0.13, 0.08, 0.08), (0, 1), (0, 1))
-        dot.dot(0.5, 0.5, 6.0, _kind(column))
+    for row, model in enumerate(models[1:], start=1):
+        label = words.readable(model, 2.0, style.SMALL)
+        middle = top + 0.45 + (row - 0.5) * CELL_HEIGHT + 0.04
+        page.text(LEFT + 2.08, middle, label, style.SMALL, align="right")
+    _pairs(page, LEFT + 2.2, top + 0.45, models, ranks, Scale(1.0, signed=True))
+    _pairs(page, LEFT + ACROSS + 0.4, top + 0.45, models, shares, Scale(1.0, signed=False))
+
+
+def _pairs(
+    page: Page,
+    left: float,
+    top: float,
+    models: Sequence[str],
+    values: Mapping[tuple[str, str], Sequence[float | None]],
+    scale: Scale,
+) -> None:
+    """A cell for each pair, between the dots of both models' colours."""
+    width = min(WIDEST_CELL, ROOM / (len(models) - 1))
     for row in range(1, len(models)):
-        y = first + (row - 0.5) * height
-        dot = page.frame(Box(left - 0.1, y - 0.04, 0.08, 0.08), (0, 1), (0, 1))
-        dot.dot(0.5, 0.5, 6.0, _kind(row))
+        for column in range(row):
+            known = [v for v in values.get((models[column], models[row]), ()) if v is not None]
+            y = top + (row - 1) * CELL_HEIGHT
+            box = Box(left + column * width, y, width - 0.03, CELL_HEIGHT - 0.03)
+            _cell(page, box, fmean(known) if known else None, scale)
+    for index in range(len(models) - 1):
+        _dot(page, left + (index + 0.5) * width - 0.04, top - 0.13, _kind(index))
+        _dot(page, left - 0.1, top + (index + 0.5) * CELL_HEIGHT - 0.04, _kind(index + 1))
+
+
+def _dot(page: Page, left: float, top: float, colour: str) -> None:
+    page.frame(Box(left, top, 0.08, 0.08), (0, 1), (0, 1)).dot(0.5, 0.5, 6.0, colour)
 
 
 def _cell(page: Page, box: Box, value: float | None, scale: Scale) -> None:

@@ -23,10 +23,11 @@ class TextPart(Contract):
 class ComparedModel(Contract):
     """One text under one model: each token's share of the relevance, by method.
 
-    position is the target's; layers, how many were read.
+    position is the target's and target its token; layers, how many were read.
     """
 
     model: str
+    target: str
     position: int
     layers: int
     tokens: list[Token]

@@ -19,7 +19,7 @@ from workers.figures.scale import Scale
 # Lengths in inches.
 LABEL_WIDTH, CHARACTER = 1.45, 0.092
 ROW, BOX_HEIGHT, DESCENT = 0.235, 0.205, 0.062
-LINE_GAP, LINE_HEAD, START = 0.2, 0.16, 0.68
+LINE_GAP, LINE_HEAD, START = 0.2, 0.16, 0.8
 CORNER, JOIN = 0.025, 0.006
 BAR_LENGTH = 1.4
 # Rows of all models that a page shows; a longer text is shown by its most relevant lines.
@@ -56,7 +56,7 @@ def side_by_side(part: ComparisonPart, text: int, method: Method) -> Page:
         _caption(part, found, rows, method, lines),
         height=HEADER_HEIGHT + legend + len(lines) * pitch + FOOTER_HEIGHT,
     )
-    _legend(page, rows, scale)
+    _legend(page, rows, scale, captions.METHODS[method].targeted)
     for index, line in enumerate(lines):
         top = HEADER_HEIGHT + legend + index * pitch
         left, note = style.MARGIN + LABEL_WIDTH, f"character {line.start}"
@@ -77,7 +77,7 @@ def _caption(
     shown = "" if len(lines) == total else f"; {len(lines)} of {total} lines, the most relevant"
     return Caption(
         title=f"{captions.METHODS[method].title} · models side by side",
-        model=f"{len(rows)} models",
+        model=words.models(len(rows)),
         explains=f"each model's own tokens over the same characters{shown}",
         facts=f"text {text.text_index}  ·  {len(text.text)} characters",
         choices="magnitude of each layer's relevance over its sum, mean over the layers read; the "
@@ -113,15 +113,17 @@ def _shown(rows: Sequence[_Row], lines: list[Line]) -> list[Line]:
     return [lines[index] for index in sorted(best.tolist())]
 
 
-def _legend(page: Page, rows: Sequence[_Row], scale: Scale) -> None:
-    """Every model with its own number of tokens, and the one colour bar."""
+def _legend(page: Page, rows: Sequence[_Row], scale: Scale, targeted: bool) -> None:
+    """Every model with its own tokens and, where it counts, its own target; the one colour bar."""
     top = HEADER_HEIGHT + 0.24
     page.heading(style.MARGIN, top, "", "Share of the relevance", "mean over the layers read")
     page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, top - 0.06, BAR_LENGTH)
     for index, row in enumerate(rows):
-        base = top + 0.2 * (index + 1) + 0.14
-        layers, tokens = row.model.layers, len(row.model.tokens)
-        what = f"{layers} layer{'s' * (layers != 1)}, {tokens} token{'s' * (tokens != 1)}"
+        base = top + 0.2 * (index + 1) + 0.24
+        layers = row.model.layers
+        what = f"{layers} layer{'s' * (layers != 1)}, {captions.counted(row.model.tokens)}"
+        if targeted:
+            what += f", explains “{words.readable(row.model.target, 0.8, style.SMALL)}”"
         title = words.readable(row.model.model, 3.2, style.BODY)
         page.text(style.MARGIN, base, title, style.BODY)
         page.text(style.MARGIN + 3.4, base, what, style.SMALL, style.SOFT_INK)
@@ -141,7 +143,8 @@ def _row(page: Page, top: float, row: _Row, text: str, line: Line) -> None:
         left = style.MARGIN + LABEL_WIDTH + (inner - line.start) * CHARACTER
         room = (end - inner) * CHARACTER
         box = Box(left + JOIN, top, room - 2 * JOIN, BOX_HEIGHT)
-        edge = (style.INK, 1.3) if position == row.model.position else (style.RULE, 0.4)
+        read = _over(row.model.tokens, position, row.model.position)
+        edge = (style.INK, 1.3) if read else (style.RULE, 0.4)
         page.add(rounded(box, CORNER, "#" + bytes(row.colours[position]).hex(), *edge))
         shown = words.readable(text[inner:end], room, style.SMALL)
         if words.width(shown, style.SMALL) > room:
@@ -153,5 +156,9 @@ def _row(page: Page, top: float, row: _Row, text: str, line: Line) -> None:
 
 def _repeats(tokens: Sequence[Token], position: int) -> bool:
     """Whether the token lies over the same characters as the one before: bytes of one character."""
-    before, token = tokens[position - 1], tokens[position]
-    return position > 0 and (before.start, before.end) == (token.start, token.end)
+    return position > 0 and _over(tokens, position - 1, position)
+
+
+def _over(tokens: Sequence[Token], one: int, two: int) -> bool:
+    """Whether two tokens lie over the same characters, or are the same."""
+    return (tokens[one].start, tokens[one].end) == (tokens[two].start, tokens[two].end)

@@ -116,3 +116,8 @@ def probability(value: float) -> str:
     if 0.995 <= value < 1:
         return f"= {math.floor(value * 1e4) / 1e4:.4f}"
     return f"= {value:.2f}" if value >= 0.01 or value == 0 else f"= {number(value)}"
+
+
+def models(count: int) -> str:
+    """How many models there are."""
+    return f"{count} model{'s' * (count != 1)}"

@@ -78,6 +78,7 @@ def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dt
     transformers_logging.set_verbosity_error()
     # Part of making new weights, which the library would do to those that it is given too.
     config.rescale_prenorm_residual = False
+    before = {key: _bits(tensor) for key, tensor in tensors.items()}
     model, info = architecture.from_pretrained(
         None,
         config=config,
@@ -105,15 +106,28 @@ def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dt
     ]
     if unreal:
         raise invalid(name, f"these weights are no real numbers: {_some(unreal)}")
-    changed = [key for key, held in model.state_dict().items() if _differs(held, tensors.get(key))]
+    state = model.state_dict()
+    changed = [
+        key
+        for key, tensor in tensors.items()
+        # A weight may share the memory of what was read, and change with it.
+        if _bits(tensor) != before[key] or _differs(tensor, state.get(key))
+    ]
     if changed:
         raise invalid(name, f"the library changes these of its weights: {_some(changed)}")
     return model.eval()
 
 
-def _differs(held: Tensor, stored: Tensor | None) -> bool:
-    """Whether a weight is not the one that was read under its name; others cannot be told."""
-    if stored is None:
+def _bits(tensor: Tensor) -> int:
+    """The sum of a tensor's bits read as whole numbers, which any change of its values changes."""
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    kind = whole.get(tensor.element_size())
+    return 0 if kind is None else int(tensor.contiguous().view(kind).sum(dtype=torch.int64))
+
+
+def _differs(stored: Tensor, held: Tensor | None) -> bool:
+    """Whether the model's weight of this name is another; one of no such name cannot be told."""
+    if held is None:
         return False
     return not torch.allclose(held, stored.to(held.dtype), rtol=0, atol=0, equal_nan=True)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.names import Method
 from schemas.result import TextResult, Token
 from tests.workers.figures.documents import Shape, document, recall_words
-from workers.analyses.comparison import compare, hoyer, per_character, shares, spearman
+from workers.analyses.comparison import compare, hoyer, overlap, per_character, shares, spearman
 
 
 def token(start: int, end: int) -> Token:
@@ -42,6 +42,14 @@ def test_rank_correlation_by_hand() -> None:
     assert tied == pytest.approx(4.5 / np.sqrt(5.0 * 4.5))
     assert spearman(rising, np.ones(4)) is None
     assert spearman(rising[:1], rising[:1]) is None
+
+
+def test_overlap_by_hand() -> None:
+    assert overlap(np.array([1.0, 3.0]), np.array([2.0, 2.0])) == pytest.approx(0.75)
+    assert overlap(np.array([0.0, 5.0]), np.array([0.0, 1.0])) == pytest.approx(1.0)
+    assert overlap(np.array([0.0, 5.0]), np.array([1.0, 0.0])) == 0.0
+    assert overlap(np.zeros(2), np.ones(2)) is None
+    assert overlap(np.zeros(0), np.zeros(0)) is None
 
 
 def test_sparsity_by_hand() -> None:
@@ -97,6 +105,8 @@ def test_a_model_agrees_with_itself() -> None:
     other = one.model_copy(update={"model": "again"})
     found = compare([one, other], {"m0": 3, "again": 3})
     assert all(a.spearman == pytest.approx(1.0) for a in found.agreements)
+    assert all(a.overlap == pytest.approx(1.0) for a in found.agreements)
+    assert all(a.targets == ("7", "7") for a in found.agreements)
 
 
 def test_models_without_attention_have_no_profile() -> None:

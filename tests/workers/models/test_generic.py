@@ -37,10 +37,8 @@ TAKEN: dict[str, dict[str, Any]] = {
     "GPTNeoX": {"use_parallel_residual": False},
     # Sinks, and a window in every other layer.
     "GptOss": {
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "sliding_window": 5,
-        "num_local_experts": 3,
+        **{"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
+        **{"num_local_experts": 3, "num_experts_per_tok": 2},
     },
 }
 # Its function does the same in another way: the self-check would repeat a mistake of ours.
