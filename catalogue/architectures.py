@@ -52,7 +52,8 @@ def layer_mixers(model_type: str, config: Config) -> list[LayerMixers]:
     """The mixers of every layer.
 
     An architecture that is not listed and has attention heads is taken for a transformer whose
-    every layer attends; whoever loads it finds out. Raises ProblemError (model-invalid).
+    every layer attends, which loading tries; one without has no mixer that is known. Raises
+    ProblemError (model-invalid).
     """
     if model_type in _HYBRIDS:
         blocks = _BLOCKS[model_type](config)

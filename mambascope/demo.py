@@ -88,7 +88,7 @@ def reading_table(text: dict[str, Any]) -> Table:
 def run(output: Path, console: Console) -> int:
     """The whole demo; the process's exit code."""
     with tempfile.TemporaryDirectory(prefix="mambascope-") as data_dir:
-        console.print("Starting Valkey, the API and a worker ...")
+        console.print("Starting Valkey, the API and a worker; the first start compiles kernels ...")
         with Stack(data_dir=Path(data_dir), port=0) as stack:
             console.print(f"Ready at {stack.url}")
             with httpx.Client(base_url=stack.url, timeout=30) as client:

@@ -83,8 +83,9 @@ def require_agreement(what: str, layer: int, error: float, tolerance: float) -> 
             ProblemType.TRACE_MISMATCH,
             f"Layer {layer}: the {what} is {error:.3g}, above the tolerance {tolerance:.3g}, so "
             "the trace is not what the model computed and nothing drawn from it would hold. "
-            "Leave this layer out, or have the operator raise "
-            "MAMBASCOPE_RECONSTRUCTION_TOLERANCE if the difference is rounding.",
+            "Leave this layer out, or have the operator raise the tolerance if the difference is "
+            "rounding: MAMBASCOPE_RECONSTRUCTION_TOLERANCE for all models, MAMBASCOPE_MODELS for "
+            "this one, as one in half precision needs.",
         )
 
 

@@ -44,7 +44,10 @@ _NAMED = 6
 
 
 def read_config(path: Path, name: str) -> Any:
-    """The config, of an architecture that has a causal language model."""
+    """The config, of an architecture that has a causal language model.
+
+    Raises ProblemError (model-invalid, unsupported-architecture).
+    """
     written = json.loads((path / CONFIG_FILE).read_bytes())
     raw = as_transformers(written, name)
     for key, why in _REFUSED.items():
@@ -70,13 +73,17 @@ def read_config(path: Path, name: str) -> Any:
 
 
 def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dtype) -> Any:
-    """The model with exactly these tensors; refuses when any is missing, left over or misshapen."""
+    """The model with exactly these tensors, in evaluation mode.
+
+    Raises ProblemError (model-invalid): a tensor is missing, left over, of another shape, no real
+    numbers, or not what the model then holds.
+    """
     architecture = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     # The library's progress bars and advice do not belong in a worker's log; errors do.
     register()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    # Part of making new weights, which the library would do to those that it is given too.
+    # The library rescales weights for this key even where it is given them.
     config.rescale_prenorm_residual = False
     before = {key: _bits(tensor) for key, tensor in tensors.items()}
     model, info = architecture.from_pretrained(
@@ -84,7 +91,7 @@ def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dt
         config=config,
         state_dict=tensors,
         dtype=dtype,
-        # One that calls no function of the registry keeps its own masks too.
+        # An architecture that calls no function of the registry keeps its own masks too.
         attn_implementation=IMPLEMENTATION if _calls_attention(architecture) else None,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
@@ -138,7 +145,10 @@ def _calls_attention(architecture: Any) -> bool:
 
 
 def check_size(name: str, config: Any, layers: int, tensors: dict[str, Tensor]) -> None:
-    """Build the model without memory, and refuse one far larger than its weights."""
+    """Build the model without memory, and refuse one far larger than its weights.
+
+    Raises ProblemError (model-invalid).
+    """
     held = sum(tensor.numel() for tensor in tensors.values())
     if layers > len(tensors):
         raise invalid(

@@ -14,12 +14,15 @@ from workers.models.readout import Readout
 from workers.models.refusing import first_line, unsupported
 from workers.passes import Batch, WholePass
 
-# A few tokens: enough for positions, windows and shared heads to show.
+# A few tokens: enough for positions and shared heads to show. What only shows in longer texts, a
+# window say, is for the self-check of every job.
 _TOKENS = 6
+# Of the model's own dtype, whose rounding is for that self-check too.
+_ROUNDINGS = 16
 
 
 def check_vocabulary(name: str, model: Any, tokeniser: Tokeniser) -> None:
-    """Refuse a tokenizer with ids that the model has no embedding for."""
+    """Raise ProblemError (model-invalid) for a tokenizer with ids that have no embedding."""
     rows = model.get_input_embeddings().weight.shape[0]
     largest = max(tokeniser.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= rows:
@@ -33,7 +36,8 @@ def check_vocabulary(name: str, model: Any, tokeniser: Tokeniser) -> None:
 def check_forward(name: str, model: Any, readout: Readout, device: torch.device) -> None:
     """Two tiny forward passes: logits are what is read of the last hidden state, and causal.
 
-    The tracing pass relies on both: it reads the head at one position and pads on the right.
+    The tracing pass relies on both: it reads the head at one position and pads on the right. Raises
+    ProblemError (unsupported-architecture, not-finite).
     """
     rows = model.get_input_embeddings().weight.shape[0]
     ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=device) % rows
@@ -63,8 +67,9 @@ def check_forward(name: str, model: Any, readout: Readout, device: torch.device)
 def check_mixers(name: str, model: Any, description: ModelDescription, tolerance: float) -> None:
     """Refuse a model with a mixer that has an adapter but no exact trace, or none where it should.
 
-    What its config says of its layers was told to whoever asked for them. Attention modules share
-    one adapter, whatever they compute: theirs must rebuild what they say for a few tokens.
+    The description promised these mixers before the model was loaded. Attention modules share one
+    adapter, whatever they compute: each must rebuild its own output for a few tokens. Raises
+    ProblemError (unsupported-architecture).
     """
     found = mixers_of(model)
     for module in found.values():
@@ -95,9 +100,12 @@ def _check_attention(name: str, model: Any, tolerance: float) -> None:
         )
         try:
             error = float(ATTENTION.trace(module, capture).summary().reconstruction_error)
-        except (ValueError, TypeError, RuntimeError) as problem:
+        except TypeError as problem:
+            what = f"the attention of its layer {layer} is called with more than is known here"
+            raise unsupported(name, what) from problem
+        except (ValueError, RuntimeError) as problem:
             what = f"its layer {layer} attends in a way that is not known here"
             raise unsupported(name, f"{what} ({first_line(problem)})") from problem
-        if not error <= tolerance:
+        if not error <= max(tolerance, _ROUNDINGS * torch.finfo(model.dtype).eps):
             what = f"the attention of its layer {layer} is not what is known here"
             raise unsupported(name, f"{what} (reconstruction error {error:.2g})")
