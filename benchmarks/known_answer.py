@@ -28,7 +28,7 @@ READS = {DEFAULT_MODEL: 1, "pocket/recall-mamba2": 0, "pocket/recall-gpt2": 1}
 
 
 def peaks(
-    loaded: LoadedModel, prompts: Sequence[RecallPrompt], layer: int = 1
+    loaded: LoadedModel, prompts: Sequence[RecallPrompt], layer: int
 ) -> dict[Method, list[int]]:
     """By method, the position of each prompt's largest |token_relevance| at a layer."""
     ids = [[token.id for token in loaded.tokeniser.encode(prompt.text)] for prompt in prompts]

@@ -4,9 +4,10 @@ Keys and defaults are those of transformers' config classes of the same `model_t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catalogue.config import Config
+from catalogue.shapes import SizeKeys
 from schemas.names import Mixer
 
 # Far above any real model; a config that claims more would only fill the memory.
@@ -16,28 +17,10 @@ _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _STATE_SPACE = ("mamba", "linear_attention")
 # Zamba's word: a block of attention, shared with other layers, before the state-space mixer.
 _SHARED = "hybrid"
+# Blocks that move nothing between tokens.
 _WITHOUT = ("mlp", "moe")
 # The letters of Nemotron-H's `hybrid_override_pattern`.
 _LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
-
-_UNIFORM = {
-    "mamba": Mixer.S6,
-    "falcon_mamba": Mixer.S6,
-    "mamba2": Mixer.SSD,
-    "falcon_h1": Mixer.SSD,
-}
-_HYBRIDS = {
-    "jamba": Mixer.S6,
-    "zamba": Mixer.S6,
-    "bamba": Mixer.SSD,
-    "granitemoehybrid": Mixer.SSD,
-    "nemotron_h": Mixer.SSD,
-    "zamba2": Mixer.SSD,
-}
-
-
-# Every layer has attention beside its state-space mixer.
-_PARALLEL = ("falcon_h1",)
 
 
 @dataclass(frozen=True)
@@ -48,6 +31,20 @@ class LayerMixers:
     beside: Mixer | None = None
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture with state-space mixers: their family, where its config keeps their sizes.
+
+    blocks: the words for the blocks of its layers, or None where every layer is alike. beside: what
+    runs beside the mixer in every layer.
+    """
+
+    mixer: Mixer
+    sizes: SizeKeys
+    blocks: Callable[[Config], list[str]] | None = None
+    beside: Mixer | None = None
+
+
 def layer_mixers(model_type: str, config: Config) -> list[LayerMixers]:
     """The mixers of every layer.
 
@@ -55,15 +52,13 @@ def layer_mixers(model_type: str, config: Config) -> list[LayerMixers]:
     every layer attends, which loading tries; one without has no mixer that is known. Raises
     ProblemError (model-invalid).
     """
-    if model_type in _HYBRIDS:
-        blocks = _BLOCKS[model_type](config)
-        return [_mixers(model_type, config, block) for block in blocks]
-    count = _count(config)
-    if model_type in _UNIFORM:
-        beside = Mixer.SOFTMAX if model_type in _PARALLEL else None
-        return [LayerMixers(_UNIFORM[model_type], beside)] * count
-    attends = config.has("num_attention_heads", "n_head")
-    return [LayerMixers(Mixer.SOFTMAX if attends else Mixer.NONE)] * count
+    known = ARCHITECTURES.get(model_type)
+    if known is None:
+        attends = config.has("num_attention_heads", "n_head")
+        return [LayerMixers(Mixer.SOFTMAX if attends else Mixer.NONE)] * _count(config)
+    if known.blocks is None:
+        return [LayerMixers(known.mixer, known.beside)] * _count(config)
+    return [_mixers(known.mixer, config, block) for block in known.blocks(config)]
 
 
 def _periodic(other: str, period: int, offset: int) -> Callable[[Config], list[str]]:
@@ -102,16 +97,6 @@ def _nemotron(config: Config) -> list[str]:
     return words
 
 
-_BLOCKS: dict[str, Callable[[Config], list[str]]] = {
-    "jamba": _periodic("attention", period=8, offset=4),
-    "zamba": _periodic("hybrid", period=6, offset=4),
-    "zamba2": _plain,
-    "bamba": _bamba,
-    "granitemoehybrid": _plain,
-    "nemotron_h": _nemotron,
-}
-
-
 def _named(config: Config, usual: list[str]) -> list[str]:
     words = config.words("layers_block_type", "layer_types")
     if words is not None and len(words) != len(usual):
@@ -126,13 +111,47 @@ def _count(config: Config) -> int:
     return count
 
 
-def _mixers(model_type: str, config: Config, block: str) -> LayerMixers:
+def _mixers(mixer: Mixer, config: Config, block: str) -> LayerMixers:
     if block in _STATE_SPACE:
-        return LayerMixers(_HYBRIDS[model_type])
+        return LayerMixers(mixer)
     if block == _SHARED:
-        return LayerMixers(_HYBRIDS[model_type], beside=Mixer.SOFTMAX)
+        return LayerMixers(mixer, beside=Mixer.SOFTMAX)
     if block in _WITHOUT:
         return LayerMixers(Mixer.NONE)
     if block.endswith("attention"):
         return LayerMixers(Mixer.SOFTMAX)
     raise config.invalid(f"it names a block {block[:40]!r}, which is unknown")
+
+
+_MAMBA = SizeKeys("state_size", "expand", channels="intermediate_size", rank="time_step_rank")
+_BAMBA = SizeKeys(heads="mamba_n_heads", groups="mamba_n_groups")
+ARCHITECTURES = {
+    "mamba": Architecture(Mixer.S6, _MAMBA),
+    "falcon_mamba": Architecture(Mixer.S6, _MAMBA),
+    "jamba": Architecture(
+        Mixer.S6, SizeKeys(rank="mamba_dt_rank"), _periodic("attention", period=8, offset=4)
+    ),
+    "zamba": Architecture(
+        Mixer.S6,
+        SizeKeys(rank="mamba_dt_rank", heads="n_mamba_heads"),
+        _periodic(_SHARED, period=6, offset=4),
+    ),
+    "mamba2": Architecture(
+        Mixer.SSD, SizeKeys("state_size", "expand", heads="num_heads", groups="n_groups")
+    ),
+    "bamba": Architecture(Mixer.SSD, _BAMBA, _bamba),
+    "granitemoehybrid": Architecture(Mixer.SSD, _BAMBA, _plain),
+    "zamba2": Architecture(
+        Mixer.SSD, SizeKeys(heads="n_mamba_heads", groups="mamba_ngroups"), _plain
+    ),
+    "nemotron_h": Architecture(
+        Mixer.SSD,
+        SizeKeys(
+            "ssm_state_size", heads="mamba_num_heads", head_size="mamba_head_dim", groups="n_groups"
+        ),
+        _nemotron,
+    ),
+    "falcon_h1": Architecture(
+        Mixer.SSD, replace(_BAMBA, channels="mamba_d_ssm"), beside=Mixer.SOFTMAX
+    ),
+}

@@ -72,7 +72,7 @@ class Config:
         value = self.values.get(key, default)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
-        raise self.invalid(f"`{key}` must be a whole number")
+        raise self.invalid(f"`{key}` must be a whole number, 0 or above")
 
     def words(self, *keys: str) -> list[str] | None:
         """The first of the keys that has a value, a list of words."""

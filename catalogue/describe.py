@@ -1,9 +1,10 @@
 """What a model's config.json and its weights' headers say about it; no weights are read."""
 
 from catalogue import shapes
-from catalogue.architectures import LayerMixers, layer_mixers
+from catalogue.architectures import ARCHITECTURES, LayerMixers, layer_mixers
 from catalogue.config import Config
 from catalogue.locate import Location
+from catalogue.shapes import Shape
 from catalogue.weights import WeightsSize, weights_size
 from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import Method, Mixer
@@ -31,18 +32,19 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
     layers = layer_mixers(model_type, config)
     kinds = {mixer for found in layers for mixer in (found.own, found.beside) if mixer}
     hidden = config.positive(*shapes.HIDDEN)
-    own = shapes.state_space(model_type, config)
+    known = ARCHITECTURES.get(model_type)
+    own = Shape() if known is None else shapes.state_space(known.sizes, config)
     longest, longest_rows = _limits(config, settings, kinds)
     weights = _weights(location)
     return ModelDescription(
         id=location.name,
         source=location.source,
         architecture=model_type,
-        layers=_layers(layers, model_type, config),
+        layers=_layers(layers, own, config),
         hidden_size=hidden,
         channels=own.channels,
         d_state=own.d_state,
-        dt_rank=shapes.step_rank(model_type, config),
+        dt_rank=None if known is None else shapes.step_rank(known.sizes, config),
         mlp_channels=shapes.mlp_channels(config, kinds),
         window=shapes.window(config),
         vocab_size=config.positive("vocab_size"),
@@ -56,8 +58,13 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
     )
 
 
-def _layers(layers: list[LayerMixers], model_type: str, config: Config) -> list[LayerDescription]:
-    found = {mixers.own: shapes.shape_of(mixers.own, model_type, config) for mixers in set(layers)}
+def _layers(
+    layers: list[LayerMixers], state_space: Shape, config: Config
+) -> list[LayerDescription]:
+    found = {mixers.own: state_space for mixers in layers}
+    found[Mixer.NONE] = Shape()
+    if Mixer.SOFTMAX in found:
+        found[Mixer.SOFTMAX] = shapes.attention(config)
     return [
         LayerDescription(
             layer=index,

@@ -54,12 +54,12 @@ def as_transformers(config: dict[str, Any], name: str) -> dict[str, Any]:
     """
     if not is_native(config):
         return config
-    keys = _Keys(config, name)
+    keys = _Section(config, name)
     keys.check_known(_KEYS)
     keys.check_fixed("attn_layer_idx", [], "its attention layers have no counterpart")
     keys.check_fixed("d_intermediate", 0, "its MLP layers have no counterpart")
     keys.check_fixed("rms_norm", True, "it normalises by LayerNorm")
-    layer = _Keys(keys.section("ssm_cfg"), name, "ssm_cfg.")
+    layer = _Section(keys.section("ssm_cfg"), name, "ssm_cfg.")
     translated = _shared(keys, layer)
     kind = layer.values.get("layer", "Mamba1")
     if kind == "Mamba1":
@@ -70,14 +70,14 @@ def as_transformers(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Keys:
+class _Section:
     """One object of a config; what it raises names the key."""
 
     values: dict[str, Any]
     name: str
     prefix: str = ""
 
-    def whole(self, key: str, default: int | None = None) -> int:
+    def positive(self, key: str, default: int | None = None) -> int:
         """A whole number above 0; without a default it must be there."""
         value = self.values.get(key, default)
         if value is None:
@@ -123,20 +123,20 @@ class _Keys:
         return ProblemError(ProblemType.UNSUPPORTED_ARCHITECTURE, detail)
 
 
-def _shared(keys: _Keys, layer: _Keys) -> dict[str, Any]:
+def _shared(keys: _Section, layer: _Section) -> dict[str, Any]:
     """What both architectures say by the same keys; the vocabulary is padded as the rows are."""
-    multiple = keys.whole("pad_vocab_size_multiple", 8)
-    tokens = keys.whole("vocab_size")
+    multiple = keys.positive("pad_vocab_size_multiple", 8)
+    tokens = keys.positive("vocab_size")
     return {
-        "hidden_size": keys.whole("d_model"),
-        "num_hidden_layers": keys.whole("n_layer"),
+        "hidden_size": keys.positive("d_model"),
+        "num_hidden_layers": keys.positive("n_layer"),
         "vocab_size": -(-tokens // multiple) * multiple,
         "tie_word_embeddings": keys.flag("tie_embeddings", True),
         "residual_in_fp32": keys.flag("residual_in_fp32", True),
         "layer_norm_epsilon": _EPSILON,
         "hidden_act": "silu",
-        "conv_kernel": layer.whole("d_conv", 4),
-        "expand": layer.whole("expand", 2),
+        "conv_kernel": layer.positive("d_conv", 4),
+        "expand": layer.positive("expand", 2),
         "use_bias": layer.flag("bias", False),
         "use_conv_bias": layer.flag("conv_bias", True),
         "pad_token_id": _END_OF_TEXT,
@@ -145,20 +145,20 @@ def _shared(keys: _Keys, layer: _Keys) -> dict[str, Any]:
     }
 
 
-def _mamba(layer: _Keys, hidden: int) -> dict[str, Any]:
+def _mamba(layer: _Section, hidden: int) -> dict[str, Any]:
     layer.check_known(_MAMBA_KEYS)
     automatic = layer.values.get("dt_rank", "auto") == "auto"
     return {
         "model_type": "mamba",
-        "state_size": layer.whole("d_state", 16),
-        "time_step_rank": -(-hidden // 16) if automatic else layer.whole("dt_rank"),
+        "state_size": layer.positive("d_state", 16),
+        "time_step_rank": -(-hidden // 16) if automatic else layer.positive("dt_rank"),
     }
 
 
-def _mamba2(layer: _Keys, hidden: int) -> dict[str, Any]:
+def _mamba2(layer: _Section, hidden: int) -> dict[str, Any]:
     layer.check_known(_MAMBA2_KEYS)
-    channels = layer.whole("expand", 2) * hidden
-    size, groups = layer.whole("headdim", 64), layer.whole("ngroups", 1)
+    channels = layer.positive("expand", 2) * hidden
+    size, groups = layer.positive("headdim", 64), layer.positive("ngroups", 1)
     if layer.values.get("d_ssm") is not None:
         layer.check_fixed("d_ssm", channels, "only a part of the channels passes the mixer")
     layer.check_fixed("D_has_hdim", False, "every channel has a D of its own")
@@ -173,17 +173,17 @@ def _mamba2(layer: _Keys, hidden: int) -> dict[str, Any]:
         raise layer.invalid(f"`ssm_cfg.ngroups` is {groups}, which does not divide {heads} heads")
     return {
         "model_type": "mamba2",
-        "state_size": layer.whole("d_state", 128),
+        "state_size": layer.positive("d_state", 128),
         "head_dim": size,
         "num_heads": heads,
         "n_groups": groups,
-        "chunk_size": layer.whole("chunk_size", 256),
+        "chunk_size": layer.positive("chunk_size", 256),
         "time_step_rank": -(-hidden // 16),
         "time_step_limit": _limit(layer),
     }
 
 
-def _limit(layer: _Keys) -> tuple[float, float]:
+def _limit(layer: _Section) -> tuple[float, float]:
     """The smallest and the largest Delta; by default any above 0."""
     given = layer.values.get("dt_limit", (0.0, float("inf")))
     if isinstance(given, list | tuple) and len(given) == 2:

@@ -3,7 +3,7 @@
 Keys and defaults are those of transformers' config classes of the same `model_type`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from catalogue.config import Config
 from schemas.names import Mixer
@@ -25,7 +25,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class _Keys:
+class SizeKeys:
     """Where the configs of an architecture keep the sizes of their state-space mixers.
 
     channels may be left out of a config, which then has `expand` times the hidden size; None for
@@ -41,29 +41,8 @@ class _Keys:
     groups: str | None = None
 
 
-_S6 = _Keys("state_size", "expand", channels="intermediate_size", rank="time_step_rank")
-_BAMBA = _Keys(heads="mamba_n_heads", groups="mamba_n_groups")
-_KEYS = {
-    "mamba": _S6,
-    "falcon_mamba": _S6,
-    "jamba": _Keys(rank="mamba_dt_rank"),
-    "zamba": _Keys(rank="mamba_dt_rank", heads="n_mamba_heads"),
-    "mamba2": _Keys("state_size", "expand", heads="num_heads", groups="n_groups"),
-    "bamba": _BAMBA,
-    "granitemoehybrid": _BAMBA,
-    "zamba2": _Keys(heads="n_mamba_heads", groups="mamba_ngroups"),
-    "nemotron_h": _Keys(
-        "ssm_state_size", heads="mamba_num_heads", head_size="mamba_head_dim", groups="n_groups"
-    ),
-    "falcon_h1": replace(_BAMBA, channels="mamba_d_ssm"),
-}
-
-
-def state_space(model_type: str, config: Config) -> Shape:
-    """The shape of the architecture's state-space mixers; of none where it has none."""
-    keys = _KEYS.get(model_type)
-    if keys is None:
-        return Shape()
+def state_space(keys: SizeKeys, config: Config) -> Shape:
+    """The shape of the architecture's state-space mixers."""
     heads = None if keys.heads is None else config.positive(keys.heads)
     if heads is not None and keys.head_size is not None:
         channels = heads * config.positive(keys.head_size)
@@ -73,10 +52,9 @@ def state_space(model_type: str, config: Config) -> Shape:
     return Shape(channels, heads, groups, config.positive(keys.states))
 
 
-def step_rank(model_type: str, config: Config) -> int | None:
+def step_rank(keys: SizeKeys, config: Config) -> int | None:
     """The rank of an S6 mixer's Delta; left out or `auto`, it is a sixteenth of the hidden size."""
-    keys = _KEYS.get(model_type)
-    if keys is None or keys.rank is None:
+    if keys.rank is None:
         return None
     if config.values.get(keys.rank) in (None, "auto"):
         return -(-config.positive(*HIDDEN) // 16)
@@ -114,14 +92,7 @@ def mlp_channels(config: Config, mixers: set[Mixer]) -> int | None:
     return active * width + shared
 
 
-def shape_of(mixer: Mixer, model_type: str, config: Config) -> Shape:
-    """The shape of one layer's mixer."""
-    if mixer is Mixer.SOFTMAX:
-        return attention(config)
-    return Shape() if mixer is Mixer.NONE else state_space(model_type, config)
-
-
-def _channels(config: Config, keys: _Keys) -> int:
+def _channels(config: Config, keys: SizeKeys) -> int:
     """Under their own key, which transformers puts before `expand` times the hidden size."""
     if keys.channels is not None and config.has(keys.channels):
         return config.positive(keys.channels)

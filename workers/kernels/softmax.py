@@ -5,7 +5,7 @@
     reach
 
 with queries and keys as the model scores them, positions and norms already in them. h heads, of
-which several may share a key and a value (k of these, h a multiple of k); p channels of a head's
+which several may share a key and a value (g of these, h a multiple of g); p channels of a head's
 value, d = h p, heads side by side. All computes in float32 without a graph. Slow twin:
 tests/reference/softmax.py.
 """
@@ -23,7 +23,7 @@ Weights = tuple[Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Heads:
-    """What makes alpha: queries (h, l, e), keys (k, l, e), values (k, l, p).
+    """What makes alpha: queries (h, l, e), keys (g, l, e), values (g, l, p).
 
     reach (l, l): true where a query reads a key, or None for all up to its own; cap and sinks (h,)
     or None.
@@ -38,8 +38,8 @@ class Heads:
     sinks: Tensor | None = None
 
     def __post_init__(self) -> None:
-        (h, length, e), (k, keys, _) = self.queries.shape, self.keys.shape
-        if self.keys.shape != (k, length, e) or self.values.shape[:2] != (k, keys) or h % k:
+        (h, length, e), (g, keys, _) = self.queries.shape, self.keys.shape
+        if self.keys.shape != (g, length, e) or self.values.shape[:2] != (g, keys) or h % g:
             shapes = [tuple(v.shape) for v in (self.queries, self.keys, self.values)]
             raise ValueError(f"queries, keys and values do not go together: {shapes}")
 

@@ -30,7 +30,7 @@ _WITHOUT_EFFECT = {
 
 @dataclass(frozen=True)
 class Call:
-    """One text's call: queries (h, l, e), keys (k, l, e) and values (k, l, p) of its heads.
+    """One text's call: queries (h, l, e), keys (g, l, e) and values (g, l, p) of its heads.
 
     reach (l, l): what each query may read, or None for everything before it. unknown names the
     arguments whose effect is not known.
@@ -71,7 +71,7 @@ def attention(
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """(b, l, h, p) of query (b, h, l, e), key (b, k, l, e) and value (b, k, l, p).
+    """(b, l, h, p) of query (b, h, l, e), key (b, g, l, e) and value (b, g, l, p).
 
     attention_mask (b, 1, l, l) is true where a query reads a key, or None for the causal one.
     """
@@ -143,7 +143,7 @@ def _block(
     cap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """(b, rows, h, p) of query (b, h, rows, e), key (b, k, keys, e) and value (b, k, keys, p)."""
+    """(b, rows, h, p) of query (b, h, rows, e), key (b, g, keys, e) and value (b, g, keys, p)."""
     (texts, heads, rows, _), keys = query.shape, key.shape[2]
     # The heads that share a key lie side by side, so that they are rows of one product.
     shared = (texts, key.shape[1], -1)

@@ -13,6 +13,7 @@ from catalogue.native import TOKENIZER_ID
 from catalogue.tokeniser import TOKENIZER_FILE
 from catalogue.weights import INDEX, SINGLE, weight_files
 from schemas.problem import ProblemError, ProblemType
+from workers.models.refusing import first_line
 
 # No code is ever fetched, and a pickle only beside a config in mamba_ssm's own format.
 _WANTED = [CONFIG_FILE, TOKENIZER_FILE, SINGLE, INDEX, "model-*.safetensors"]
@@ -53,12 +54,11 @@ def _fetch_checkpoint(name: str, snapshot: Path) -> None:
 
 
 def _unavailable(name: str, what: str, error: Exception) -> ProblemError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
     whose = "" if what == name else f" for `{name}`"
     return ProblemError(
         ProblemType.MODEL_UNAVAILABLE,
-        f"`{what}` could not be downloaded{whose} ({reason}). Check the id and the worker's "
-        "network, or put its files in a directory under MAMBASCOPE_MODEL_DIR.",
+        f"`{what}` could not be downloaded{whose} ({first_line(error)}). Check the id and the "
+        "worker's network, or put its files in a directory under MAMBASCOPE_MODEL_DIR.",
     )
 
 

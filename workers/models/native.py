@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from catalogue import pickled
 from catalogue.files import CHECKPOINT_FILE
 from catalogue.weights import invalid
+from workers.models.refusing import first_line
 from workers.models.weights import read
 
 _RENAMED = {"backbone.embedding.weight": "backbone.embeddings.weight"}
@@ -64,11 +65,10 @@ def read_checkpoint(file: Path, name: str) -> dict[str, Tensor]:
         # Mapped, so that a claim about sizes reaches no further than the file.
         held = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the unpickler interprets a program: a wrong one ends in anything
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise invalid(
             name,
-            f"{file.name} is refused by torch's unpickler of weights ({reason}); save the model's "
-            "state dict again with torch.save",
+            f"{file.name} is refused by torch's unpickler of weights ({first_line(error)}); save "
+            "the model's state dict again with torch.save",
         ) from None
     return _copies(_plain_tensors(held, file, name), size.stored_bytes, file, name)
 
