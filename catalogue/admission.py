@@ -35,6 +35,20 @@ def admit(request: JobRequest, settings: Settings) -> None:
         raise ProblemError(ProblemType.INVALID_REQUEST, detail, errors)
 
 
+def require_lengths(
+    request: JobRequest,
+    settings: Settings,
+    index: int,
+    described: ModelDescription,
+    lengths: list[int],
+) -> None:
+    """As `admit`, of the texts' lengths alone, for a model that tells more once it is loaded."""
+    errors = list(_length_errors(_Subject(request, settings, index, described, None, lengths, [])))
+    if errors:
+        detail = errors[0].detail + and_more(errors)
+        raise ProblemError(ProblemType.INVALID_REQUEST, detail, errors)
+
+
 @dataclass(frozen=True)
 class _Subject:
     """The request as one model sees it; None and no lengths for what its files do not tell."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from catalogue.config import Config
 from catalogue.shapes import SizeKeys
 from schemas.names import Mixer
+from schemas.problem import ProblemError, ProblemType
 
 # Far above any real model; a config that claims more would only fill the memory.
 _MOST_LAYERS = 10_000
@@ -50,11 +51,17 @@ def layer_mixers(model_type: str, config: Config) -> list[LayerMixers]:
 
     An architecture that is not listed and has attention heads is taken for a transformer whose
     every layer attends, which loading tries; one without has no mixer that is known. Raises
-    ProblemError (model-invalid).
+    ProblemError (model-invalid, unsupported-architecture).
     """
     known = ARCHITECTURES.get(model_type)
     if known is None:
-        attends = config.has("num_attention_heads", "n_head")
+        if not config.has(*_LAYERS):
+            detail = f"nothing here knows the layers of {model_type[:80]!r}"
+            raise ProblemError(
+                ProblemType.UNSUPPORTED_ARCHITECTURE,
+                f"The model `{config.name}` cannot be analysed: {detail}.",
+            )
+        attends = config.has("num_attention_heads", "n_head", "num_heads")
         return [LayerMixers(Mixer.SOFTMAX if attends else Mixer.NONE)] * _count(config)
     if known.blocks is None:
         return [LayerMixers(known.mixer, known.beside)] * _count(config)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from catalogue.files import CONFIG_FILE
+from catalogue.files import CONFIG_FILE, read_file
 from catalogue.locate import Location
 from catalogue.native import as_transformers
 from schemas.problem import ProblemError, ProblemType
@@ -30,7 +30,7 @@ class Config:
             raise ProblemError(ProblemType.MODEL_UNAVAILABLE, detail)
         found = cls({}, name)
         try:
-            values = json.loads((path / CONFIG_FILE).read_bytes())
+            values = json.loads(read_file(path / CONFIG_FILE))
         except FileNotFoundError:
             raise found.invalid("the file is missing") from None
         except OSError as error:
@@ -57,6 +57,14 @@ class Config:
         if default is None:
             raise self.invalid(f"it has no `{keys[0]}`")
         return default
+
+    def widest(self, *keys: str, default: int) -> int:
+        """As `positive`; of a list, one number a layer, the largest."""
+        for key in keys:
+            value = self.values.get(key)
+            if isinstance(value, list) and value:
+                return max(Config({key: each}, self.name).positive(key) for each in value)
+        return self.positive(*keys, default=default)
 
     def factor(self, key: str) -> float:
         """A finite number above 0, which may be a fraction."""

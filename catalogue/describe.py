@@ -14,7 +14,8 @@ from schemas.settings import Settings
 
 # What reads a row in linear time, memory included.
 _LINEAR = {Mixer.S6, Mixer.SSD}
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+# Where configs keep the longest text that a model has positions for.
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 
 
 def describe(location: Location, settings: Settings) -> ModelDescription:
@@ -85,9 +86,9 @@ def _limits(config: Config, settings: Settings, mixers: set[Mixer]) -> tuple[int
     linear = mixers <= _LINEAR
     rows = max(settings.max_tokens, settings.max_row_tokens if linear else 0)
     limits = settings.max_tokens, rows
-    if not config.has(*_POSITIONS):
+    if not config.has(*POSITIONS):
         return limits
-    positions = config.positive(*_POSITIONS)
+    positions = config.positive(*POSITIONS)
     return min(limits[0], positions), min(limits[1], positions)
 
 

@@ -1,5 +1,6 @@
 """The files of a model directory that are known by name, and in which format its config is."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,12 +11,27 @@ CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "pytorch_model.bin"
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; not for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def read_file(path: Path) -> bytes:
+    """What a file holds. Raises OSError, also for what is no file: a pipe would never end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
+    return path.read_bytes()
+
+
 def is_native_directory(path: Path) -> bool:
     """Whether the config of a model directory is mamba_ssm's own; one that cannot be read is not.
 
     Costs one read of config.json.
     """
     try:
-        return is_native(json.loads((path / CONFIG_FILE).read_bytes()))
+        return is_native(json.loads(read_file(path / CONFIG_FILE)))
     except (OSError, ValueError, RecursionError):
         return False

@@ -63,7 +63,7 @@ def step_rank(keys: SizeKeys, config: Config) -> int | None:
 
 def attention(config: Config) -> Shape:
     """The shape of the architecture's attention."""
-    heads = config.positive("num_attention_heads", "n_head")
+    heads = config.positive("num_attention_heads", "n_head", "num_heads")
     usual = config.positive(*HIDDEN) // heads
     size = config.positive("attention_head_dim", "v_head_dim", "head_dim", default=max(1, usual))
     return Shape(heads * size, heads)
@@ -85,7 +85,7 @@ def mlp_channels(config: Config, mixers: set[Mixer]) -> int | None:
     if mixers <= {Mixer.S6, Mixer.SSD} and not config.has("num_attention_heads"):
         return None
     hidden = config.positive(*HIDDEN)
-    width = config.positive("intermediate_size", "ffn_dim", "n_inner", default=4 * hidden)
+    width = config.widest("intermediate_size", "ffn_dim", "n_inner", default=4 * hidden)
     experts = config.has("num_local_experts", "num_experts", "n_routed_experts")
     active = config.positive("num_experts_per_tok", default=1) if experts else 1
     shared = config.whole("shared_intermediate_size", 0)

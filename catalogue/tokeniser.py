@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
-from catalogue.files import is_native_directory
+from catalogue.files import is_native_directory, read_file
 from catalogue.native import TOKENIZER_ID
 from schemas.problem import ProblemError, ProblemType
 from schemas.result import Token
@@ -31,13 +31,14 @@ class Tokeniser:
         """
         file = path / TOKENIZER_FILE
         try:
-            source = file.read_text(encoding="utf-8")
+            source = read_file(file).decode()
             tokenizer = Tokenizer.from_str(source)
         except FileNotFoundError:
             raise _invalid(path, f"the file is missing; {_remedy(path)}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise _invalid(path, f"the file cannot be read ({error})") from None
-        except Exception as error:  # tokenizers raises bare Exception for a file it cannot parse
+        except BaseException as error:
+            _reraise_unless_refusal(error)
             raise _invalid(path, str(error)) from None
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -110,8 +111,19 @@ class Tokeniser:
         # A batch of one: `Tokenizer.encode` holds the GIL, and so every other thread, for seconds.
         try:
             return encode([text], add_special_tokens=add_special_tokens)
-        except Exception as error:  # a bare one, as for a word that has no token, not even <unk>
+        except BaseException as error:
+            _reraise_unless_refusal(error)
             raise ValueError(f"its {TOKENIZER_FILE} refuses it ({error})") from None
+
+
+def _reraise_unless_refusal(error: BaseException) -> None:
+    """Let through what tokenizers did not raise.
+
+    It raises a bare Exception for a file that it cannot parse and for a word without a token, and a
+    panic, which is none, for an expression that runs too long.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
 
 
 def _unknown_id(tokenizer: Tokenizer, source: str) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogue import pickled
-from catalogue.files import CHECKPOINT_FILE, is_native_directory
+from catalogue.files import CHECKPOINT_FILE, is_file, is_native_directory
 from schemas.problem import ProblemError, ProblemType
 
 SINGLE = "model.safetensors"
@@ -49,8 +49,8 @@ def weight_files(path: Path, name: str) -> list[Path]:
     for shard in shards:
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise invalid(name, f"{INDEX} names {shard[:80]!r}, which is no safetensors file in it")
-        if not (path / shard).is_file():
-            raise invalid(name, f"{shard}, which {INDEX} names, is missing; copy it there")
+        if not is_file(path / shard):
+            raise invalid(name, f"{shard[:80]}, which {INDEX} names, is missing; copy it there")
     return [path / shard for shard in shards]
 
 

@@ -72,8 +72,20 @@ class Problem(Contract):
     ) -> "Problem":
         """A problem of a known kind."""
         return cls(
-            type=kind.uri, title=kind.title, status=kind.status, detail=detail, errors=errors or []
+            type=kind.uri,
+            title=kind.title,
+            status=kind.status,
+            detail=_written(detail),
+            errors=[
+                entry.model_copy(update={"detail": _written(entry.detail)})
+                for entry in errors or []
+            ],
         )
+
+
+def _written(detail: str) -> str:
+    """The same, with halves of characters, which names in files may hold, as escapes."""
+    return detail.encode("utf-8", "backslashreplace").decode()
 
 
 def and_more(errors: list[FieldError]) -> str:

@@ -34,12 +34,15 @@ class ModelSettings(BaseModel):
 
     device: str | None = Field(default=None, pattern=DEVICE)
     dtype: Dtype = Dtype.FLOAT32
-    reconstruction_tolerance: float | None = Field(default=None, gt=0)
+    reconstruction_tolerance: float | None = Field(default=None, gt=0, lt=1)
 
 
 def _by_model(value: Any) -> Any:
     """A JSON object of settings by model as its pairs."""
-    found = json.loads(value) if isinstance(value, str) else value
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return tuple(found.items()) if isinstance(found, dict) else found
 
 
@@ -102,7 +105,7 @@ class Settings(BaseSettings):
         default=None, gt=0, description="CPU threads of one worker; null means every core"
     )
     resident_models: int = Field(default=4, gt=0, description="Models one worker keeps in memory")
-    reconstruction_tolerance: float = Field(default=1e-4, gt=0)
+    reconstruction_tolerance: float = Field(default=1e-4, gt=0, lt=1)
     models: Annotated[
         tuple[tuple[str, ModelSettings], ...], NoDecode, BeforeValidator(_by_model)
     ] = Field(

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from catalogue.admission import admit
+from catalogue.admission import admit, require_lengths
 from catalogue.budget import require_room
+from catalogue.locate import UnknownModel
 from catalogue.memory import needs, result_bytes, tensor_bytes
 from catalogue.selection import Selection
 from catalogue.workload import workload
@@ -13,6 +14,7 @@ from schemas.artifact_names import Subject
 from schemas.comparison import Comparison
 from schemas.job import Artifact, Shows
 from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
+from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.request import AttentionSection
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
 from workers.analyses.comparison import compare
@@ -87,13 +89,20 @@ class Stages:
         name = self._request.models[index]
         with self._report.timed(Stage.LOADING):
             self._report.tell(Stage.LOADING, index / len(self._request.models), name)
-            loaded, fresh = self._runtime.models.get(name)
+            try:
+                loaded, fresh = self._runtime.models.get(name)
+            except UnknownModel as error:
+                # It was there when the request was judged.
+                gone = FieldError(pointer=f"/models/{index}", detail=str(error))
+                raise ProblemError(ProblemType.INVALID_REQUEST, str(error), [gone]) from error
             if fresh:
                 # Its files may have been fetched only now.
                 alone = self._request.model_copy(update={"models": [name]})
                 admit(alone, self._runtime.settings)
             tokens = [loaded.tokeniser.encode(text) for text in self._request.texts]
             lengths = [len(found) for found in tokens]
+            settings = self._runtime.settings
+            require_lengths(self._request, settings, index, loaded.description, lengths)
             work = workload(self._request, loaded.description, lengths, self._runtime.settings)
             self._tensors.expect(tensor_bytes(work))
             self._result_bytes += result_bytes(work)

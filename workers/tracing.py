@@ -17,6 +17,7 @@ from catalogue.passing import pass_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
+from workers.models import rotary
 from workers.models.loading import LoadedModel
 from workers.passes import Batch, Captured, pass_over
 
@@ -132,7 +133,12 @@ def trace_each(
     modules = {k: module for k, module in mixers_of(loaded.model).items() if k in layers}
     tracer = _Tracer(loaded, modules, gradient_layers & modules.keys())
     lengths = [len(request.ids) for request in requests]
-    for indices in _batches(lengths, tracer.token_budget(room, max(lengths, default=0))):
+    stretching = rotary.stretching(loaded.model)
+    # A budget of no tokens leaves each text alone.
+    budget = 0 if stretching else tracer.token_budget(room, max(lengths, default=0))
+    for indices in _batches(lengths, budget):
+        for module in stretching:
+            rotary.reset(module)
         yield from zip(indices, tracer.run([requests[i] for i in indices]), strict=True)
 
 

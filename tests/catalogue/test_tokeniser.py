@@ -1,13 +1,25 @@
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from catalogue.cached import tokeniser
+from catalogue.config import Config
+from catalogue.locate import Location
 from catalogue.tokeniser import Tokeniser
 from schemas.problem import ProblemError, ProblemType
 from tests.catalogue.models import save_model, word_tokenizer
@@ -132,6 +144,31 @@ def test_a_missing_or_broken_file_is_a_typed_problem(tmp_path: Path) -> None:
         with pytest.raises(ProblemError, match=r"tokenizer\.json") as caught:
             Tokeniser.load(tmp_path)
         assert caught.value.kind is ProblemType.MODEL_INVALID
+
+
+def test_what_the_vocabulary_lacks_is_told(words: Tokeniser) -> None:
+    found = words.encode("apple pear 3")
+    assert [token.unknown for token in found] == [False, True, False]
+    assert found[1].text == "pear"
+
+
+def test_a_panic_of_the_tokenizer_is_a_value_error(tmp_path: Path) -> None:
+    """An expression that backtracks without end is a panic, which is no Exception."""
+    tokenizer = word_tokenizer()
+    tokenizer.normalizer = normalizers.Replace(Regex("(a+)+$"), "b")
+    save_model(tmp_path, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="refuses it"):
+        Tokeniser.load(tmp_path).count("a" * 60 + "!")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes in folders")
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(ProblemError, match="no file"):
+        Tokeniser.load(tmp_path)
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ProblemError, match="no file"):
+        Config.read(Location("m", "directory", tmp_path))
 
 
 def test_the_remembered_tokeniser_follows_the_file(tmp_path: Path) -> None:

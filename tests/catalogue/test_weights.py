@@ -64,6 +64,14 @@ def test_a_file_that_is_not_what_its_header_says_is_refused(
     assert caught.value.kind is ProblemType.MODEL_INVALID
 
 
+def test_a_shard_with_a_name_that_no_file_can_have_is_missing(tmp_path: Path) -> None:
+    shard = "x" * 300 + ".safetensors"
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(ProblemError, match="is missing") as caught:
+        weights_size(tmp_path, "m")
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("content", [b"", b"\x01", bytes(8), b"\xff" * 64])
 def test_a_file_that_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)

@@ -39,6 +39,8 @@ _CONFIG_ERRORS = (
 )
 # A config this far beyond its weights would only fill the memory before it is refused.
 _SPARE_PARAMETERS = 1 << 26
+# Far above any real model: what the library writes out layer by layer would only fill the memory.
+_MOST_LAYERS = 10_000
 # Tensors that a message names.
 _NAMED = 6
 
@@ -48,11 +50,16 @@ def read_config(path: Path, name: str) -> Any:
 
     Raises ProblemError (model-invalid, unsupported-architecture).
     """
-    written = json.loads((path / CONFIG_FILE).read_bytes())
+    try:
+        written = json.loads((path / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise invalid(name, f"its {CONFIG_FILE} cannot be read: {first_line(error)}") from error
     raw = as_transformers(written, name)
     for key, why in _REFUSED.items():
-        if raw.get(key):
+        if raw.get(key) is not None:
             raise invalid(name, f"its {CONFIG_FILE} {why} (`{key}`)")
+    if _repeats(raw.get("attention_types")) > _MOST_LAYERS:
+        raise invalid(name, f"its {CONFIG_FILE} has `attention_types` for too many layers")
     for key in _ATTENTION_KEYS:
         if raw.get(key) not in (None, "eager", "sdpa"):
             raise invalid(name, f"its {CONFIG_FILE} sets `{key}`; remove it")
@@ -86,16 +93,24 @@ def assemble(name: str, config: Any, tensors: dict[str, Tensor], dtype: torch.dt
     # The library rescales weights for this key even where it is given them.
     config.rescale_prenorm_residual = False
     before = {key: _bits(tensor) for key, tensor in tensors.items()}
-    model, info = architecture.from_pretrained(
-        None,
-        config=config,
-        state_dict=tensors,
-        dtype=dtype,
-        # An architecture that calls no function of the registry keeps its own masks too.
-        attn_implementation=IMPLEMENTATION if _calls_attention(architecture) else None,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+    try:
+        model, info = architecture.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=dtype,
+            # An architecture that calls no function of the registry keeps its own masks too.
+            attn_implementation=IMPLEMENTATION if _calls_attention(architecture) else None,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except KeyError as error:
+        if error.args != (IMPLEMENTATION,):
+            raise unsupported(name, f"the library cannot build it: {first_line(error)}") from error
+        why = "its attention keeps to a list of functions of its own, not to the library's registry"
+        raise unsupported(name, why) from error
+    except _CONFIG_ERRORS as error:
+        raise unsupported(name, f"the library cannot build it: {first_line(error)}") from error
     if info["mismatched_keys"]:
         shapes = [f"{key} ({list(a)}, not {list(b)})" for key, a, b in info["mismatched_keys"]]
         raise invalid(name, f"these weights do not fit its {CONFIG_FILE}: {_some(shapes)}")
@@ -137,6 +152,13 @@ def _differs(stored: Tensor, held: Tensor | None) -> bool:
     if held is None:
         return False
     return not torch.allclose(held, stored.to(held.dtype), rtol=0, atol=0, equal_nan=True)
+
+
+def _repeats(types: Any) -> int:
+    """How many layers GPT-Neo's `attention_types` name: pairs of words and how often they come."""
+    found = types if isinstance(types, list) else []
+    pairs = [pair for pair in found if isinstance(pair, list) and len(pair) == 2]
+    return sum(count for _, count in pairs if isinstance(count, int))
 
 
 def _calls_attention(architecture: Any) -> bool:

@@ -24,7 +24,9 @@ _ROUNDINGS = 16
 def check_vocabulary(name: str, model: Any, tokeniser: Tokeniser) -> None:
     """Raise ProblemError (model-invalid) for a tokenizer with ids that have no embedding."""
     rows = model.get_input_embeddings().weight.shape[0]
-    largest = max(tokeniser.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    known = tokeniser.tokenizer.get_vocab(with_added_tokens=True).values()
+    # What a post-processor adds to every text need not be in the vocabulary.
+    largest = max([*known, *tokeniser.ids("")], default=-1)
     if largest >= rows:
         raise invalid(
             name,

@@ -7,16 +7,17 @@ ones are read beside a config in mamba_ssm's own format only, by `workers.models
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from catalogue.describe import describe
+from catalogue.describe import POSITIONS, describe
 from catalogue.files import is_native_directory
 from catalogue.locate import Location
 from catalogue.tokeniser import Tokeniser
-from catalogue.weights import weight_files
+from catalogue.weights import invalid, weight_files
 from schemas.catalogue import ModelDescription
 from schemas.names import Dtype
 from schemas.result import ModelProvenance
@@ -67,6 +68,7 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     tokeniser = Tokeniser.load(found.tokeniser_path or path)
     name = location.name
     files = weight_files(path, name)
+    before = _stamps(files)
     config = read_config(path, name)
     if is_native_directory(path):
         tensors = read_native(files, name, config.tie_word_embeddings)
@@ -80,16 +82,40 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     readout = Readout.of(model)
     check_forward(name, model, readout, device)
     check_mixers(name, model, description, settings.tolerance_of(name))
+    try:
+        digest = sha256(files)
+    except OSError:
+        digest = ""
+    if not digest or _stamps(files) != before:
+        raise invalid(name, "its files changed while they were read; ask again")
     provenance = ModelProvenance(
         model=name,
         architecture=description.architecture,
         revision=found.revision,
-        weights_sha256=sha256(files),
+        weights_sha256=digest,
         dtype=chosen.dtype,
         device=str(device),
         kernel=kernel,
     )
-    return LoadedModel(name, model, readout, tokeniser, description, provenance, device)
+    limited = _limited(description, model.config)
+    return LoadedModel(name, model, readout, tokeniser, limited, provenance, device)
+
+
+def _stamps(files: list[Path]) -> list[tuple[int, int, int]]:
+    """What changes with a file's contents."""
+    found = [file.stat() for file in files if file.exists()]
+    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
+
+
+def _limited(description: ModelDescription, config: Any) -> ModelDescription:
+    """The description with the library's own limit, where the config on disk leaves it out."""
+    named = (getattr(config, key, None) for key in POSITIONS)
+    positions = next((found for found in named if isinstance(found, int)), None)
+    if positions is None:
+        return description
+    longest = min(description.max_tokens, positions)
+    rows = min(description.max_row_tokens, positions)
+    return description.model_copy(update={"max_tokens": longest, "max_row_tokens": rows})
 
 
 def choose_device(wanted: str, setting: str = "MAMBASCOPE_DEVICE") -> torch.device:

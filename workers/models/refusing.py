@@ -12,6 +12,6 @@ def unsupported(name: str, why: str) -> ProblemError:
 
 def first_line(error: Exception) -> str:
     """What an exception says, in one line."""
-    if isinstance(error, KeyError):
+    if isinstance(error, KeyError) and len(error.args) == 1 and " " not in str(error.args[0]):
         return f"it names {error}, which is unknown"
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200].rstrip(".")

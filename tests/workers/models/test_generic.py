@@ -86,6 +86,20 @@ def test_one_that_attends_by_itself_is_refused(tmp_path: Path) -> None:
     assert "is called with more than is known here" in str(refused.value)
 
 
+def test_one_with_functions_of_its_own_is_refused(tmp_path: Path) -> None:
+    """Falcon looks its attention up in a list of its own."""
+    with pytest.raises(ProblemError, match="list of functions of its own") as refused:
+        _load(tmp_path, "Falcon", **SIZES)
+    assert refused.value.kind is ProblemType.UNSUPPORTED_ARCHITECTURE
+
+
+def test_gpt_neo_is_seen_to_attend_and_refused(tmp_path: Path) -> None:
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 48, "num_layers": 2, "num_heads": 6}
+    with pytest.raises(ProblemError) as refused:
+        _load(tmp_path, "GPTNeo", **sizes, attention_types=[[["global", "local"], 1]])
+    assert refused.value.kind is ProblemType.UNSUPPORTED_ARCHITECTURE
+
+
 def test_one_whose_attention_is_not_what_is_known_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     BertLMHeadModel,
@@ -24,6 +25,7 @@ from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
 from tests.tiny_models import save_gpt2, save_mamba, word_tokenizer
 from workers.kernels import mamba
+from workers.models import loading
 from workers.models.loading import LoadedModel, choose_device, load
 
 WEIGHTS = "model.safetensors"
@@ -252,6 +254,43 @@ def test_a_config_far_beyond_its_weights_is_refused_without_the_memory(
 def test_configs_that_are_refused(directory: Path, changes: dict[str, Any]) -> None:
     _configure(directory, **changes)
     assert "config.json" in _refused(directory)
+
+
+def test_an_empty_list_of_layers_costs_no_memory(directory: Path) -> None:
+    _configure(directory, attention_types=[[["global"], 10**9]])
+    assert "attention_types" in _refused(directory)
+
+
+def test_files_that_change_while_they_are_read_are_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash would be that of other weights than were run."""
+    digest = loading.sha256
+
+    def late(files: list[Path]) -> str:
+        _reweigh(directory, lambda tensors: tensors["lm_head.weight"].add_(1.0))
+        return digest(files)
+
+    monkeypatch.setattr(loading, "sha256", late)
+    assert "changed while they were read" in _refused(directory)
+
+
+def test_a_tokenizer_that_adds_tokens_the_model_does_not_embed(directory: Path) -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.post_processor = TemplateProcessing(single="[X] $A", special_tokens=[("[X]", 5000)])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    assert "5000" in _refused(directory)
+
+
+def test_the_librarys_own_limit_counts_where_the_config_has_none(tmp_path: Path) -> None:
+    path = save_gpt2(tmp_path / "gpt")
+    config = json.loads((path / "config.json").read_text())
+    del config["n_positions"]
+    (path / "config.json").write_text(json.dumps(config))
+    weights = load_file(path / WEIGHTS)
+    weights["transformer.wpe.weight"] = torch.randn(1024, 16)
+    save_file(weights, path / WEIGHTS)
+    assert _load(path).description.max_tokens == 1024
 
 
 def test_code_beside_the_weights_never_runs(directory: Path) -> None:
