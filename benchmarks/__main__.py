@@ -54,7 +54,7 @@ def main() -> int:
         f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict] and verdict
     )
     console.print(
-        f"{told}. Load {report.load_at_start[0]:.1f} at the start, "
+        f"{told or 'no row has a promise'}. Load {report.load_at_start[0]:.1f} at the start, "
         f"{(report.load_at_end or report.load_at_start)[0]:.1f} at the end. {arguments.json}"
     )
     return len(report.failed)

@@ -20,7 +20,6 @@ from benchmarks.systems import CHANNELS, HEAD_STATES, HEADS, of_heads
 from benchmarks.timing import Call, Contest, Effort, effort
 from schemas import pieces
 from workers.kernels import mamba, ssd
-from workers.mixers.s6_pieces import piece_borders
 
 HIDDEN, LAYER = 768, 1024
 LENGTHS = (512, 1024, 2048)
@@ -98,7 +97,7 @@ def _spread(system: ssd.System, pair: ssd.Weights) -> Call:
 
     def call() -> None:
         moments = ssd.Moments.start(system, HEADS if pair[0] is None else CHANNELS)
-        for start, stop in piece_borders(length, pieces.READ_SSD):
+        for start, stop in pieces.borders(length, pieces.READ_SSD):
             at = slice(start, stop)
             p, q = (None if v is None else v[at] for v in pair)
             moments.read(system.at(at), p, q, first=start == 0, last=stop == length)

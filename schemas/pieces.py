@@ -1,5 +1,7 @@
 """How work is cut, which decides what memory it needs: those who cut and those who tell agree."""
 
+from collections.abc import Iterator
+
 # Tokens of all texts of a batch that pass through a model at once without a graph: measured, more
 # are not faster. At least `SHORTEST` of each text.
 PASS = 1024
@@ -32,3 +34,9 @@ def pass_tokens(hidden: int, blocks: int, texts: int) -> int:
     """Tokens of each text in one piece of a pass; `blocks` are those whose graph is kept, or 0."""
     together = GRAPH_BYTES // (4 * GRAPH_FLOATS * hidden * blocks) if blocks else PASS
     return max(together // texts, SHORTEST)
+
+
+def borders(length: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the pieces of a text, in order."""
+    for start in range(0, length, size):
+        yield start, min(start + size, length)

@@ -27,7 +27,7 @@ from workers.mixers import s6_heads
 from workers.mixers.protocol import Capture, Contribution, Read, Summary, Weighting
 from workers.mixers.s6_contribution import Decomposition
 from workers.mixers.s6_heads import Head, HeadMoments, Pair, carried_states, heads_of
-from workers.mixers.s6_pieces import Piece, S6Weights, piece_borders
+from workers.mixers.s6_pieces import Piece, S6Weights
 from workers.relative_error import relative_error
 
 
@@ -117,7 +117,7 @@ class S6Trace:
         if self.length <= pieces.READ or "whole" in vars(self):
             yield self.whole.until(stop)
             return
-        borders = list(piece_borders(stop, pieces.READ))
+        borders = list(pieces.borders(stop, pieces.READ))
         for start, end in reversed(borders) if last_first else borders:
             yield self.weights.piece(self.capture.hidden, start, end)
 

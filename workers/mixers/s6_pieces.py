@@ -3,7 +3,7 @@
 Axes: l tokens of the piece, d channel, n state, h head, m hidden size, j tap of the convolution.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -155,9 +155,3 @@ def parted(values: Tensor, heads: int, dim: int = 0) -> Sequence[Tensor]:
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
     """(l, sum of widths): the heads' parts in their order; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
-
-
-def piece_borders(length: int, size: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the pieces of a text, in order."""
-    for start in range(0, length, size):
-        yield start, min(start + size, length)

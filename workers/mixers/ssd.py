@@ -27,7 +27,6 @@ from workers.kernels.ssd import (
     weighted_rows,
 )
 from workers.mixers.protocol import Capture, Contribution, Read, Summary, Weighting
-from workers.mixers.s6_pieces import piece_borders
 from workers.mixers.ssd_contribution import Decomposition
 from workers.mixers.ssd_pieces import Piece, SSDWeights
 from workers.relative_error import relative_error
@@ -120,7 +119,7 @@ class SSDTrace:
         if self.length <= pieces.READ_SSD or "whole" in vars(self):
             yield self.whole.until(stop)
             return
-        borders = [b for b in piece_borders(self.length, pieces.READ_SSD) if b[0] < stop]
+        borders = [b for b in pieces.borders(self.length, pieces.READ_SSD) if b[0] < stop]
         order = range(len(borders))
         if last_first:
             # The states before the last pieces must be known before these can be run again.
