@@ -30,7 +30,7 @@ from training.recall_data import recall_prompts
 from workers.models.loading import load
 
 settings = Settings()
-peaks(load(locate(DEFAULT_MODEL, settings), settings), recall_prompts(0, 1, 8))
+peaks(load(locate(DEFAULT_MODEL, settings), settings), recall_prompts(0, 1, 8), layer=1)
 after = compiled()
 late = {kernel for kernel, count in after.items() if before.get(kernel) != count}
 print(len(after), "kernels; compiled late:", late)
