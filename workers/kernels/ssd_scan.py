@@ -29,7 +29,8 @@ def ssd_scan(
 
     Shapes: x (b, l, h, p); delta (b, l, h) >= 0; A (h,) < 0; B, C (b, l, g, n); state, zero unless
     given, as returned. Differentiable in every tensor once. Cost: O(b l (c (n + h p) + h p n)) time
-    with chunks of c tokens; memory O(b l h p), with gradients also a state a piece.
+    with chunks of c tokens; memory O(b l h p), with gradients also a state a piece. With
+    gradients many texts are scanned some at a time, so that a piece stays as small.
 
     Raises ValueError: a tensor's shape does not fit the others.
     """
@@ -37,6 +38,13 @@ def ssd_scan(
     _check(*inputs)
     if state is None:
         state = x.new_zeros(len(x), x.shape[2], B.shape[3], x.shape[3], dtype=torch.float32)
+    # So many that a chunk of each is what a backward pass may run again at once.
+    most = max(pieces.PASS_SSD // pieces.CHUNK_SSD, 1)
+    has_graph = torch.is_grad_enabled() and any(v.requires_grad for v in (*inputs, state))
+    if has_graph and len(x) > most:
+        groups = zip(*(torch.split(v, most) for v in (x, delta, B, C, state)), strict=True)
+        found = [ssd_scan(x, delta, A, B, C, state) for x, delta, B, C, state in groups]
+        return torch.cat([y for y, _ in found]), torch.cat([last for _, last in found])
     y, last = _Scan.apply(*inputs, state)  # type: ignore[no-untyped-call]
     return y, last
 
