@@ -133,8 +133,9 @@ def _settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         wrong = error.errors()[0]
-        name = "_".join(str(part) for part in wrong["loc"]).upper()
-        _refuse(f"MAMBASCOPE_{name}: {wrong['msg']}.")
+        name, *inside = wrong["loc"]
+        key = "".join(f" (`{part}`)" for part in inside if isinstance(part, str))
+        _refuse(f"MAMBASCOPE_{str(name).upper()}{key}: {wrong['msg']}.")
 
 
 def _become(module: str, **environment: str) -> NoReturn:

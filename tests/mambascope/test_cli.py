@@ -170,6 +170,9 @@ def test_wrong_setting_names_its_variable(tmp_path: Path) -> None:
     said = mambascope("up", "--data-dir", str(tmp_path), MAMBASCOPE_MAX_TEXTS="many")
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr.startswith("mambascope: MAMBASCOPE_MAX_TEXTS: ")
+    models = '{"gpt2": {"dtype": "int8"}}'
+    said = mambascope("up", "--data-dir", str(tmp_path), MAMBASCOPE_MODELS=models)
+    assert said.stderr.startswith("mambascope: MAMBASCOPE_MODELS (`dtype`): ")
     assert said.stderr.count("\n") == 1
 
 
