@@ -29,7 +29,8 @@ versions: $(VENV)/.installed
 	  $$other/bin/python -m pip install --quiet --disable-pip-version-check --no-deps transformers==$$version; \
 	  echo "transformers $$($$other/bin/python -c 'import transformers; print(transformers.__version__)')"; \
 	  $$other/bin/python -m pytest --quiet tests/workers/test_architectures.py tests/workers/mixers \
-	    tests/workers/kernels/test_mamba.py tests/workers/kernels/test_ssd_scan.py tests/workers/models; \
+	    tests/workers/kernels/test_mamba.py tests/workers/kernels/test_ssd_scan.py tests/workers/models \
+	    tests/workers/test_passes.py tests/test_architecture_table.py; \
 	  rm -rf $$other; \
 	done
 

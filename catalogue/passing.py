@@ -20,8 +20,8 @@ from schemas.names import Mixer
 _FLOAT = 4
 # Floats per token and hidden unit of a forward pass whose mixers are unknown here.
 _OTHER_MODEL = 48
-# The one architecture whose texts pass in pieces, as `workers.passes` has it.
-_PIECEWISE = "mamba"
+# The architectures whose texts pass in pieces, as `workers.passes` has it.
+_PIECEWISE = ("mamba", "mamba2")
 # Architectures whose attention has a cap or sinks.
 _IN_BLOCKS = (
     *("gemma2", "vaultgemma", "gpt_oss"),
@@ -82,7 +82,7 @@ def pass_bytes(
     masked = longest if model.window is not None and longest >= model.window else 0
     wide_mask = 0 if in_blocks else _WIDE_MASK * masked
     passing = max(_passing(model, layer) for layer in model.layers) + _MASK * masked + wide_mask
-    in_pieces = model.architecture == _PIECEWISE and not on_gpu
+    in_pieces = model.architecture in _PIECEWISE and not on_gpu
     above = fixed = 0
     if gradient:
         # The lowest of them is a leaf: only what lies above it is kept for the backward pass.

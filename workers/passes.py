@@ -16,11 +16,15 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import MambaModel
+from transformers import Mamba2Model, MambaModel
 
 from schemas.pieces import pass_tokens
 from workers.kernels.carried import Border, Carried
 from workers.kernels.selective_scan import handles
+
+# Models of state-space mixers alone, whose code takes a cache from one piece to the next;
+# `catalogue.passing` counts on the same.
+_PIECEWISE = (MambaModel, Mamba2Model)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Pass(Protocol):
 def pass_over(batch: Batch) -> Pass:
     """The pass for this model and these texts; pieces where they save memory."""
     base, (texts, length) = batch.model.base_model, batch.ids.shape
-    if not (type(base) is MambaModel and handles(base.embeddings.weight)):
+    if not (type(base) in _PIECEWISE and handles(base.embeddings.weight)):
         return WholePass(batch)
     blocks = len(base.layers) - min(batch.gradient_layers, default=len(base.layers))
     piece = pass_tokens(base.config.hidden_size, blocks, texts)

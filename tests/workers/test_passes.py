@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import MambaConfig, MambaForCausalLM
+from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
 from schemas import pieces
 from tests.tiny_models import one_thread
@@ -39,13 +39,38 @@ def model(taps: int = 4, layers: int = 3, seed: int = 0) -> Any:
         time_step_rank=3,
         num_hidden_layers=layers,
     )
+    return _noised(MambaForCausalLM, config, seed)
+
+
+def model2(taps: int = 4, layers: int = 3, seed: int = 0) -> Any:
+    """A Mamba-2 of the same hidden size."""
+    config = Mamba2Config(
+        vocab_size=40,
+        hidden_size=24,
+        state_size=5,
+        conv_kernel=taps,
+        num_heads=4,
+        head_dim=12,
+        n_groups=2,
+        num_hidden_layers=layers,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return _noised(Mamba2ForCausalLM, config, seed)
+
+
+def _noised(architecture: Any, config: Any, seed: int) -> Any:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        made = MambaForCausalLM(config).eval().requires_grad_(False)
+        made = architecture(config).eval().requires_grad_(False)
         # Fresh models have zero biases and D = 1: noise makes every term count.
         for parameter in made.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape))
     return made
+
+
+MODELS = {"mamba": model, "mamba2": model2}
 
 
 def batch(model: Any, lengths: list[int], gradient_layers: set[int], seed: int = 0) -> Batch:
@@ -85,6 +110,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
+    made=st.sampled_from(sorted(MODELS)),
     taps=st.integers(1, 5),
     piece=st.integers(1, 40),
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=3),
@@ -92,17 +118,18 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     seed=st.integers(0, 1000),
 )
 def test_pieces_equal_the_whole(
-    taps: int, piece: int, lengths: list[int], gradient_layers: set[int], seed: int
+    made: str, taps: int, piece: int, lengths: list[int], gradient_layers: set[int], seed: int
 ) -> None:
-    work = batch(model(taps, seed=seed), lengths, gradient_layers, seed)
+    work = batch(MODELS[made](taps, seed=seed), lengths, gradient_layers, seed)
     outer = torch.randn(len(lengths), 24, generator=torch.Generator().manual_seed(seed))
     wanted = outer if gradient_layers else None
     expected = everything(WholePass(work), wanted)
     assert_same(everything(PiecewisePass(work, piece), wanted), expected)
 
 
-def test_nothing_after_the_positions_has_a_gradient() -> None:
-    work = batch(model(), [50, 20], {0, 2})
+@pytest.mark.parametrize("made", MODELS)
+def test_nothing_after_the_positions_has_a_gradient(made: str) -> None:
+    work = batch(MODELS[made](), [50, 20], {0, 2})
     run = PiecewisePass(work, 7)
     run.read()
     for gradient in run.gradients(torch.ones(2, 24)).values():
@@ -111,11 +138,12 @@ def test_nothing_after_the_positions_has_a_gradient() -> None:
             assert not gradient[row, at + 1 :].any()
 
 
+@pytest.mark.parametrize("name", MODELS)
 def test_texts_go_in_pieces_only_where_they_can_and_are_long(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pieces, "PASS", 64)
-    made = model()
+    made = MODELS[name]()
     assert isinstance(passes.pass_over(batch(made, [64], set())), WholePass)
     assert isinstance(passes.pass_over(batch(made, [65], set())), PiecewisePass)
     assert isinstance(passes.pass_over(batch(made, [65], {1})), WholePass)
@@ -134,9 +162,10 @@ def _live_floats(smallest: int) -> int:
     return sum(storages.values())
 
 
-def test_pieces_keep_captures_and_borders_only() -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_pieces_keep_captures_and_borders_only(name: str) -> None:
     """After the pass of a long text nothing of the size of a layer's channels remains."""
-    made = model()
+    made = MODELS[name]()
     work = batch(made, [4096], set())
     work = Batch(made, {2: work.modules[2]}, work.hidden, [], work.ids, work.positions)
     gc.collect()
@@ -182,8 +211,9 @@ def test_a_whole_pass_keeps_no_graph_below_the_lowest_gradient_layer() -> None:
     assert counts[0] < steps.pop()
 
 
-def test_a_scan_that_takes_no_state_is_noticed() -> None:
-    made = model()
+@pytest.mark.parametrize("name", MODELS)
+def test_a_scan_that_takes_no_state_is_noticed(name: str) -> None:
+    made = MODELS[name]()
     mamba.uninstall()
     try:
         with pytest.raises(RuntimeError, match="layer 0 ran without what it should carry"):

@@ -13,7 +13,8 @@ from torch import Tensor
 class Border:
     """What a Mamba's mixers know of the tokens before a piece, by layer; nothing before the first.
 
-    rows (b, d, j-1): the convolution's last inputs; states (b, d, n): the scan's state.
+    rows (b, d, j-1): the convolution's last inputs; states: the scan's, (b, d, n) of S6 and
+    (b, h, p, n) of SSD.
     """
 
     rows: dict[int, Tensor] = field(default_factory=dict)
@@ -79,14 +80,14 @@ class Carried:
         self.after.rows[layer] = kept[:, :, kept.shape[2] - count :].clone()
         return u
 
-    def update_recurrent_state(self, state: Tensor, layer: int) -> None:
+    def update_recurrent_state(self, state: Tensor, layer_idx: int) -> None:
         """Keep the state after the piece.
 
         Raises RuntimeError: convolution and scan did not both start from `before`.
         """
         if self._taken != 2:
-            raise RuntimeError(f"layer {layer} ran without what it should carry")
-        self.after.states[layer] = state
+            raise RuntimeError(f"layer {layer_idx} ran without what it should carry")
+        self.after.states[layer_idx] = state
 
     def take(self, kind: dict[int, Tensor]) -> Tensor | None:
         """What the running layer starts from, None before the first piece."""

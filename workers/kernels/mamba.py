@@ -177,6 +177,9 @@ class _SSD(_Leaves):
                 return_final_states=return_final_states,
                 **kwargs,
             )
+        carried = active_carried.get()
+        if carried is not None:
+            initial_states = carried.take(carried.before.states)
         delta = dt if dt_bias is None else dt + dt_bias
         delta = functional.softplus(delta) if dt_softplus else delta
         before = None if initial_states is None else initial_states.transpose(2, 3).float()
