@@ -2,21 +2,27 @@
 
 A tile is some rows of queries by sixteen keys. Two fused units that take four cycles want at least
 eight sums under way; more hide what the caches add, and six rows with their two lanes of keys and
-one query fill the sixteen registers of AVX2. A panel is one tile of six rows and two of five. What
-they are added to is in no cache by then, so it is fetched while the tile sums from zero. Written as
-LLVM's instructions, since numba would want a variable and a line for each sum.
+one query fill the sixteen registers of AVX2: a panel is one tile of six rows and two of five. In
+AVX-512 sixteen keys are one register of thirty-two, and a panel is one tile. What they are added to
+is in no cache by then, so it is fetched while the tile sums from zero. Written as LLVM's
+instructions, since numba would want a variable and a line for each sum.
 """
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from workers.kernels._lanes import FUSE, LANES, VECTOR, everywhere
+from workers.kernels._lanes import FUSE, LANES
 
 PANEL = 16
+# Floats of a register, and the rows of the tiles that fill a panel. Compiled for another processor
+# than this one, as NUMBA_CPU_NAME may ask, the wider is two of the narrower and still right.
+_WIDE = bool(binding.get_host_cpu_features().get("avx512f"))
+_WIDTH = PANEL if _WIDE else LANES
+_REGISTER = ir.VectorType(ir.FloatType(), _WIDTH)
 
 
 @njit(nogil=True, cache=True)
@@ -24,6 +30,9 @@ def multiply_panels(left: Any, right: Any, out: Any, query: int, key: int, colum
     """Add a panel's queries (tokens, columns) times another's packed keys (columns, tokens)."""
     t, s, pitch = query * PANEL, key * PANEL, out.shape[1]
     keys, place = s * columns, t * pitch + s
+    if _WIDE:
+        _add_tile(left, t * columns, right, keys, out, place, columns, pitch, 16)
+        return
     _add_tile(left, t * columns, right, keys, out, place, columns, pitch, 6)
     _add_tile(left, (t + 6) * columns, right, keys, out, place + 6 * pitch, columns, pitch, 5)
     _add_tile(left, (t + 11) * columns, right, keys, out, place + 11 * pitch, columns, pitch, 5)
@@ -53,28 +62,32 @@ def _add_tile(
             return builder.mul(value, ir.Constant(value.type, factor))
 
         def lanes(array: Any, index: Any) -> Any:
-            """Pointers to the sixteen values from `index` on."""
-            both = (builder.add(index, ir.Constant(index.type, lane)) for lane in (0, LANES))
-            first = (builder.gep(array, [at], inbounds=True) for at in both)
-            return [builder.bitcast(at, VECTOR.as_pointer()) for at in first]
+            """Pointers to the registers of the sixteen values from `index` on."""
+            starts = (
+                builder.add(index, ir.Constant(index.type, lane))
+                for lane in range(0, PANEL, _WIDTH)
+            )
+            first = (builder.gep(array, [at], inbounds=True) for at in starts)
+            return [builder.bitcast(at, _REGISTER.as_pointer()) for at in first]
 
         _, query, _, key, _, place, columns, pitch, _ = args
         queries, keys, sums = data(0), data(2), data(4)
         starts = [builder.add(query, times(columns, row)) for row in range(count)]
         firsts = [builder.add(place, times(pitch, row)) for row in range(count)]
         places = [at for row in firsts for at in lanes(sums, row)]
-        for at in places[::2]:
+        each = PANEL // _WIDTH
+        for at in places[::each]:
             _prefetch(builder, at)
-        nothing = ir.Constant(VECTOR, [0.0] * LANES)
+        nothing = ir.Constant(_REGISTER, [0.0] * _WIDTH)
         tile = [cgutils.alloca_once_value(builder, nothing) for _ in places]
         with cgutils.for_range(builder, columns) as loop:
             token = builder.add(key, times(loop.index, PANEL))
             r = [builder.load(at, align=4) for at in lanes(keys, token)]
             for row, start in enumerate(starts):
                 at = builder.gep(queries, [builder.add(start, loop.index)], inbounds=True)
-                q = everywhere(builder, builder.load(at, align=4))
-                for total, half in zip(tile[2 * row : 2 * row + 2], r, strict=True):
-                    product = builder.fmul(q, half, flags=FUSE)
+                q = _everywhere(builder, builder.load(at, align=4))
+                for total, part in zip(tile[each * row : each * row + each], r, strict=True):
+                    product = builder.fmul(q, part, flags=FUSE)
                     builder.store(builder.fadd(builder.load(total), product, flags=FUSE), total)
         for at, total in zip(places, tile, strict=True):
             before = builder.load(at, align=4)
@@ -84,6 +97,14 @@ def _add_tile(
     whole = types.intp
     flat = (left, whole, right, whole, out, whole, whole, whole, rows)
     return types.void(*flat), codegen
+
+
+def _everywhere(builder: Any, value: Any) -> Any:
+    """One value in all of a register."""
+    undefined, whole = ir.Constant(_REGISTER, ir.Undefined), ir.IntType(32)
+    first = builder.insert_element(undefined, value, ir.Constant(whole, 0))
+    everywhere = ir.Constant(ir.VectorType(whole, _WIDTH), [0] * _WIDTH)
+    return builder.shuffle_vector(first, undefined, everywhere)
 
 
 def _prefetch(builder: Any, address: Any) -> None:
