@@ -23,6 +23,8 @@ PANEL = 16
 _WIDE = bool(binding.get_host_cpu_features().get("avx512f"))
 _WIDTH = PANEL if _WIDE else LANES
 _REGISTER = ir.VectorType(ir.FloatType(), _WIDTH)
+# Columns between two look-ups of where the rows are: more rows than there are registers for places.
+_STEPS = 4
 
 
 @njit(nogil=True, cache=True)
@@ -80,15 +82,28 @@ def _add_tile(
             _prefetch(builder, at)
         nothing = ir.Constant(_REGISTER, [0.0] * _WIDTH)
         tile = [cgutils.alloca_once_value(builder, nothing) for _ in places]
-        with cgutils.for_range(builder, columns) as loop:
-            token = builder.add(key, times(loop.index, PANEL))
-            r = [builder.load(at, align=4) for at in lanes(keys, token)]
-            for row, start in enumerate(starts):
-                at = builder.gep(queries, [builder.add(start, loop.index)], inbounds=True)
-                q = _everywhere(builder, builder.load(at, align=4))
-                for total, part in zip(tile[each * row : each * row + each], r, strict=True):
-                    product = builder.fmul(q, part, flags=FUSE)
-                    builder.store(builder.fadd(builder.load(total), product, flags=FUSE), total)
+        steps = ir.Constant(columns.type, _STEPS)
+        several = builder.udiv(columns, steps)
+
+        def add(index: Any, count: int) -> None:
+            """Add the products of `count` columns from `index` on."""
+            begin = builder.add(key, times(index, PANEL))
+            heads = [builder.gep(queries, [builder.add(s, index)], inbounds=True) for s in starts]
+            for step in range(count):
+                token = builder.add(begin, ir.Constant(begin.type, step * PANEL))
+                r = [builder.load(part, align=4) for part in lanes(keys, token)]
+                for row, head in enumerate(heads):
+                    at = builder.gep(head, [ir.Constant(begin.type, step)], inbounds=True)
+                    q = _everywhere(builder, builder.load(at, align=4))
+                    for total, part in zip(tile[each * row : each * row + each], r, strict=True):
+                        product = builder.fmul(q, part, flags=FUSE)
+                        builder.store(builder.fadd(builder.load(total), product, flags=FUSE), total)
+
+        with cgutils.for_range(builder, several) as loop:
+            add(builder.mul(loop.index, steps), _STEPS)
+        rest = builder.mul(several, steps), columns, ir.Constant(columns.type, 1)
+        with cgutils.for_range_slice(builder, *rest) as (index, _):
+            add(index, 1)
         for at, total in zip(places, tile, strict=True):
             before = builder.load(at, align=4)
             builder.store(builder.fadd(before, builder.load(total)), at, align=4)
