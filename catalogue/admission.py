@@ -29,10 +29,7 @@ def admit(request: JobRequest, settings: Settings) -> None:
     again once it has the model, and a model that cannot be read fails there with its own problem.
     Costs one tokenisation of each text per model.
     """
-    errors = list(islice(_errors(request, settings), _MOST_ERRORS))
-    if errors:
-        detail = errors[0].detail + and_more(errors)
-        raise ProblemError(ProblemType.INVALID_REQUEST, detail, errors)
+    _require_none(_errors(request, settings))
 
 
 def require_lengths(
@@ -43,7 +40,12 @@ def require_lengths(
     lengths: list[int],
 ) -> None:
     """As `admit`, of the texts' lengths alone, for a model that tells more once it is loaded."""
-    errors = list(_length_errors(_Subject(request, settings, index, described, None, lengths, [])))
+    subject = _Subject(request, settings, index, described, None, lengths, [])
+    _require_none(_length_errors(subject))
+
+
+def _require_none(found: Iterator[FieldError]) -> None:
+    errors = list(islice(found, _MOST_ERRORS))
     if errors:
         detail = errors[0].detail + and_more(errors)
         raise ProblemError(ProblemType.INVALID_REQUEST, detail, errors)

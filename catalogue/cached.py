@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from catalogue.describe import describe
-from catalogue.files import CHECKPOINT_FILE, CONFIG_FILE
+from catalogue.files import CHECKPOINT_FILE, CONFIG_FILE, Stamp, stamp
 from catalogue.locate import Location
 from catalogue.tokeniser import TOKENIZER_FILE, Tokeniser
 from schemas.catalogue import ModelDescription
@@ -12,31 +12,21 @@ from schemas.settings import Settings
 
 _MODELS_KEPT = 32
 
-Stamp = tuple[int, int] | None
-
 
 def description(location: Location, settings: Settings) -> ModelDescription:
     """`describe`, remembered until config or weights change. Raises what `describe` raises."""
     path = location.path
-    weights = [] if path is None else sorted(file.name for file in path.glob("*.safetensors*"))
-    stamps = tuple((name, _stamp(path, name)) for name in (CONFIG_FILE, CHECKPOINT_FILE, *weights))
+    stamps: tuple[tuple[str, Stamp], ...] = ()
+    if path is not None:
+        weights = sorted(file.name for file in path.glob("*.safetensors*"))
+        names = (CONFIG_FILE, CHECKPOINT_FILE, *weights)
+        stamps = tuple((name, stamp(path / name)) for name in names)
     return _description(location, settings, stamps)
 
 
 def tokeniser(path: Path) -> Tokeniser:
     """`Tokeniser.load`, remembered until tokenizer.json changes. Raises what it raises."""
-    return _tokeniser(path, _stamp(path, TOKENIZER_FILE))
-
-
-def _stamp(path: Path | None, name: str) -> Stamp:
-    """Modification time and size of a file; None when it is not there."""
-    if path is None:
-        return None
-    try:
-        status = (path / name).stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
+    return _tokeniser(path, stamp(path / TOKENIZER_FILE))
 
 
 @lru_cache(_MODELS_KEPT)
@@ -47,5 +37,5 @@ def _description(
 
 
 @lru_cache(_MODELS_KEPT)
-def _tokeniser(path: Path, stamp: Stamp) -> Tokeniser:
+def _tokeniser(path: Path, stamped: Stamp) -> Tokeniser:
     return Tokeniser.load(path)

@@ -11,6 +11,19 @@ CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "pytorch_model.bin"
 
 
+Stamp = tuple[int, int, int] | None
+"""What changes with a file's contents; None of one that is not there."""
+
+
+def stamp(path: Path) -> Stamp:
+    """Which file it is, its size and its time."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def is_file(path: Path) -> bool:
     """Whether a file is there; not for a name that no file can have."""
     try:

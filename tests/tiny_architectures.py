@@ -47,7 +47,9 @@ def saver(architecture: str, **sizes: Any) -> Saver:
 
     def save(directory: Path, /, *, seed: int = 0, **changes: Any) -> Path:
         config = getattr(transformers, f"{architecture}Config")(**(sizes | changes))
-        causal = f"{architecture}{'LMHeadModel' if architecture == 'GPT2' else 'ForCausalLM'}"
+        # Of a model of several kinds of input, the one for text.
+        name = architecture.removesuffix("Text")
+        causal = f"{name}{'LMHeadModel' if name == 'GPT2' else 'ForCausalLM'}"
         return save_model(getattr(transformers, causal), config, directory, seed)
 
     return save

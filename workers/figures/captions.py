@@ -109,7 +109,7 @@ def read_at(result: TextResult) -> str:
     position = result.target.position
     token = words.readable(result.tokens[position].text, QUOTED_TOKEN_INCHES[0], style.SUBTITLE)
     return (
-        f"read at position {position}, “{token}”, of {_count(result)}; "
+        f"read at position {position}, “{token}”, of {counted(result.tokens)}; "
         "whatever token is predicted there"
     )
 
@@ -136,18 +136,14 @@ def _explains(result: TextResult, inches: float) -> str:
         what += f" minus logit of {quoted(target.contrast.token)}"
         chance += f" against p {words.probability(target.contrast.probability)}"
     after = quoted(result.tokens[target.position].text)
-    where = f"{_count(result)}, read at position {target.position}"
+    where = f"{counted(result.tokens)}, read at position {target.position}"
     return f"explains: {what} after {after}  ({chance}; {where})"
-
-
-def _count(result: TextResult) -> str:
-    return counted(result.tokens)
 
 
 def counted(tokens: Sequence[Token]) -> str:
     """How many tokens there are, and how many of them the model has no token for."""
-    count, unknown = len(tokens), sum(token.unknown for token in tokens)
-    return f"{count} token{'s' * (count != 1)}" + (f", {unknown} unknown" if unknown else "")
+    unknown = sum(token.unknown for token in tokens)
+    return words.several(len(tokens), "token") + (f", {unknown} unknown" if unknown else "")
 
 
 def parameters(attention: MethodAttention) -> str:

@@ -60,12 +60,11 @@ def depths(part: ComparisonPart, method: Method) -> Page:
 
 
 def _caption(part: ComparisonPart, method: Method, profiles: Sequence[DepthProfile]) -> Caption:
-    texts = len(part.texts)
+    texts = words.several(len(part.texts), "text")
     return Caption(
         title=f"{captions.METHODS[method].title} · models by relative depth",
-        model=words.models(len(profiles)),
-        explains=f"means over {texts} text{'s' * (texts != 1)}; depth 0 is a model's lowest layer, "
-        "1 its highest",
+        model=words.several(len(profiles), "model"),
+        explains=f"means over {texts}; depth 0 is a model's lowest layer, 1 its highest",
         facts="from attention_knowledge_extraction and neurons of each layer",
         choices=_unread(part.comparison, profiles)
         or "agreement and overlap of the shares of relevance, over characters both have tokens for",
@@ -86,8 +85,7 @@ def _legend(page: Page, profiles: Sequence[DepthProfile]) -> None:
         page.add(lines(ends[:1], ends[1:], _kind(index), 2.0))
         page.text(style.MARGIN + 0.4, y, words.readable(profile.model, 4.0, style.BODY), style.BODY)
         kinds = "/".join(dict.fromkeys(mixer.value for mixer in profile.mixers))
-        count = len(profile.layers)
-        what = f"{kinds} · {count} layer{'s' * (count != 1)} read"
+        what = f"{kinds} · {words.several(len(profile.layers), 'layer')} read"
         page.aside(page.width - style.MARGIN, y, what)
 
 

@@ -77,7 +77,7 @@ def _caption(
     shown = "" if len(lines) == total else f"; {len(lines)} of {total} lines, the most relevant"
     return Caption(
         title=f"{captions.METHODS[method].title} · models side by side",
-        model=words.models(len(rows)),
+        model=words.several(len(rows), "model"),
         explains=f"each model's own tokens over the same characters{shown}",
         facts=f"text {text.text_index}  ·  {len(text.text)} characters",
         choices="magnitude of each layer's relevance over its sum, mean over the layers read; the "
@@ -120,8 +120,8 @@ def _legend(page: Page, rows: Sequence[_Row], scale: Scale, targeted: bool) -> N
     page.level_bar(scale, page.width - style.MARGIN - BAR_LENGTH, top - 0.06, BAR_LENGTH)
     for index, row in enumerate(rows):
         base = top + 0.2 * (index + 1) + 0.24
-        layers = row.model.layers
-        what = f"{layers} layer{'s' * (layers != 1)}, {captions.counted(row.model.tokens)}"
+        layers = words.several(row.model.layers, "layer")
+        what = f"{layers}, {captions.counted(row.model.tokens)}"
         if targeted:
             what += f", explains “{words.readable(row.model.target, 0.8, style.SMALL)}”"
         title = words.readable(row.model.model, 3.2, style.BODY)

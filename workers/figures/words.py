@@ -118,6 +118,6 @@ def probability(value: float) -> str:
     return f"= {value:.2f}" if value >= 0.01 or value == 0 else f"= {number(value)}"
 
 
-def models(count: int) -> str:
-    """How many models there are."""
-    return f"{count} model{'s' * (count != 1)}"
+def several(count: int, noun: str) -> str:
+    """How many there are, with the noun's plural where it is due."""
+    return f"{count} {noun}{'s' * (count != 1)}"

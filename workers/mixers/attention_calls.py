@@ -110,8 +110,8 @@ def _in_blocks(
     texts, heads, length, _ = query.shape
     size = max(1, pieces.ATTENTION // (texts * heads * length))
     found = []
-    for start in range(0, length, size):
-        rows = slice(start, min(start + size, length))
+    for start, stop in pieces.borders(length, size):
+        rows = slice(start, stop)
         # Whatever a given mask lets a query read is left to it.
         keys = slice(rows.stop if mask is None else length)
         block = checkpoint(

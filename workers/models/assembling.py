@@ -151,7 +151,11 @@ def _differs(stored: Tensor, held: Tensor | None) -> bool:
     """Whether the model's weight of this name is another; one of no such name cannot be told."""
     if held is None:
         return False
-    return not torch.allclose(held, stored.to(held.dtype), rtol=0, atol=0, equal_nan=True)
+    stored = stored.to(held.dtype)
+    # Only NaN, which equals nothing, is worth the memory of the second question.
+    return not (
+        torch.equal(held, stored) or torch.allclose(held, stored, rtol=0, atol=0, equal_nan=True)
+    )
 
 
 def _repeats(types: Any) -> int:

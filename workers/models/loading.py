@@ -7,14 +7,13 @@ ones are read beside a config in mamba_ssm's own format only, by `workers.models
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from catalogue.describe import POSITIONS, describe
-from catalogue.files import is_native_directory
+from catalogue.files import is_native_directory, stamp
 from catalogue.locate import Location
 from catalogue.tokeniser import Tokeniser
 from catalogue.weights import invalid, weight_files
@@ -68,7 +67,7 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     tokeniser = Tokeniser.load(found.tokeniser_path or path)
     name = location.name
     files = weight_files(path, name)
-    before = _stamps(files)
+    before = [stamp(file) for file in files]
     config = read_config(path, name)
     if is_native_directory(path):
         tensors = read_native(files, name, config.tie_word_embeddings)
@@ -86,7 +85,7 @@ def load(location: Location, settings: Settings) -> LoadedModel:
         digest = sha256(files)
     except OSError:
         digest = ""
-    if not digest or _stamps(files) != before:
+    if not digest or [stamp(file) for file in files] != before:
         raise invalid(name, "its files changed while they were read; ask again")
     provenance = ModelProvenance(
         model=name,
@@ -99,12 +98,6 @@ def load(location: Location, settings: Settings) -> LoadedModel:
     )
     limited = _limited(description, model.config)
     return LoadedModel(name, model, readout, tokeniser, limited, provenance, device)
-
-
-def _stamps(files: list[Path]) -> list[tuple[int, int, int]]:
-    """What changes with a file's contents."""
-    found = [file.stat() for file in files if file.exists()]
-    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
 
 
 def _limited(description: ModelDescription, config: Any) -> ModelDescription:

@@ -1,11 +1,10 @@
 """Which models stay in memory between jobs."""
 
 from collections import OrderedDict
-from pathlib import Path
 
 from catalogue.budget import model_objection
 from catalogue.cached import description
-from catalogue.files import CHECKPOINT_FILE, CONFIG_FILE
+from catalogue.files import CHECKPOINT_FILE, CONFIG_FILE, Stamp, stamp
 from catalogue.locate import Location, locate
 from catalogue.memory import loading_bytes, weight_bytes
 from catalogue.tokeniser import TOKENIZER_FILE
@@ -14,7 +13,7 @@ from schemas.settings import Settings
 from workers.models.fetching import fetch
 from workers.models.loading import LoadedModel, load
 
-Stamps = tuple[tuple[str, int, int], ...]
+Stamps = tuple[tuple[str, Stamp], ...]
 
 
 class Residency:
@@ -79,16 +78,11 @@ class Residency:
 
 
 def _stamps(location: Location) -> Stamps:
-    """Name, size and time of every file that a load reads; empty without a directory."""
+    """Name and stamp of every file that a load reads; empty without a directory."""
     if location.path is None:
         return ()
     tokeniser = location.tokeniser_path or location.path
     found = [location.path / CONFIG_FILE, tokeniser / TOKENIZER_FILE]
     found.append(location.path / CHECKPOINT_FILE)
     found += sorted(location.path.glob("*.safetensors*"))
-    return tuple(_stamp(file) for file in found if file.is_file())
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    status = file.stat()
-    return file.name, status.st_size, status.st_mtime_ns
+    return tuple((file.name, stamp(file)) for file in found if file.is_file())

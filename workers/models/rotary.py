@@ -13,7 +13,7 @@ from torch import nn
 
 def stretching(model: nn.Module) -> list[nn.Module]:
     """The modules whose frequencies depend on the longest text; empty for most models."""
-    return [module for module in model.modules() if _stretches(getattr(module, "rope_type", None))]
+    return [module for module in model.modules() if _stretches(vars(module).get("rope_type"))]
 
 
 def reset(module: nn.Module) -> None:

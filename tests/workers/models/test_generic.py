@@ -11,7 +11,8 @@ from catalogue.locate import locate
 from schemas.names import Mixer
 from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
-from tests.tiny_models import VOCABULARY, save_model
+from tests.tiny_architectures import saver
+from tests.tiny_models import VOCABULARY
 from workers.mixers.softmax import SoftmaxTrace
 from workers.models.loading import LoadedModel, load
 from workers.tracing import TraceRequest, trace
@@ -49,9 +50,7 @@ WITH_CAP_OR_SINKS = {
 
 
 def _load(root: Path, architecture: str, **sizes: Any) -> LoadedModel:
-    config = getattr(transformers, f"{architecture}Config")(**sizes)
-    causal = architecture.removesuffix("Text") + "ForCausalLM"
-    save_model(getattr(transformers, causal), config, root / "model")
+    saver(architecture, **sizes)(root / "model")
     settings = Settings(model_dir=root, device="cpu")
     return load(locate("model", settings), settings)
 
