@@ -76,6 +76,9 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         )
         yield FieldError(pointer="/texts", detail=detail)
         return
+    for section in ("knowledge_neurons", "perturbation", "universality"):
+        if getattr(request, section) is not None:
+            yield FieldError(pointer=f"/{section}", detail="This version has no such analysis yet.")
     sound = []
     for index, name in enumerate(request.models):
         try:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from catalogue.selection import Selection, select
 from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import NEEDS_GRADIENT, Method
-from schemas.request import JobRequest, Rows
+from schemas.request import JobRequest
+from schemas.sections import Rows
 from schemas.settings import Settings
 
 

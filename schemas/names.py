@@ -45,6 +45,33 @@ class Mixer(StrEnum):
     NONE = "none"
 
 
+class Block(StrEnum):
+    """The block of a layer that a neuron belongs to."""
+
+    MIXER = "mixer"
+    MLP = "mlp"
+
+
+class Ranking(StrEnum):
+    """What the neurons of a block are ranked by."""
+
+    VARIANCE = "variance"
+    TEXT_VARIANCE = "text_variance"
+    DELTA_VARIANCE = "delta_variance"
+    POSITION_CORRELATION = "position_correlation"
+    POSITION_INFORMATION = "position_information"
+    ATTRIBUTION = "attribution"
+
+
+class Intervening(StrEnum):
+    """What may be done to a neuron."""
+
+    ZERO = "zero"
+    MEAN = "mean"
+    NOISE = "noise"
+    SCALE = "scale"
+
+
 class Dtype(StrEnum):
     """The type of numbers that a model runs in."""
 
@@ -64,6 +91,7 @@ class Stage(StrEnum):
     LOADING = "loading"
     TRACING = "tracing"
     ANALYSING = "analysing"
+    INTERVENING = "intervening"
     DRAWING = "drawing"
     STORING = "storing"
 

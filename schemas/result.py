@@ -11,6 +11,13 @@ from pydantic import Field
 from schemas.base import Contract
 from schemas.comparison import Comparison
 from schemas.names import RESULT_SCHEMA_VERSION, Method, Mixer
+from schemas.neurons import (
+    Interval,
+    KnowledgeNeuronAnalysis,
+    NeuronAnalysis,
+    PerturbationAnalysis,
+    Universality,
+)
 
 
 class Token(Contract):
@@ -167,6 +174,28 @@ class KnowledgeMetrics(Contract):
     )
 
 
+class AveragedKnowledge(Contract):
+    """`attention_knowledge_extraction` of one model, layer and method, over all texts.
+
+    Each interval is a bootstrap over the texts; with a single text it is the number itself.
+    """
+
+    model: str
+    layer: int
+    method: Method
+    texts: int
+    attention_entropy: Interval
+    attention_entropy_normalised: Interval
+    attention_diversity: Interval
+    mean_attention: Interval
+    max_attention: Interval
+    min_attention: Interval
+    effective_keys: Interval
+    first_token_mass: Interval
+    mean_distance: Interval
+    mean_distance_characters: Interval
+
+
 class TextResult(Contract):
     """Everything about one text under one model."""
 
@@ -218,6 +247,19 @@ class ResultDocument(Contract):
     layers: dict[str, list[int]] = Field(description="Analysed layers by model")
     provenance: Provenance
     results: list[TextResult] = Field(description="One per model and text")
+    attention_knowledge_averages: list[AveragedKnowledge] = Field(
+        default_factory=list, description="One per model, layer and method"
+    )
+    neuron_analysis: list[NeuronAnalysis] = Field(
+        default_factory=list, description="One per model, over all its texts; none when not asked"
+    )
+    knowledge_neurons: list[KnowledgeNeuronAnalysis] = Field(
+        default_factory=list, description="One per model; none when not asked"
+    )
+    perturbation: list[PerturbationAnalysis] = Field(
+        default_factory=list, description="One per model; none when not asked"
+    )
     comparison: Comparison | None = Field(
         default=None, description="The models side by side; null for a job of one model"
     )
+    universality: Universality | None = Field(default=None, description="Null when not asked")

@@ -15,8 +15,8 @@ from schemas.comparison import Comparison
 from schemas.job import Artifact, Shows
 from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
 from schemas.problem import FieldError, ProblemError, ProblemType
-from schemas.request import AttentionSection
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
+from schemas.sections import AttentionSection, NeuronSection
 from workers.analyses.comparison import compare
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
@@ -219,7 +219,7 @@ class Stages:
             text=texts[text],
             tokens=model.tokens[text],
             layers=model.loaded.description.layers,
-            top_k=self._request.neurons.top_k,
+            top_k=(self._request.neurons or NeuronSection()).top_k,
             figures=self._request.figures,
         )
 

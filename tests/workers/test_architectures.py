@@ -10,7 +10,7 @@ from torch import Tensor
 from catalogue.locate import locate
 from catalogue.memory import is_plausible
 from schemas.names import Method, Mixer
-from schemas.request import Rows
+from schemas.sections import Rows
 from schemas.settings import Settings
 from tests.tiny_architectures import ARCHITECTURES
 from tests.tiny_models import one_thread

@@ -12,7 +12,8 @@ from catalogue.memory import tensor_bytes
 from catalogue.workload import Workload, workload
 from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
-from schemas.request import AttentionSection, JobRequest, Rows
+from schemas.request import JobRequest
+from schemas.sections import AttentionSection, Rows
 from schemas.settings import Settings
 from tests.catalogue.models import described
 from tests.workers.analyses.traces import planted

@@ -1,8 +1,8 @@
 """`attention_weighted`: the mean hidden attention over channels, as it is."""
 
 from schemas.names import Method
-from schemas.request import Rows
 from schemas.result import Parameters
+from schemas.sections import Rows
 from workers.analyses.maps import LayerView, MethodMaps
 from workers.mixers.protocol import Weighting
 

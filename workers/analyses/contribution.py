@@ -3,8 +3,8 @@
 import torch
 
 from schemas.names import Method
-from schemas.request import Rows
 from schemas.result import Parameters
+from schemas.sections import Rows
 from workers.analyses.maps import LayerView, MethodMaps
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from schemas.names import Method
-from schemas.request import Rows
 from schemas.result import Parameters
+from schemas.sections import Rows
 from workers.analyses.maps import LayerView, MethodMaps
 from workers.mixers.protocol import Weighting
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from schemas.names import Method
-from schemas.request import AttentionSection, Rows
 from schemas.result import Parameters
+from schemas.sections import AttentionSection, Rows
 from workers.analyses.checks import Checks, row_sum_error
 from workers.mixers.protocol import MixerTrace, Read, Summary, Weighting
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from schemas.names import Method
 from schemas.problem import ProblemError, ProblemType
-from schemas.request import Rows
 from schemas.result import Parameters
+from schemas.sections import Rows
 from workers.analyses.checks import Checks
 from workers.analyses.maps import LayerView, MethodMaps, Rollout
 from workers.mixers.protocol import Weighting

@@ -29,7 +29,7 @@ class AttentionAdapter:
 
     def objection(self, module: nn.Module) -> str | None:
         """Why the module has no exact trace: its output projection is not known; else None."""
-        if _projection(module) is not None:
+        if self.projection(module) is not None:
             return None
         return f"layer {self.layer(module)}: {type(module).__name__} has no output projection"
 
@@ -37,6 +37,11 @@ class AttentionAdapter:
         """The input (b, l, m), by position or by its name."""
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         return hidden
+
+    def projection(self, module: nn.Module) -> nn.Module | None:
+        """What reads the heads' outputs, or None if it is not known."""
+        found = (getattr(module, name, None) for name in _PROJECTIONS)
+        return next((child for child in found if isinstance(child, nn.Linear | Conv1D)), None)
 
     def context(self, kwargs: Mapping[str, Any], row: int, length: int) -> dict[str, Any]:
         """What else one text's call was made with: positions and mask, cut to its tokens."""
@@ -59,7 +64,7 @@ class AttentionAdapter:
             raise ValueError(f"it calls the attention function {len(found)} times, not once")
         if found[0].unknown:
             raise ValueError(f"arguments of unknown effect: {', '.join(found[0].unknown)}")
-        call, projection = found[0], _projection(module)
+        call, projection = found[0], self.projection(module)
         if projection is None:
             raise TypeError(f"{type(module).__name__} has no output projection")
         heads = Heads(
@@ -73,11 +78,6 @@ class AttentionAdapter:
         )
         weight, bias = _weights(projection)
         return SoftmaxTrace(heads, weight, bias, capture)
-
-
-def _projection(module: nn.Module) -> nn.Module | None:
-    found = (getattr(module, name, None) for name in _PROJECTIONS)
-    return next((child for child in found if isinstance(child, nn.Linear | Conv1D)), None)
 
 
 def _weights(projection: Any) -> tuple[Tensor, Tensor | None]:

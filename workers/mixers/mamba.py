@@ -34,6 +34,10 @@ class MambaAdapter:
         hidden: Tensor = args[0]
         return hidden
 
+    def projection(self, module: nn.Module) -> nn.Module:
+        """What reads the neurons."""
+        return module.out_proj  # type: ignore[return-value]
+
     def context(self, kwargs: Mapping[str, Any], row: int, length: int) -> dict[str, Any]:
         """Nothing: the mixer's input says all."""
         return {}

@@ -30,6 +30,10 @@ class Mamba2Adapter:
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         return hidden
 
+    def projection(self, module: nn.Module) -> nn.Module:
+        """What reads the neurons."""
+        return module.out_proj  # type: ignore[return-value]
+
     def context(self, kwargs: Mapping[str, Any], row: int, length: int) -> dict[str, Any]:
         """Nothing: the mixer's input says all."""
         return {}

@@ -160,6 +160,10 @@ class MixerAdapter(Protocol):
         """The mixer's input (b, l, m), found among the arguments of its call."""
         ...
 
+    def projection(self, module: nn.Module) -> nn.Module | None:
+        """The mixer's output projection, which reads its neurons, or None if it is not known."""
+        ...
+
     def context(self, kwargs: Mapping[str, Any], row: int, length: int) -> Mapping[str, Any]:
         """What a trace needs of the keywords of a batch's call, cut to one text of `length`."""
         ...

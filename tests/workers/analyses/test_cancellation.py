@@ -5,7 +5,7 @@ import torch
 
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL, Method
-from schemas.request import Rows
+from schemas.sections import Rows
 from schemas.settings import Settings
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers

@@ -6,7 +6,7 @@ from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
 from schemas.names import Method
-from schemas.request import Rows
+from schemas.sections import Rows
 from workers.analyses.checks import Checks
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
