@@ -41,7 +41,7 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
         id=location.name,
         source=location.source,
         architecture=model_type,
-        layers=_layers(layers, own, config),
+        layers=_layers(layers, own, config, shapes.mlp_neurons(config, kinds)),
         hidden_size=hidden,
         channels=own.channels,
         d_state=own.d_state,
@@ -60,17 +60,20 @@ def describe(location: Location, settings: Settings) -> ModelDescription:
 
 
 def _layers(
-    layers: list[LayerMixers], state_space: Shape, config: Config
+    layers: list[LayerMixers], state_space: Shape, config: Config, mlp_neurons: int | None
 ) -> list[LayerDescription]:
     found = {mixers.own: state_space for mixers in layers}
     found[Mixer.NONE] = Shape()
     if Mixer.SOFTMAX in found:
         found[Mixer.SOFTMAX] = shapes.attention(config)
+    # Where MLPs are layers of their own, the others have none.
+    apart = Mixer.NONE in (mixers.own for mixers in layers) and len(found) > 2
     return [
         LayerDescription(
             layer=index,
             mixer=mixers.own,
             beside=mixers.beside,
+            mlp_neurons=0 if apart and mixers.own is not Mixer.NONE else mlp_neurons,
             methods=[] if mixers.own is Mixer.NONE else list(Method),
             channels=found[mixers.own].channels,
             heads=found[mixers.own].heads,

@@ -171,11 +171,11 @@ def _selected(model: ModelDescription, layer: LayerDescription) -> int:
 def activation_bytes(work: Workload) -> int:
     """What tracing the longest text takes, with what the batch before it still holds."""
     chosen, length = work.selection, work.longest
-    found = pass_bytes(work.model, len(chosen.traced), chosen.gradient, length, work.on_gpu)
+    found = pass_bytes(work.model, len(chosen.captured), chosen.gradient, length, work.on_gpu)
     before = length * found.captured if len(work.lengths) > 1 else 0
     return before + found.of(length)
 
 
 def captured_bytes(model: ModelDescription, chosen: Selection) -> int:
     """Bytes per token that stay from a batch's tracing until its texts are analysed."""
-    return _FLOAT * model.hidden_size * (2 * len(chosen.traced) + len(chosen.gradient))
+    return _FLOAT * model.hidden_size * (2 * len(chosen.captured) + len(chosen.gradient))

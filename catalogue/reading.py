@@ -22,7 +22,7 @@ _SPREADING = {Method.ATTENTION_WEIGHTED, Method.GRADIENT_GUIDED}
 
 def reading_bytes(work: Workload, length: int) -> int:
     """What the methods hold at once while they read one layer of a text of `length` tokens."""
-    if not work.methods or not work.traced:
+    if not work.traced:
         return 0
     return max(_READING[layer.mixer](work, layer, length) for layer in work.traced)
 
@@ -34,7 +34,7 @@ def _none(work: Workload, layer: LayerDescription, length: int) -> int:
 def _s6(work: Workload, layer: LayerDescription, length: int) -> int:
     d = layer.channels or 0
     # The trace of this layer and of the one before, and the copies that the kernels make.
-    wide = 12 + 8 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
+    wide = 12 + 8 * (len(work.traced) > 1) + 5 * bool(work.selection.gradient)
     each = _FLOAT * (wide * d + 4 * work.model.hidden_size)
     if work.on_gpu:
         # Plain torch widens what it scans, and keeps its weights p and q.
@@ -49,7 +49,7 @@ def _s6(work: Workload, layer: LayerDescription, length: int) -> int:
 def _ssd(work: Workload, layer: LayerDescription, length: int) -> int:
     d, h, n, g = (v or 0 for v in (layer.channels, layer.heads, layer.d_state, layer.groups))
     # As of an S6 layer, and what a gated norm and the moments' factors add.
-    wide = 16 + 9 * (len(work.selection.traced) > 1) + 10 * bool(work.selection.gradient)
+    wide = 16 + 9 * (len(work.traced) > 1) + 10 * bool(work.selection.gradient)
     matrices, spreads = _matrices(work), not work.rows.keys().isdisjoint(_SPREADING)
     # Decays inside the smallest blocks, of all of them at once.
     within = 4 * pieces.LEAF_SSD * h if matrices or spreads else 0
@@ -66,7 +66,7 @@ def _ssd(work: Workload, layer: LayerDescription, length: int) -> int:
 
 def _softmax(work: Workload, layer: LayerDescription, length: int) -> int:
     d = layer.channels or 0
-    wide = 10 + 5 * (len(work.selection.traced) > 1) + 5 * bool(work.selection.gradient)
+    wide = 10 + 5 * (len(work.traced) > 1) + 5 * bool(work.selection.gradient)
     each = _FLOAT * (wide * d + 4 * work.model.hidden_size)
     blocks = 4 * _FLOAT * min(pieces.ATTENTION, (layer.heads or 1) * length**2)
     rows = _rows(work, length)

@@ -9,6 +9,7 @@ from catalogue.config import Config
 from schemas.names import Mixer
 
 HIDDEN = ("hidden_size", "n_embd", "d_model")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,23 @@ def window(config: Config) -> int | None:
     return None if config.values.get("use_sliding_window") is False else found
 
 
+def mlp_neurons(config: Config, mixers: set[Mixer]) -> int | None:
+    """Neurons of each layer's MLP: 0 without MLPs; None where the config alone does not tell.
+
+    Of experts each token passes others; and what several layers share belongs to none of them.
+    """
+    if config.has(*_EXPERTS) or config.values.get("model_type") in ("zamba", "zamba2"):
+        return None
+    return mlp_channels(config, mixers) or 0
+
+
 def mlp_channels(config: Config, mixers: set[Mixer]) -> int | None:
     """Neurons of a layer's MLPs that one token passes, experts included; None without MLPs."""
     if mixers <= {Mixer.S6, Mixer.SSD} and not config.has("num_attention_heads"):
         return None
     hidden = config.positive(*HIDDEN)
     width = config.widest("intermediate_size", "ffn_dim", "n_inner", default=4 * hidden)
-    experts = config.has("num_local_experts", "num_experts", "n_routed_experts")
+    experts = config.has(*_EXPERTS)
     active = config.positive("num_experts_per_tok", default=1) if experts else 1
     shared = config.whole("shared_intermediate_size", 0)
     return active * width + shared

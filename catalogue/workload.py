@@ -38,7 +38,7 @@ class Workload:
     @property
     def traced(self) -> list[LayerDescription]:
         """The layers that are traced, in order."""
-        return [self.model.layers[layer] for layer in sorted(self.selection.traced)]
+        return [self.model.layers[layer] for layer in sorted(self.selection.captured)]
 
     @property
     def channels(self) -> list[int]:
@@ -74,4 +74,5 @@ def workload(
 def without_gradient(work: Workload) -> Workload:
     """The workload without the methods that need a gradient."""
     rows = {method: rows for method, rows in work.rows.items() if method not in NEEDS_GRADIENT}
-    return replace(work, rows=rows, selection=replace(work.selection, gradient=set()))
+    selection = replace(work.selection, gradient=set(), attributed=set())
+    return replace(work, rows=rows, selection=selection)

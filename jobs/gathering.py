@@ -29,13 +29,17 @@ _LOOKAHEAD = 128
 def pass_of(request: JobRequest) -> str:
     """A name of the pass that a request needs, the same for all that can share it.
 
-    Empty for a job that shares with nobody: its texts are long, or it keeps its tensors to its end,
-    when those of all that run together would be in memory.
+    Empty for a job that shares with nobody: its texts are long, it runs the model again in ways of
+    its own, or it keeps its tensors to its end, when those of all that run together would be in
+    memory.
     """
-    if request.tensors or text_bytes(request) > _SMALL:
+    own = (request.knowledge_neurons, request.perturbation, request.universality)
+    if request.tensors or any(own) or text_bytes(request) > _SMALL:
         return ""
-    methods = None if request.attention is None else sorted(request.attention.methods)
-    needs = json.dumps([request.models, request.layers, methods])
+    attention, neurons = request.attention, request.neurons
+    read = None if attention is None else [sorted(attention.methods), attention.layers]
+    seen = None if neurons is None else [neurons.blocks, neurons.attribution]
+    needs = json.dumps([request.models, request.layers, read, seen])
     return hashlib.sha256(needs.encode()).hexdigest()[:16]
 
 

@@ -43,6 +43,11 @@ class LayerDescription(Contract):
     channels: int | None = Field(
         default=None, description="Channels of the mixer, each of them a neuron; null without one"
     )
+    mlp_neurons: int | None = Field(
+        default=None,
+        description="Neurons of its MLP; 0 without one, null where the config does not tell, as of "
+        "experts",
+    )
     heads: int | None = Field(
         default=None, description="Heads that group the channels; null where each is its own"
     )

@@ -100,6 +100,10 @@ class BlockNeurons(Contract):
         description="Neurons that are active, but at a smaller share of tokens than `rare_below`"
     )
     delta: DeltaStatistics | None = Field(description="Null for what has no Delta")
+    attribution: list[float] | None = Field(
+        description="Of each neuron, activation times gradient of the target, summed over a text's "
+        "tokens, mean over the texts; null when not asked for"
+    )
     rankings: dict[Ranking, list[RankedValue]] = Field(
         description="Largest magnitude first. `text_variance` needs two texts, `delta_variance` a "
         "state-space mixer and names channels or heads, `attribution` a backward pass"

@@ -106,10 +106,11 @@ class NeuronSection(Contract):
         strict=True,
         description="Longest sequence of tokens that is looked for as a neuron's trigger",
     )
-    attribution: bool = Field(
-        default=True,
+    attribution: bool | None = Field(
+        default=None,
         strict=True,
-        description="Gradient times activation toward the target, which needs a backward pass",
+        description="Gradient times activation toward the target, which needs a backward pass; "
+        "null: at the layers where a method of the attention needs the gradient anyway",
     )
 
 

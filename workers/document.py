@@ -1,7 +1,4 @@
-"""From maps to the result document: rounding, pooling for drawing, names of what was drawn.
-
-Every number is written with seven significant digits, which is what float32 holds.
-"""
+"""From maps to the result document: pooling for drawing, names of what was drawn."""
 
 from dataclasses import asdict, dataclass
 
@@ -34,20 +31,17 @@ from workers.analyses.knowledge_extraction import Knowledge, extract
 from workers.analyses.maps import MethodMaps
 from workers.analyses.methods import LayerReading
 from workers.analyses.neurons import summarise
+from workers.numbers import number, rounded
 from workers.tracing import TextTrace
 
 Floats = NDArray[np.float64]
 
-SIGNIFICANT_DIGITS = 7
 STRONGEST_PAIRS = 10
 TOP_TOKENS = 5
 _NEEDS_EVERY_ROW = (
     "A neuron's importance under this method is a standard deviation over query positions, and "
     "only the target's row was asked for. Set `attention.rows` to `all`."
 )
-# Powers of ten that float64 holds exactly: a whole number divided by one is the double nearest to
-# the decimal that is meant, and prints as that.
-_POWERS = np.array([float(f"1e{power}") for power in range(23)])
 
 
 @dataclass(frozen=True)
@@ -251,26 +245,6 @@ def heatmap(matrix: Tensor, query_positions: list[int]) -> Heatmap:
     pooled = rounded(_on_host(torch.where(high >= -low, high, low))).tolist()
     rows = [row[: index + 1] for index, row in enumerate(pooled)]
     return Heatmap(queries=list(range(0, length, stride)), stride=stride, rows=rows)
-
-
-def rounded(values: Floats) -> Floats:
-    """Each value at seven significant digits, as the double nearest to that decimal."""
-    with np.errstate(divide="ignore"):
-        magnitude = np.floor(np.log10(np.abs(values)))
-    places = SIGNIFICANT_DIGITS - 1 - np.where(np.isfinite(magnitude), magnitude, 0).astype(int)
-    up = _POWERS[np.clip(places, 0, 22)]
-    down = _POWERS[np.clip(-places, 0, 22)]
-    # Adding 0.0 turns -0.0 into 0.0.
-    near: Floats = np.rint(values * up / down) * down / up + 0.0
-    for place in np.argwhere((places > 22) | (places < -22)):
-        # Powers beyond the table are not exact; such numbers are rare.
-        near[tuple(place)] = float(f"{values[tuple(place)]:.{SIGNIFICANT_DIGITS}g}")
-    return near
-
-
-def number(value: float | Tensor) -> float:
-    """One value, which may be a tensor of no axes, at seven significant digits."""
-    return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
 
 
 def _listed(tensor: Tensor) -> list[float]:

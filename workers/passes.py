@@ -21,6 +21,8 @@ from transformers import Mamba2Model, MambaModel
 from schemas.pieces import pass_tokens
 from workers.kernels.carried import Border, Carried
 from workers.kernels.selective_scan import handles
+from workers.kernels.steps import hearing
+from workers.mixers.sites import Site, changing, reading
 
 # Models of state-space mixers alone, whose code takes a cache from one piece to the next;
 # `catalogue.passing` counts on the same.
@@ -32,7 +34,9 @@ class Batch:
     """What a pass computes: ids (b, l), right-padded, and the position that is read of each text.
 
     modules: the mixers to capture, by layer; hidden: a mixer's input among the arguments of its
-    call; gradient_layers, among them: those whose output's gradient will be asked for.
+    call; gradient_layers, among them: those whose output's gradient will be asked for. watch: who
+    sees the neurons as the pass comes to them, or None; attributed: the MLPs whose neurons' own
+    gradients will be asked for, of models that do not pass in pieces.
     """
 
     model: Any
@@ -41,15 +45,34 @@ class Batch:
     gradient_layers: Sequence[int]
     ids: Tensor
     positions: Sequence[int]
+    watch: "Watch | None" = None
+    attributed: Sequence[Site] = ()
+
+
+class Watch(Protocol):
+    """Who sees neurons as a pass comes to them."""
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """Whose neurons it sees."""
+        ...
+
+    def see(self, site: Site, x: Tensor, start: int, delta: Tensor | None) -> None:
+        """Neurons x (b, p, d) of the tokens from `start` on, and the scan's Delta (b, p, c)."""
+        ...
 
 
 @dataclass
 class Captured:
-    """Inputs and outputs (b, l, m) of the captured mixers, by layer, and their calls' keywords."""
+    """Inputs and outputs (b, l, m) of the captured mixers, by layer, and their calls' keywords.
+
+    attributed (b, l, d): neurons times d target by them, by site, after `gradients`.
+    """
 
     hidden: dict[int, Tensor] = field(default_factory=dict)
     output: dict[int, Tensor] = field(default_factory=dict)
     keywords: dict[int, dict[str, Any]] = field(default_factory=dict)
+    attributed: dict[Site, Tensor] = field(default_factory=dict)
 
 
 class Pass(Protocol):
@@ -84,13 +107,22 @@ class WholePass:
     def __init__(self, batch: Batch) -> None:
         self.captured = Captured()
         self._batch = batch
+        self._neurons: dict[Site, Tensor] = {}
 
     def read(self) -> Tensor:
         """As `Pass.read`."""
         batch, lowest = self._batch, min(self._batch.gradient_layers, default=None)
-        with ExitStack() as hooks, torch.set_grad_enabled(lowest is not None):
+        below = min((site.layer for site in batch.attributed), default=None)
+        if lowest is not None and below is not None and below < lowest:
+            lowest = None  # its own output hangs on a leaf below it
+        wants_graph = bool(batch.gradient_layers or batch.attributed)
+        with ExitStack() as hooks, torch.set_grad_enabled(wants_graph):
             for layer, module in batch.modules.items():
                 hooks.enter_context(_hooked(module, self._hook(layer, leaf=layer == lowest)))
+            hooks.enter_context(watching(batch, slice(0, batch.ids.shape[1])))
+            kept = {site: self._keep_neurons(site) for site in batch.attributed}
+            texts, length = batch.ids.shape
+            hooks.enter_context(changing(kept, (texts, length)))
             last = batch.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
             # Slices, not an index tensor: their backward adds in a fixed order on every device.
             self._read = torch.stack([last[row, at] for row, at in enumerate(batch.positions)])
@@ -99,8 +131,23 @@ class WholePass:
     def gradients(self, outer: Tensor) -> dict[int, Tensor]:
         """As `Pass.gradients`."""
         layers = sorted(self._batch.gradient_layers)
-        outputs = [self.captured.output[layer] for layer in layers]
-        return dict(zip(layers, torch.autograd.grad(self._read, outputs, outer), strict=True))
+        wanted = [self.captured.output[layer] for layer in layers]
+        wanted += self._neurons.values()
+        found = torch.autograd.grad(self._read, wanted, outer)
+        of_neurons = zip(self._neurons.items(), found[len(layers) :], strict=True)
+        with torch.no_grad():
+            for (site, x), gradient in of_neurons:
+                self.captured.attributed[site] = x.float() * gradient.float()
+        self._neurons = {}
+        return dict(zip(layers, found, strict=False))
+
+    def _keep_neurons(self, site: Site) -> Callable[[Tensor], Tensor]:
+        def keep(x: Tensor) -> Tensor:
+            # What hangs on no leaf yet becomes one.
+            self._neurons[site] = x if x.requires_grad else x.detach().requires_grad_()
+            return self._neurons[site]
+
+        return keep
 
     def _hook(self, layer: int, leaf: bool) -> Callable[..., Any]:
         def keep(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
@@ -146,6 +193,7 @@ class PiecewisePass:
             with ExitStack() as hooks, carried.active():
                 for layer, module in batch.modules.items():
                     hooks.enter_context(_hooked(module, self._capture(layer, tokens)))
+                hooks.enter_context(watching(batch, tokens))
                 if self._layers:
                     self._borders.append(before.above(self._layers[0]))
                     block = self._base.layers[self._layers[0]]
@@ -222,6 +270,29 @@ class PiecewisePass:
         if layer not in kept:
             kept[layer] = value.new_empty(*self._batch.ids.shape, value.shape[2])
         kept[layer][:, tokens] = value
+
+
+@contextmanager
+def watching(batch: Batch, tokens: slice) -> Iterator[None]:
+    """Let who watches see the neurons of the tokens that pass inside."""
+    watch = batch.watch
+    if watch is None:
+        yield
+        return
+    with ExitStack() as hooks:
+        steps = hooks.enter_context(hearing())
+        for site in watch.sites:
+            if site.mixer is not None:
+                handle = site.mixer.register_forward_pre_hook(lambda *_: steps.listen())
+                hooks.callback(handle.remove)
+
+        def see(site: Site, x: Tensor) -> None:
+            delta = None if site.mixer is None else steps.take()
+            watch.see(site, x.detach(), tokens.start, delta)
+
+        shape = (batch.ids.shape[0], tokens.stop - tokens.start)
+        hooks.enter_context(reading(watch.sites, shape, see))
+        yield
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One job, read top to bottom: check, load, trace, analyse, compare, document, draw, store."""
+"""One job, read top to bottom: check, load, trace, analyse, measure, compare, draw, store."""
 
 from collections.abc import Iterator, Sequence
 
@@ -41,3 +41,4 @@ def _compute(stages: Stages, index: int) -> None:
     model = stages.load(index)
     for text, trace in stages.traces(model):
         stages.analyse(model, text, trace)
+    stages.measure_neurons(model)

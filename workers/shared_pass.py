@@ -1,6 +1,7 @@
 """One tracing pass for the jobs that were gathered: each takes its own texts' outcomes from it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -9,10 +10,13 @@ from catalogue.passing import captured_bytes
 from catalogue.selection import Selection
 from catalogue.tokeniser import Tokeniser
 from jobs import Attempt
+from schemas.names import Block
 from schemas.problem import ProblemError
 from schemas.request import JobRequest
 from schemas.settings import Settings
+from workers.mixers.sites import Site, sites_of
 from workers.models.loading import LoadedModel
+from workers.neuron_reading import NeuronReading, Sample
 from workers.tracing import Outcome, TraceRequest, trace_each
 
 log = structlog.get_logger("workers.shared_pass")
@@ -34,15 +38,29 @@ class SharedPass:
         self._attempts = attempts
         self._settings = settings
         self._traced: dict[str, dict[str, Outcomes]] = {}
+        self._readings: dict[tuple[str, str], NeuronReading] = {}
+
+    def reading(self, attempt: Attempt, loaded: LoadedModel) -> NeuronReading | None:
+        """What the pass has read of the job's neurons, once its outcomes have been taken.
+
+        Handed out once; None where the job asks for no neurons.
+        """
+        return self._readings.pop((loaded.name, attempt.job_id), None)
 
     def outcomes(
-        self, attempt: Attempt, loaded: LoadedModel, chosen: Selection, room: int
+        self,
+        attempt: Attempt,
+        loaded: LoadedModel,
+        chosen: Selection,
+        room: int,
+        sample: Sample | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         """One job's texts under one model, shortest first as `trace_each` yields them.
 
         Each is handed out once, so that its captures can be dropped. `chosen` is what to trace, the
         same for all that were gathered (`jobs.gathering.pass_of`). One batch's activations, and the
-        captures of a shared pass, take at most `room` bytes.
+        captures of a shared pass, take at most `room` bytes. `sample` is filled on the way, for a
+        job that runs alone.
         """
         if len(self._attempts) > 1:
             if loaded.name not in self._traced:
@@ -53,7 +71,35 @@ class SharedPass:
                     yield text, found.pop(text)
                 return
         requests = trace_requests(attempt.request, loaded.tokeniser)
-        yield from trace_each(loaded, requests, chosen.traced, chosen.gradient, room)
+        requests = self._read_neurons(attempt, loaded, chosen, requests, sample)
+        yield from trace_each(
+            *(loaded, requests, chosen.captured, chosen.gradient, room),
+            attributed=_attributed(loaded, chosen, attempt.request),
+        )
+
+    def _read_neurons(
+        self,
+        attempt: Attempt,
+        loaded: LoadedModel,
+        chosen: Selection,
+        requests: list[TraceRequest],
+        sample: Sample | None = None,
+    ) -> list[TraceRequest]:
+        """The requests of a job with what reads their neurons, where it asks for any."""
+        request, section = attempt.request, attempt.request.neurons
+        sites = neuron_sites(loaded, chosen, request)
+        if not sites:
+            return requests
+        reading = NeuronReading(
+            sites,
+            [len(text.ids) for text in requests],
+            active_above=0.0 if section is None else section.active_above,
+            top_tokens=0 if section is None else section.top_tokens,
+            measured=section is not None or request.perturbation is not None,
+            sample=sample,
+        )
+        self._readings[loaded.name, attempt.job_id] = reading
+        return [replace(text, reading=reading) for text in requests]
 
     def _trace_all(self, loaded: LoadedModel, chosen: Selection, room: int) -> dict[str, Outcomes]:
         owners, requests = [], []
@@ -64,20 +110,36 @@ class SharedPass:
             except (ProblemError, ValueError):
                 continue  # it is its own to report
             owners += [attempt.job_id] * len(texts)
-            requests += texts
+            requests += self._read_neurons(attempt, loaded, chosen, texts)
         found: dict[str, Outcomes] = {job_id: {} for job_id in owners}
         held = captured_bytes(loaded.description, chosen) * sum(len(text.ids) for text in requests)
         if held > room:
             return {}
         try:
             for index, outcome in trace_each(
-                loaded, requests, chosen.traced, chosen.gradient, room - held
+                *(loaded, requests, chosen.captured, chosen.gradient, room - held),
+                attributed=_attributed(loaded, chosen, self._attempts[0].request),
             ):
                 found[owners[index]][requests[index].text] = outcome
         except Exception as error:
             log.warning("a shared pass failed; each job runs alone", error=repr(error))
             return {}
         return found
+
+
+def neuron_sites(loaded: LoadedModel, chosen: Selection, request: JobRequest) -> list[Site]:
+    """Where the neurons are that a job asks for: all of its layers that its sections name."""
+    section = request.neurons
+    others = (request.knowledge_neurons, request.perturbation, request.universality)
+    narrow = section is not None and not any(others)
+    blocks = section.blocks if section is not None and narrow else None
+    return sites_of(loaded.model, chosen.neurons, blocks or tuple(Block))
+
+
+def _attributed(loaded: LoadedModel, chosen: Selection, request: JobRequest) -> list[Site]:
+    """The MLPs whose neurons' gradients are wanted."""
+    sites = neuron_sites(loaded, chosen, request)
+    return [site for site in sites if site.block is Block.MLP and site.layer in chosen.attributed]
 
 
 def trace_requests(request: JobRequest, tokeniser: Tokeniser) -> list[TraceRequest]:

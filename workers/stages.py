@@ -1,7 +1,9 @@
 """The stages of a job, each of them one method; `workers.run` calls them in order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from catalogue.admission import admit, require_lengths
 from catalogue.budget import require_room
@@ -13,7 +15,8 @@ from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.comparison import Comparison
 from schemas.job import Artifact, Shows
-from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
+from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Block, Stage
+from schemas.neurons import NeuronAnalysis
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
 from schemas.sections import AttentionSection, NeuronSection
@@ -25,6 +28,8 @@ from workers.document import TextWriter, figure_names, target_result
 from workers.figures.plan import Drawing, TextPart, figures
 from workers.figures.studio import Drawings
 from workers.models.loading import LoadedModel
+from workers.neuron_document import Texts, neuron_analysis
+from workers.numbers import Floats
 from workers.progress import Report
 from workers.provenance import versions
 from workers.runtime import Runtime
@@ -73,6 +78,8 @@ class Stages:
         self._layers: dict[str, list[int]] = {}
         self._layer_counts: dict[str, int] = {}
         self._comparison: Comparison | None = None
+        self._attributions: dict[tuple[int, Block], Floats] = {}
+        self._neurons: list[NeuronAnalysis] = []
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
         self._result_bytes = 0
@@ -136,12 +143,15 @@ class Stages:
         share = model.share(text) / len(self._request.models)
         parts = []
         with self._report.timed(Stage.ANALYSING):
+            self._attribute({(s.layer, s.block): v for s, v in trace.attributed.items()})
             for done, reading in enumerate(read_layers(trace.mixers, plan), start=1):
                 if reading.maps:
                     parts.append(writer.layer(reading))
+                if reading.attributed is not None:
+                    self._attribute({(reading.layer, Block.MIXER): reading.attributed})
                 if self._request.tensors:
                     self._tensors.add(model.index, text, reading.layer, reading.maps)
-                so_far = self._analysed + share * done / len(chosen.traced)
+                so_far = self._analysed + share * done / len(chosen.captured)
                 detail = f"{name}: text {text}, layer {reading.layer}"
                 self._report.tell(Stage.ANALYSING, so_far, detail)
             target = target_result(trace, model.loaded.tokeniser)
@@ -153,6 +163,23 @@ class Stages:
             self._drawings.begin(part)
             for drawing in self._drawings.collect(wait=False):
                 self._keep(drawing)
+
+    def measure_neurons(self, model: ModelRun) -> None:
+        """Write what was read of a model's neurons while its texts passed."""
+        reading, section = self._shared.reading(self._attempt, model.loaded), self._request.neurons
+        attributions, self._attributions = self._attributions, {}
+        if reading is None or section is None:
+            return
+        with self._report.timed(Stage.ANALYSING):
+            found = neuron_analysis(
+                model.loaded.name,
+                reading,
+                attributions,
+                section,
+                Texts.of(self._request.texts, model.tokens, section.ngram),
+                model.loaded.description.layers,
+            )
+        self._neurons.append(found)
 
     def compare(self) -> None:
         """Put the models side by side, if there are several, and have that drawn."""
@@ -175,6 +202,7 @@ class Stages:
             layers=self._layers,
             provenance=self._provenance(),
             results=[self._results[at] for at in sorted(self._results)],
+            neuron_analysis=self._neurons,
             comparison=self._comparison,
         )
 
@@ -232,7 +260,14 @@ class Stages:
             tolerance=self._runtime.settings.tolerance_of(model.loaded.name),
             rows={method: section.rows_of(method) for method in model.selection.methods},
             rollout_clamp=section.rollout_clamp,
+            attributed=frozenset(model.selection.attributed),
         )
+
+    def _attribute(self, found: Mapping[tuple[int, Block], Tensor]) -> None:
+        """Add one text's attributions, of which the mean over the texts is kept."""
+        for at, attributed in found.items():
+            share = attributed.double().cpu().numpy() / len(self._request.texts)
+            self._attributions[at] = self._attributions.get(at, 0.0) + share
 
     def _provenance(self) -> Provenance:
         return Provenance(

@@ -8,7 +8,7 @@ Axes: b texts, l tokens (right-padded: a causal model never sees padding), m hid
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from catalogue.passing import pass_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
+from workers.mixers.sites import Site
 from workers.models import rotary
 from workers.models.loading import LoadedModel
+from workers.neuron_reading import NeuronReading
 from workers.passes import Batch, Captured, pass_over
 
 # What one batch holds in activations and captures at most: longer ones are not faster.
@@ -30,7 +32,8 @@ class TraceRequest:
     """One text and its target: a position (negative counts from the end) and token ids.
 
     `token` None means the model's own top token at the position; `contrast` None, no contrast;
-    `text` is what messages call the text, its index in the job's request.
+    `text` is what messages call the text, its index in the job's request; `reading` reads its
+    neurons as they pass, or None.
     """
 
     ids: Sequence[int]
@@ -38,6 +41,7 @@ class TraceRequest:
     token: int | None = None
     contrast: int | None = None
     text: int = 0
+    reading: NeuronReading | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,17 @@ class TargetIds:
 
 @dataclass(frozen=True)
 class TextTrace:
-    """One text after the pass: logits (vocab,) float32 at the target position, value = target."""
+    """One text after the pass: logits (vocab,) float32 at the target position, value = target.
+
+    attributed (d,): sum over tokens of each neuron of an MLP times d target by it, by its site.
+    """
 
     ids: tuple[int, ...]
     target: TargetIds
     logits: Tensor
     value: float
     mixers: MixerTraces
+    attributed: Mapping[Site, Tensor] = field(default_factory=dict)
 
 
 Outcome = TextTrace | ProblemError
@@ -115,6 +123,7 @@ def trace_each(
     layers: set[int],
     gradient_layers: set[int],
     room: int = _BATCH_BYTES,
+    attributed: Sequence[Site] = (),
 ) -> Iterator[tuple[int, Outcome]]:
     """Trace many texts: yields (index into `batch`, outcome) batch by batch, shortest texts first.
 
@@ -122,7 +131,8 @@ def trace_each(
     ProblemError and leaves the others as they are: not-finite, when the model computes infinities
     or NaN for it; invalid-request, when its top token is its contrast. A consumer that drops each
     trace before the next holds one batch in memory, not all texts; a batch of several texts takes
-    at most `room` bytes, by the estimate of `catalogue.memory`.
+    at most `room` bytes, by the estimate of `catalogue.memory`. `attributed` are the MLPs whose
+    neurons' own gradients are wanted.
 
     Raises ValueError: an empty text, a position outside its text, or a gradient layer not in
     `layers`.
@@ -131,7 +141,7 @@ def trace_each(
         raise ValueError("gradient_layers must be among layers")
     requests = [_checked(request) for request in batch]
     modules = {k: module for k, module in mixers_of(loaded.model).items() if k in layers}
-    tracer = _Tracer(loaded, modules, gradient_layers & modules.keys())
+    tracer = _Tracer(loaded, modules, gradient_layers & modules.keys(), attributed)
     lengths = [len(request.ids) for request in requests]
     stretching = rotary.stretching(loaded.model)
     # A budget of no tokens leaves each text alone.
@@ -174,12 +184,38 @@ def _batches(lengths: list[int], budget: int) -> Iterator[list[int]]:
 
 
 @dataclass(frozen=True)
+class _Watch:
+    """Hands each row of a batch to whoever reads its text's neurons."""
+
+    sites: Sequence[Site]
+    readers: Sequence[tuple[NeuronReading, list[int], list[int]]]
+
+    @classmethod
+    def over(cls, requests: Sequence[TraceRequest]) -> "_Watch | None":
+        """Of a batch's texts; None where nobody reads any."""
+        found: dict[int, tuple[NeuronReading, list[int], list[int]]] = {}
+        for row, request in enumerate(requests):
+            if request.reading is not None:
+                reader = found.setdefault(id(request.reading), (request.reading, [], []))
+                reader[1].append(row)
+                reader[2].append(request.text)
+        sites = dict.fromkeys(site for reading, *_ in found.values() for site in reading.sites)
+        return cls(list(sites), list(found.values())) if sites else None
+
+    def see(self, site: Site, x: Tensor, start: int, delta: Tensor | None) -> None:
+        """As `passes.Watch.see`."""
+        for reading, rows, texts in self.readers:
+            reading.read(site, x, delta, rows, texts, start)
+
+
+@dataclass(frozen=True)
 class _Tracer:
     """The pass over one model: the mixers to capture and those whose gradient is wanted."""
 
     loaded: LoadedModel
     modules: dict[int, nn.Module]
     gradient_layers: set[int]
+    attributed: Sequence[Site]
 
     def token_budget(self, room: int, longest: int) -> int:
         """Padded tokens that one batch may have, its texts no longer than `longest`."""
@@ -192,8 +228,9 @@ class _Tracer:
         """Forward, then backward if any gradient is wanted, then one outcome per text."""
         work = pass_over(self._batch(requests))
         read = work.read()
-        with torch.set_grad_enabled(bool(self.gradient_layers)):
-            read.requires_grad_(bool(self.gradient_layers))
+        wants_gradient = bool(self.gradient_layers or self.attributed)
+        with torch.set_grad_enabled(wants_gradient):
+            read.requires_grad_(wants_gradient)
             logits = self._logits(read)
             targets = [_target(request, row) for request, row in zip(requests, logits, strict=True)]
             values = [_value(target, row) for target, row in zip(targets, logits, strict=True)]
@@ -203,7 +240,7 @@ class _Tracer:
             ]
             explained = [value for value, why in zip(values, failed, strict=True) if why is None]
             gradients = {}
-            if self.gradient_layers and explained:
+            if wants_gradient and explained:
                 # Texts do not mix, so the gradient of the sum is each one's own.
                 total = torch.stack(explained).sum()
                 gradients = work.gradients(*torch.autograd.grad(total, read))
@@ -217,6 +254,10 @@ class _Tracer:
                 logits=logits[row].detach().clone(),
                 value=float(values[row].detach()),
                 mixers=self._mixers(row, len(request.ids), captured, gradients),
+                attributed={
+                    site: pulled[row, : len(request.ids)].sum(0)
+                    for site, pulled in captured.attributed.items()
+                },
             )
             outcomes.append(trace if why is None else why)
         return outcomes
@@ -232,6 +273,8 @@ class _Tracer:
             gradient_layers=sorted(self.gradient_layers),
             ids=ids.to(self.loaded.device),
             positions=[request.position for request in requests],
+            watch=_Watch.over(requests),
+            attributed=self.attributed,
         )
 
     def _logits(self, read: Tensor) -> Tensor:

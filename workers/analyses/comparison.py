@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from schemas.comparison import Comparison, DepthProfile, RelevanceAgreement
 from schemas.names import Method
 from schemas.result import TextResult, Token
+from workers.analyses.neuron_statistics import hoyer
 
 Floats = NDArray[np.float64]
 
@@ -64,20 +65,6 @@ def shares(result: TextResult, method: Method) -> list[float]:
             total += size / size.sum()
     listed: list[float] = (total / max(relevant, 1)).tolist()
     return listed
-
-
-def hoyer(values: Sequence[float]) -> float:
-    """How sparse some numbers are: (sqrt(d) - |v|_1 / |v|_2) / (sqrt(d) - 1), 0 of nothing.
-
-    Source: Hoyer, "Non-negative Matrix Factorization with Sparseness Constraints" (2004).
-    """
-    size = np.abs(np.asarray(values, dtype=np.float64))
-    largest = size.max(initial=0.0)
-    if len(size) < 2 or not largest:
-        return 0.0
-    size /= largest
-    root = np.sqrt(len(size))
-    return float((root - size.sum() / np.sqrt((size**2).sum())) / (root - 1))
 
 
 def spearman(first: Floats, second: Floats) -> float | None:

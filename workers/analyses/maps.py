@@ -57,7 +57,10 @@ _USUAL_ROWS = {method: AttentionSection().rows_of(method) for method in Method}
 
 @dataclass(frozen=True)
 class ReadingPlan:
-    """How one text is to be read: `layers` are reported, `tolerance` is the self-checks'."""
+    """How one text is to be read: `layers` are reported, `tolerance` is the self-checks'.
+
+    `attributed` are the layers whose neurons' attribution is wanted, reported or not.
+    """
 
     layers: frozenset[int]
     methods: Sequence[Method]
@@ -65,6 +68,7 @@ class ReadingPlan:
     tolerance: float
     rows: Mapping[Method, Rows] = field(default_factory=lambda: dict(_USUAL_ROWS))
     rollout_clamp: bool = True
+    attributed: frozenset[int] = frozenset()
 
     def reads(self, method: Method, rows: Rows) -> bool:
         """Whether the method is asked for, with these rows."""

@@ -27,12 +27,16 @@ _SPREADS = {
 
 @dataclass(frozen=True)
 class LayerReading:
-    """One layer read; `maps` is empty for a layer that only carried the rollout on."""
+    """One layer read; `maps` is empty for a layer that no method reports.
+
+    attributed (d,): sum over tokens of each neuron times d target by it, None where not asked for.
+    """
 
     layer: int
     family: Mixer
     reconstruction_error: Tensor
     maps: dict[Method, MethodMaps]
+    attributed: Tensor | None = None
 
 
 def read_layers(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
@@ -48,17 +52,29 @@ def read_layers(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading
     Raises ProblemError: trace-mismatch when a trace does not rebuild the mixer's output or a
     matrix its row sums; not-finite when a method's numbers are not.
     """
+    needed = [layer for layer in sorted(mixers) if layer in plan.layers or _carries(plan, layer)]
     if plan.reads(Method.ROLLOUT, "target"):
-        return _downwards(mixers, plan)
-    return _upwards(mixers, plan)
+        yield from _downwards(mixers, needed, plan)
+    else:
+        yield from _upwards(mixers, needed, plan)
+    for layer in sorted(plan.attributed & mixers.keys()):
+        if layer not in needed:
+            mixer, checks = mixers[layer], Checks(layer, plan.tolerance)
+            summary = _summary(mixer, checks, plan, [])
+            yield _reading(mixer, summary, _checked(checks, plan, {}))
 
 
-def _upwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
+def _carries(plan: ReadingPlan, layer: int) -> bool:
+    """Whether a rollout goes through the layer."""
+    return Method.ROLLOUT in plan.methods and layer < max(plan.layers, default=0)
+
+
+def _upwards(mixers: MixerTraces, layers: list[int], plan: ReadingPlan) -> Iterator[LayerReading]:
     running: Rollout | None = None
-    for layer in sorted(mixers):
+    for layer in layers:
         mixer, methods = mixers[layer], _methods(plan, layer)
         checks = Checks(layer, plan.tolerance)
-        summary = _summary(mixer, checks, methods)
+        summary = _summary(mixer, checks, plan, methods)
         view = LayerView(mixer, summary, plan, methods, checks, running)
         maps = {}
         if Method.ROLLOUT in plan.methods:
@@ -70,13 +86,13 @@ def _upwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
         yield _reading(mixer, summary, _checked(checks, plan, maps | _own_maps(view)))
 
 
-def _downwards(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
+def _downwards(mixers: MixerTraces, layers: list[int], plan: ReadingPlan) -> Iterator[LayerReading]:
     descent = Descent(plan)
     reported = []
-    for layer in sorted(mixers, reverse=True):
+    for layer in reversed(layers):
         mixer, methods = mixers[layer], _methods(plan, layer)
         checks = Checks(layer, plan.tolerance)
-        summary = _summary(mixer, checks, methods)
+        summary = _summary(mixer, checks, plan, methods)
         shares = descent.enter(checks, summary)
         view = LayerView(mixer, summary, plan, methods, checks, shares=shares)
         checks.agreement("row-sum error of the rollout", descent.through(view))
@@ -96,8 +112,11 @@ def _methods(plan: ReadingPlan, layer: int) -> list[Method]:
     return [m for m in plan.methods if layer in plan.layers or m is Method.ROLLOUT]
 
 
-def _summary(mixer: MixerTrace, checks: Checks, methods: list[Method]) -> Summary:
-    summary = mixer.summary([_SPREADS[method] for method in methods if method in _SPREADS])
+def _summary(
+    mixer: MixerTrace, checks: Checks, plan: ReadingPlan, methods: list[Method]
+) -> Summary:
+    spreads = [_SPREADS[method] for method in methods if method in _SPREADS]
+    summary = mixer.summary(spreads, attributed=mixer.layer in plan.attributed)
     checks.agreement("reconstruction error", summary.reconstruction_error)
     return summary
 
@@ -108,7 +127,9 @@ def _own_maps(view: LayerView) -> dict[Method, MethodMaps]:
 
 
 def _reading(mixer: MixerTrace, summary: Summary, maps: dict[Method, MethodMaps]) -> LayerReading:
-    return LayerReading(mixer.layer, mixer.family, summary.reconstruction_error, maps)
+    return LayerReading(
+        mixer.layer, mixer.family, summary.reconstruction_error, maps, summary.attributed
+    )
 
 
 def _checked(

@@ -44,7 +44,7 @@ helper = njit(inline="always", fastmath={"contract"})
 # Sums here have a fixed order: "reassoc" is for loops over channels, below.
 kernel = njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
 # "reassoc" lets sums over channels vectorise.
-_reducing = njit(nogil=True, cache=True, fastmath=FAST_MATH)
+reducing = njit(nogil=True, cache=True, fastmath=FAST_MATH)
 
 
 @helper
@@ -234,7 +234,7 @@ def _ungate(gate: Any, place: Any, z: Any, y: Any, grad_y: Any, grad_z: Any) -> 
             grad_z_t[c] = z[i, c]
 
 
-@_reducing
+@reducing
 def _reverse(B: Any, C: Any, D: Any, rate: Any, tiles: Any, adjoint: Any, sums: Any) -> None:
     """Carry d target / d state back through one chunk; gradients of its x and Delta.
 

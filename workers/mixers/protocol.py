@@ -38,6 +38,7 @@ class Summary:
     row_sums: sum_s K[t, s] (l,), always of PLAIN; added (l,), what their rounding is relative to:
     magnitudes of parts that may have cancelled in them. spreads: std (d,) of p q alpha over all
     causal pairs s <= t. pulled (d,): sum_t p[t, d] y'[t, d] of GRADIENT, None where not asked for.
+    attributed (d,): sum_t of each neuron times d target by it, None where not asked for.
     """
 
     reconstruction_error: Tensor
@@ -46,6 +47,7 @@ class Summary:
     added: Mapping[Weighting, Tensor]
     spreads: Mapping[Weighting, Tensor]
     pulled: Tensor | None
+    attributed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,11 @@ class MixerTrace(Protocol):
         """d, the channels of the mixer, each of which is one neuron."""
         ...
 
-    def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
-        """What one pass over the text finds, with the spread of each weighting asked for."""
+    def summary(self, spreads: Collection[Weighting] = (), attributed: bool = False) -> Summary:
+        """What one pass over the text finds, with the spread of each weighting asked for.
+
+        `attributed` asks for the neurons' attribution, which like GRADIENT needs the gradient.
+        """
         ...
 
     def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:

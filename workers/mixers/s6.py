@@ -64,9 +64,9 @@ class S6Trace:
         """The text as one piece, kept from then on."""
         return self.weights.piece(self.capture.hidden, 0, self.length)
 
-    def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
+    def summary(self, spreads: Collection[Weighting] = (), attributed: bool = False) -> Summary:
         """One pass from the start: O(l d n) time, O(l d n^2) with spreads, and the projections."""
-        sweep = _Forwards(self, spreads)
+        sweep = _Forwards(self, spreads, attributed)
         for piece in self.pieces(self.length):
             sweep.read(piece)
         return sweep.summary()
@@ -129,15 +129,17 @@ class S6Trace:
         """(p, q), each (l, d) or None for ones."""
         if weighting is Weighting.PLAIN:
             return None, None
-        gradient = self.capture.gradient()[piece.tokens]
-        at_neurons = gradient.float() @ self.weights.out_weight
-        return at_neurons * functional.silu(piece.gate), piece.x
+        return self.at_neurons(piece.tokens) * functional.silu(piece.gate), piece.x
+
+    def at_neurons(self, tokens: slice) -> Tensor:
+        """(tokens, d): d target by each neuron."""
+        return self.capture.gradient()[tokens].float() @ self.weights.out_weight
 
 
 class _Forwards:
     """The pass from a text's start, as its pieces come."""
 
-    def __init__(self, trace: S6Trace, spreads: Collection[Weighting]) -> None:
+    def __init__(self, trace: S6Trace, spreads: Collection[Weighting], attributed: bool) -> None:
         A = trace.weights.A
         self._trace = trace
         self._states = carried_states(trace.weights, 2)
@@ -145,7 +147,9 @@ class _Forwards:
         kinds = {Weighting.PLAIN, *spreads}
         self._row_sums = {kind: A.new_empty(trace.length) for kind in kinds}
         self._added = {kind: A.new_empty(trace.length) for kind in kinds}
-        self._mixed, self._pulled = torch.zeros(2, len(A), dtype=torch.float64, device=A.device)
+        sums = torch.zeros(3, len(A), dtype=torch.float64, device=A.device)
+        self._mixed, self._pulled, self._attributed = sums
+        self._attributes = attributed
         self._differences: list[Tensor] = []
 
     def read(self, piece: Piece) -> None:
@@ -169,6 +173,9 @@ class _Forwards:
                 self._added[kind][at] = pulled.abs().mean(1) + own_read
                 self._pulled += pulled.sum(0, dtype=torch.float64)
         neurons = mixed.addcmul_(trace.weights.D, piece.x).mul_(functional.silu(piece.gate))
+        if self._attributes:
+            pulled = trace.at_neurons(at).mul_(neurons)
+            self._attributed += pulled.sum(0, dtype=torch.float64)
         rebuilt = trace.weights.output(neurons)
         self._differences.append((rebuilt - trace.capture.output[at]).abs().max())
 
@@ -183,4 +190,5 @@ class _Forwards:
             added=self._added,
             spreads={k: m.deviation(trace.length) for k, m in self._moments.items()},
             pulled=self._pulled.float() if Weighting.GRADIENT in self._moments else None,
+            attributed=self._attributed.float() if self._attributes else None,
         )

@@ -28,11 +28,15 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)$")
 
 @dataclass(frozen=True)
 class Site:
-    """One block of one layer; its neurons are what `projection` reads, (.., d)."""
+    """One block of one layer; its neurons are what `projection` reads, (.., d).
+
+    mixer: the module of a mixer, None of an MLP.
+    """
 
     layer: int
     block: Block
     projection: nn.Module
+    mixer: nn.Module | None = None
 
     @property
     def neurons(self) -> int:
@@ -55,7 +59,7 @@ def sites_of(
         adapter = adapter_for(module)
         projection = None if adapter is None else adapter.projection(module)
         if projection is not None:
-            found.append(Site(layer, Block.MIXER, projection))
+            found.append(Site(layer, Block.MIXER, projection, module))
     found += _mlps(model)
     order = list(Block)
     wanted = [site for site in found if site.layer in layers and site.block in blocks]

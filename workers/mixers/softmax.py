@@ -58,9 +58,9 @@ class SoftmaxTrace:
         """The values (l, d)."""
         return self.heads.x()
 
-    def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
+    def summary(self, spreads: Collection[Weighting] = (), attributed: bool = False) -> Summary:
         """One pass over the queries: O(l^2 d) time."""
-        sweep = _Sweep(self, spreads)
+        sweep = _Sweep(self, spreads, attributed)
         for rows in self.heads.blocks(self.length):
             sweep.read(rows)
         return sweep.summary()
@@ -109,13 +109,19 @@ class SoftmaxTrace:
         """(p, q), each (l, d) or None for ones."""
         if weighting is Weighting.PLAIN:
             return None, None
-        return self.capture.gradient().float() @ self.out_weight, self.x
+        return self.at_neurons(slice(None)), self.x
+
+    def at_neurons(self, tokens: slice) -> Tensor:
+        """(tokens, d): d target by each neuron."""
+        return self.capture.gradient()[tokens].float() @ self.out_weight
 
 
 class _Sweep:
     """The pass over the queries, a block at a time."""
 
-    def __init__(self, trace: SoftmaxTrace, spreads: Collection[Weighting]) -> None:
+    def __init__(
+        self, trace: SoftmaxTrace, spreads: Collection[Weighting], attributed: bool
+    ) -> None:
         like, length = trace.out_weight, trace.length
         self._trace = trace
         self._pairs = {kind: trace.pair(kind) for kind in {Weighting.PLAIN, *spreads}}
@@ -127,6 +133,8 @@ class _Sweep:
         self._firsts = dict(zip(self._pairs, zeros[0], strict=True))
         self._seconds = dict(zip(self._pairs, zeros[1], strict=True))
         self._mixed = torch.zeros_like(zeros[0, 0])
+        self._attributed = torch.zeros_like(self._mixed)
+        self._attributes = attributed
         self._differences: list[Tensor] = []
 
     def read(self, rows: slice) -> None:
@@ -136,6 +144,9 @@ class _Sweep:
         self._mixed += mixed.sum(0, dtype=torch.float64)
         for kind in self._pairs:
             self._read(kind, rows, alpha, mixed)
+        if self._attributes:
+            pulled = trace.at_neurons(rows).mul_(mixed)
+            self._attributed += pulled.sum(0, dtype=torch.float64)
         rebuilt = functional.linear(mixed, trace.out_weight, trace.out_bias)
         self._differences.append((rebuilt - trace.capture.output[rows]).abs().max())
 
@@ -152,6 +163,7 @@ class _Sweep:
             added=self._added,
             spreads={kind: self._deviation(kind) for kind in self._spreads},
             pulled=None if pulled is None else pulled.float(),
+            attributed=self._attributed.float() if self._attributes else None,
         )
 
     def _read(self, kind: Weighting, rows: slice, alpha: Tensor, mixed: Tensor) -> None:

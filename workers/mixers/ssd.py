@@ -65,9 +65,9 @@ class SSDTrace:
         """The text as one piece, kept from then on."""
         return self.weights.piece(self.capture.hidden, 0, self.length, None)
 
-    def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
+    def summary(self, spreads: Collection[Weighting] = (), attributed: bool = False) -> Summary:
         """One pass from the start: O(l d n), with spreads O(l d min(l, 4096 + n^2))."""
-        sweep = _Forwards(self, spreads)
+        sweep = _Forwards(self, spreads, attributed)
         for piece in self.pieces(self.length):
             sweep.read(piece)
         return sweep.summary()
@@ -146,21 +146,27 @@ class SSDTrace:
         if weighting is Weighting.PLAIN:
             return None, None
         weights = self.weights
-        at_neurons = self.capture.gradient()[piece.tokens].float() @ weights.out_weight
+        at_neurons = self.at_neurons(piece.tokens)
         return weights.gate.pull(at_neurons, weights.scanned(piece), piece.gate), piece.x
+
+    def at_neurons(self, tokens: slice) -> Tensor:
+        """(tokens, d): d target by each neuron."""
+        return self.capture.gradient()[tokens].float() @ self.weights.out_weight
 
 
 class _Forwards:
     """The pass from a text's start, as its pieces come."""
 
-    def __init__(self, trace: SSDTrace, spreads: Collection[Weighting]) -> None:
+    def __init__(self, trace: SSDTrace, spreads: Collection[Weighting], attributed: bool) -> None:
         A, d = trace.weights.A, trace.channels
         self._trace = trace
         self._moments: dict[Weighting, Moments | None] = dict.fromkeys(spreads)
         kinds = {Weighting.PLAIN, *spreads}
         self._row_sums = {kind: A.new_empty(trace.length) for kind in kinds}
         self._added = {kind: A.new_empty(trace.length) for kind in kinds}
-        self._mixed, self._pulled = torch.zeros(2, d, dtype=torch.float64, device=A.device)
+        sums = torch.zeros(3, d, dtype=torch.float64, device=A.device)
+        self._mixed, self._pulled, self._attributed = sums
+        self._attributes = attributed
         self._of_heads = torch.zeros(len(A), dtype=torch.float64, device=A.device)
         self._differences: list[Tensor] = []
 
@@ -183,7 +189,11 @@ class _Forwards:
                 read = (p * q).abs_().view(len(p), system.heads, -1).mean(2).mul_(own)
                 self._added[kind][at] = pulled.abs().mean(1) + read.mean(1)
                 self._pulled += pulled.sum(0, dtype=torch.float64)
-        rebuilt = weights.output(self._neurons(piece))
+        neurons = self._neurons(piece)
+        if self._attributes:
+            pulled = trace.at_neurons(at).mul_(neurons)
+            self._attributed += pulled.sum(0, dtype=torch.float64)
+        rebuilt = weights.output(neurons)
         self._differences.append((rebuilt - trace.capture.output[at]).abs().max())
 
     def summary(self) -> Summary:
@@ -197,6 +207,7 @@ class _Forwards:
             added=self._added,
             spreads={kind: self._spread(kind) for kind in self._moments},
             pulled=self._pulled.float() if Weighting.GRADIENT in self._moments else None,
+            attributed=self._attributed.float() if self._attributes else None,
         )
 
     def _neurons(self, piece: Piece) -> Tensor:

@@ -1,0 +1,224 @@
+"""From what was read of the neurons to the document's part about them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.catalogue import LayerDescription
+from schemas.names import Block, Ranking
+from schemas.neurons import (
+    ActivationStatistics,
+    BlockNeurons,
+    DeltaStatistics,
+    NeuronAnalysis,
+    NeuronProfile,
+    RankedValue,
+    Sparsity,
+    TopToken,
+    Trigger,
+)
+from schemas.problem import ProblemError, ProblemType
+from schemas.result import Token
+from schemas.sections import NeuronSection
+from workers.analyses.neuron_statistics import Ngrams, ranked, sparseness
+from workers.kernels.activation_moments import ActivationMoments
+from workers.mixers.sites import Site
+from workers.neuron_reading import NeuronReading
+from workers.numbers import number, rounded
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a job under one model, from which context is shown; `ngrams` are theirs."""
+
+    texts: Sequence[str]
+    tokens: Sequence[Sequence[Token]]
+    ngrams: Ngrams
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokens: Sequence[Sequence[Token]], longest: int) -> "Texts":
+        """With n-grams of up to `longest` tokens."""
+        return cls(texts, tokens, Ngrams([[t.id for t in line] for line in tokens], longest))
+
+    def shown(self, text: int, position: int, activation: float, context: int) -> TopToken:
+        """A token with as many tokens before and after it."""
+        tokens = self.tokens[text]
+        start = tokens[max(0, position - context)].start
+        end = tokens[min(len(tokens) - 1, position + context)].end
+        at = tokens[position]
+        return TopToken(
+            activation=number(activation),
+            text_index=text,
+            position=position,
+            token=at.text,
+            before=self.texts[text][min(start, at.start) : at.start],
+            after=self.texts[text][at.end : max(end, at.end)],
+        )
+
+
+def neuron_analysis(
+    model: str,
+    reading: NeuronReading,
+    attributions: Mapping[tuple[int, Block], Floats],
+    section: NeuronSection,
+    texts: Texts,
+    layers: Sequence[LayerDescription],
+) -> NeuronAnalysis:
+    """One model's neurons; `attributions` (d,) of the layers and blocks that have one.
+
+    Raises ProblemError (not-finite): the statistics of a block are no numbers.
+    """
+    positions, tokens = reading.positions, sum(reading.lengths)
+    bins = len(positions.borders)
+    return NeuronAnalysis(
+        model=model,
+        texts=len(reading.lengths),
+        tokens=tokens,
+        position_bins=bins,
+        chance_information=number((bins - 1) / (2 * tokens)),
+        blocks=[
+            _block(
+                site, reading, attributions.get((site.layer, site.block)), section, texts, layers
+            )
+            for site in reading.sites
+        ],
+        unavailable_reason=_missing(model, reading.sites, section, layers),
+    )
+
+
+def _block(
+    site: Site,
+    reading: NeuronReading,
+    attribution: Floats | None,
+    section: NeuronSection,
+    texts: Texts,
+    layers: Sequence[LayerDescription],
+) -> BlockNeurons:
+    found, steps = reading.moments[site], reading.steps.get(site)
+    _require_finite(site, [found.mean, found.variance])
+    values = _ranked_values(found, steps, attribution)
+    rankings = {
+        by: [RankedValue(neuron=i, value=number(of[i])) for i in ranked(of, section.top_k)]
+        for by, of in values.items()
+    }
+    named = dict.fromkeys(
+        entry.neuron
+        for by, ranking in rankings.items()
+        if by is not Ranking.DELTA_VARIANCE
+        for entry in ranking
+    )
+    active = found.fraction_active
+    return BlockNeurons(
+        layer=site.layer,
+        block=site.block,
+        mixer=layers[site.layer].mixer if site.block is Block.MIXER else None,
+        num_neurons=site.neurons,
+        statistics=_statistics(found),
+        sparsity=Sparsity(
+            **{name: number(v) for name, v in asdict(sparseness(found.mean_magnitude)).items()},
+            hoyer_per_token=number(found.hoyer_per_token),
+        ),
+        dead=np.flatnonzero(active == 0).tolist(),
+        rare=np.flatnonzero((active > 0) & (active < section.rare_below)).tolist(),
+        delta=None
+        if steps is None
+        else DeltaStatistics(mean=_listed(steps.mean), variance=_listed(steps.variance)),
+        attribution=None if attribution is None else _listed(attribution),
+        rankings=rankings,
+        profiles=[_profile(neuron, found, section, texts) for neuron in named],
+    )
+
+
+def _ranked_values(
+    found: ActivationMoments, steps: ActivationMoments | None, attribution: Floats | None
+) -> dict[Ranking, Floats]:
+    values = {Ranking.VARIANCE: found.variance}
+    if found.texts > 1:
+        values[Ranking.TEXT_VARIANCE] = found.text_variance
+    if steps is not None:
+        values[Ranking.DELTA_VARIANCE] = steps.variance
+    values[Ranking.POSITION_CORRELATION] = found.position_correlation
+    values[Ranking.POSITION_INFORMATION] = found.position_information
+    if attribution is not None:
+        values[Ranking.ATTRIBUTION] = attribution
+    return values
+
+
+def _statistics(found: ActivationMoments) -> ActivationStatistics:
+    return ActivationStatistics(
+        mean=_listed(found.mean),
+        std=_listed(np.sqrt(found.variance)),
+        skewness=_or_none(found.skewness),
+        kurtosis=_or_none(found.kurtosis),
+        minimum=_listed(found.minimum),
+        maximum=_listed(found.maximum),
+        mean_magnitude=_listed(found.mean_magnitude),
+        fraction_active=_listed(found.fraction_active),
+        fraction_positive=_listed(found.fraction_positive),
+    )
+
+
+def _profile(
+    neuron: int, found: ActivationMoments, section: NeuronSection, texts: Texts
+) -> NeuronProfile:
+    strongest = found.strongest(neuron)
+    places = [(text, position) for _, text, position in strongest]
+    return NeuronProfile(
+        neuron=neuron,
+        top_tokens=[
+            texts.shown(text, position, value, section.context)
+            for value, text, position in strongest
+        ],
+        triggers=list(_triggers(places, texts)),
+    )
+
+
+def _triggers(places: Sequence[tuple[int, int]], texts: Texts) -> Iterable[Trigger]:
+    for n in range(1, texts.ngrams.longest + 1):
+        shared = texts.ngrams.shared(places, n)
+        if shared is None:
+            continue
+        text, at = next(
+            (text, at)
+            for text, at in places
+            if at + 1 >= n
+            and tuple(t.id for t in texts.tokens[text][at - n + 1 : at + 1]) == shared.ids
+        )
+        yield Trigger(
+            n=n,
+            ids=list(shared.ids),
+            tokens=[token.text for token in texts.tokens[text][at - n + 1 : at + 1]],
+            share=number(shared.share),
+            lift=number(shared.lift),
+        )
+
+
+def _missing(
+    model: str, sites: Sequence[Site], section: NeuronSection, layers: Sequence[LayerDescription]
+) -> str | None:
+    """Which blocks of the asked layers cannot be read, in words."""
+    return None
+
+
+def _require_finite(site: Site, found: Sequence[Floats]) -> None:
+    if not all(np.isfinite(values).all() for values in found):
+        raise ProblemError(
+            ProblemType.NOT_FINITE,
+            f"Layer {site.layer}: the neurons of its {site.block} hold infinities or NaN. Check "
+            "the model's weights, or leave this layer out.",
+        )
+
+
+def _listed(values: Floats) -> list[float]:
+    found: list[float] = rounded(values).tolist()
+    return found
+
+
+def _or_none(values: Floats) -> list[float | None]:
+    known = np.isfinite(values)
+    numbers = rounded(np.where(known, values, 0.0)).tolist()
+    return [value if there else None for value, there in zip(numbers, known, strict=True)]

@@ -1,0 +1,104 @@
+"""One job's neurons under one model, read as its texts pass, in memory that stays flat.
+
+Axes: b texts of a batch, p tokens of a piece, d neuron, n tokens of a sample.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from workers.kernels.activation_moments import ActivationMoments, Positions
+from workers.mixers.sites import Site
+
+# Bins of positions at most: enough for a profile, few enough that chance tells little.
+POSITION_BINS = 32
+
+
+@dataclass
+class Sample:
+    """Activations at chosen tokens: `places`, by text, says which; n in all, in the order of texts.
+
+    What several models of a job read at tokens that correspond, to be compared.
+    """
+
+    places: Mapping[int, Sequence[int]]
+    _taken: dict[Site, Tensor] = field(default_factory=dict)
+    _first: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._first, self._count = {}, 0
+        for text in sorted(self.places):
+            self._first[text] = self._count
+            self._count += len(self.places[text])
+
+    def take(self, site: Site, x: Tensor, text: int, start: int) -> None:
+        """Keep what is chosen of one text's activations x (p, d), the tokens from `start` on."""
+        chosen = self.places.get(text, ())
+        here = [(i, at - start) for i, at in enumerate(chosen) if 0 <= at - start < len(x)]
+        if not here:
+            return
+        if site not in self._taken:
+            self._taken[site] = torch.zeros(self._count, x.shape[1])
+        rows, tokens = zip(*here, strict=True)
+        to = torch.tensor(rows) + self._first[text]
+        self._taken[site][to] = x[torch.tensor(tokens, device=x.device)].float().cpu()
+
+    def of(self, site: Site) -> Tensor:
+        """(n, d). Raises KeyError: no text that was chosen from has passed."""
+        return self._taken[site]
+
+
+@dataclass
+class NeuronReading:
+    """Reads the neurons of one job's texts at `sites`; `lengths` are the texts' tokens.
+
+    `moments` are those of the neurons, `steps` those of the Delta of the mixers that have one;
+    `measured` false keeps the sample alone.
+    """
+
+    sites: Sequence[Site]
+    lengths: Sequence[int]
+    active_above: float = 0.0
+    top_tokens: int = 0
+    measured: bool = True
+    sample: Sample | None = None
+    moments: dict[Site, ActivationMoments] = field(default_factory=dict)
+    steps: dict[Site, ActivationMoments] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._positions = Positions.of(self.lengths, POSITION_BINS)
+        for site in self.sites if self.measured else ():
+            self.moments[site] = ActivationMoments(
+                site.neurons, self._positions, self.active_above, self.top_tokens
+            )
+
+    def read(
+        self,
+        site: Site,
+        x: Tensor,
+        delta: Tensor | None,
+        rows: Sequence[int],
+        texts: Sequence[int],
+        start: int,
+    ) -> None:
+        """Go on through a batch's neurons x (b, p, d) and Delta (b, p, c), tokens from `start` on.
+
+        Of each of `rows` the text of that index.
+        """
+        lengths = [self.lengths[text] for text in texts]
+        if site in self.moments:
+            self.moments[site].read(x, rows, texts, lengths, start)
+            if delta is not None:
+                if site not in self.steps:
+                    self.steps[site] = ActivationMoments(delta.shape[2], self._positions)
+                self.steps[site].read(delta, rows, texts, lengths, start)
+        if self.sample is not None and site in self.sites:
+            for row, text, length in zip(rows, texts, lengths, strict=True):
+                self.sample.take(site, x[row, : max(0, length - start)], text, start)
+
+    @property
+    def positions(self) -> Positions:
+        """How the positions of the texts' tokens are binned."""
+        return self._positions
