@@ -57,9 +57,9 @@ def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     real = shared_pass.trace_each
 
-    def counting(loaded: LoadedModel, requests: list[Any], *rest: Any) -> Any:
+    def counting(loaded: LoadedModel, requests: list[Any], *rest: Any, **more: Any) -> Any:
         counted.append(len(requests))
-        return real(loaded, requests, *rest)
+        return real(loaded, requests, *rest, **more)
 
     monkeypatch.setattr(shared_pass, "trace_each", counting)
     return counted
@@ -119,10 +119,10 @@ def test_when_the_pass_itself_fails_each_job_runs_alone(
 ) -> None:
     real = shared_pass.trace_each
 
-    def too_large(loaded: LoadedModel, requests: list[Any], *rest: Any) -> Any:
+    def too_large(loaded: LoadedModel, requests: list[Any], *rest: Any, **more: Any) -> Any:
         if len(requests) > 2:
             raise MemoryError
-        return real(loaded, requests, *rest)
+        return real(loaded, requests, *rest, **more)
 
     monkeypatch.setattr(shared_pass, "trace_each", too_large)
     together = attempts()

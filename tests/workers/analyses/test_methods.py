@@ -291,8 +291,10 @@ def test_a_rollout_is_checked_at_layers_that_are_not_listed() -> None:
 
 def test_numbers_that_are_not_finite_fail() -> None:
     class Overflown(ExplicitTrace):
-        def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
-            found = super().summary(spreads)
+        def summary(
+            self, spreads: Collection[Weighting] = (), attributed: bool = False
+        ) -> Summary:
+            found = super().summary(spreads, attributed)
             return replace(found, spreads={k: std / 0 for k, std in found.spreads.items()})
 
     overflown = Overflown(**vars(planted(torch.diag(torch.ones(1), -1) + 1, layer=5)))

@@ -39,11 +39,11 @@ class ExplicitTrace:
     def channels(self) -> int:
         return self.values.shape[1]
 
-    def summary(self, spreads: Collection[Weighting] = ()) -> Summary:
+    def summary(self, spreads: Collection[Weighting] = (), attributed: bool = False) -> Summary:
         pairs = {kind: self._weighted(kind) for kind in {Weighting.PLAIN, *spreads}}
         at = torch.tril_indices(self.length, self.length)
         pulled = None
-        if Weighting.GRADIENT in spreads:
+        if attributed or Weighting.GRADIENT in spreads:
             pulled = (self._gradient() * self._mixed()).sum(0)
         return Summary(
             reconstruction_error=torch.tensor(self.error),
@@ -52,6 +52,7 @@ class ExplicitTrace:
             added={kind: weighted.sum(2).abs().mean(0) for kind, weighted in pairs.items()},
             spreads={k: pairs[k][:, at[0], at[1]].std(1, correction=0) for k in spreads},
             pulled=pulled,
+            attributed=pulled if attributed else None,
         )
 
     def matrices(self, weightings: Sequence[Weighting]) -> list[Tensor]:
