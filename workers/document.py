@@ -11,7 +11,6 @@ from catalogue.tokeniser import Tokeniser
 from schemas import artifact_names
 from schemas.artifact_names import Subject
 from schemas.catalogue import LayerDescription
-from schemas.comparison import Comparison
 from schemas.names import Method
 from schemas.result import (
     HEATMAP_BLOCKS,
@@ -110,17 +109,6 @@ class TextWriter:
         methods = list(dict.fromkeys(m for part in parts for m in part.attention.methods))
         strips = [artifact_names.token_strip(self.subject, part.layer) for part in parts]
         return strips + [artifact_names.overview(self.subject, method) for method in methods]
-
-
-def figure_names(results: list[TextResult], comparison: Comparison | None = None) -> list[str]:
-    """Every figure that these parts of the document name."""
-    names: list[str] = []
-    for result in results:
-        for layer in result.attention_analysis.values():
-            for method in layer.methods.values():
-                names += method.artifacts
-        names += result.artifacts
-    return names + ([] if comparison is None else comparison.artifacts)
 
 
 def token_places(tokens: list[Token]) -> list[float]:

@@ -1,11 +1,12 @@
 """From what was read of the neurons to the document's part about them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogue.tokeniser import Tokeniser
 from schemas.catalogue import LayerDescription
 from schemas.names import Block, Ranking
 from schemas.neurons import (
@@ -22,7 +23,8 @@ from schemas.neurons import (
 from schemas.problem import ProblemError, ProblemType
 from schemas.result import Token
 from schemas.sections import NeuronSection
-from workers.analyses.neuron_statistics import Ngrams, ranked, sparseness
+from workers.analyses.neuron_statistics import ranked, sparseness
+from workers.analyses.ngrams import Ngrams, SharedNgram
 from workers.kernels.activation_moments import ActivationMoments
 from workers.mixers.sites import Site
 from workers.neuron_reading import NeuronReading
@@ -30,23 +32,29 @@ from workers.numbers import number, rounded
 
 Floats = NDArray[np.float64]
 
+# Texts whose tokens are kept, of those that context was shown from.
+_KEPT_TEXTS = 256
 
-@dataclass(frozen=True)
+
 class Texts:
     """The texts of a job under one model, from which context is shown; `ngrams` are theirs."""
 
-    texts: Sequence[str]
-    tokens: Sequence[Sequence[Token]]
-    ngrams: Ngrams
+    def __init__(self, texts: Sequence[str], tokeniser: Tokeniser, longest: int) -> None:
+        self._texts, self._tokeniser = texts, tokeniser
+        self._read: dict[int, list[Token]] = {}
+        self.ngrams = Ngrams([tokeniser.ids(text) for text in texts], longest)
 
-    @classmethod
-    def of(cls, texts: Sequence[str], tokens: Sequence[Sequence[Token]], longest: int) -> "Texts":
-        """With n-grams of up to `longest` tokens."""
-        return cls(texts, tokens, Ngrams([[t.id for t in line] for line in tokens], longest))
+    def tokens(self, text: int) -> list[Token]:
+        """The tokens of one text; those of the texts read last are kept."""
+        if text not in self._read:
+            if len(self._read) >= _KEPT_TEXTS:
+                self._read.pop(next(iter(self._read)))
+            self._read[text] = self._tokeniser.encode(self._texts[text])
+        return self._read[text]
 
     def shown(self, text: int, position: int, activation: float, context: int) -> TopToken:
         """A token with as many tokens before and after it."""
-        tokens = self.tokens[text]
+        tokens, whole = self.tokens(text), self._texts[text]
         start = tokens[max(0, position - context)].start
         end = tokens[min(len(tokens) - 1, position + context)].end
         at = tokens[position]
@@ -55,8 +63,8 @@ class Texts:
             text_index=text,
             position=position,
             token=at.text,
-            before=self.texts[text][min(start, at.start) : at.start],
-            after=self.texts[text][at.end : max(end, at.end)],
+            before=whole[min(start, at.start) : at.start],
+            after=whole[at.end : max(end, at.end)],
         )
 
 
@@ -166,35 +174,25 @@ def _profile(
     neuron: int, found: ActivationMoments, section: NeuronSection, texts: Texts
 ) -> NeuronProfile:
     strongest = found.strongest(neuron)
-    places = [(text, position) for _, text, position in strongest]
     return NeuronProfile(
         neuron=neuron,
         top_tokens=[
             texts.shown(text, position, value, section.context)
             for value, text, position in strongest
         ],
-        triggers=list(_triggers(places, texts)),
+        triggers=[_trigger(shared, texts) for shared in texts.ngrams.triggers(strongest)],
     )
 
 
-def _triggers(places: Sequence[tuple[int, int]], texts: Texts) -> Iterable[Trigger]:
-    for n in range(1, texts.ngrams.longest + 1):
-        shared = texts.ngrams.shared(places, n)
-        if shared is None:
-            continue
-        text, at = next(
-            (text, at)
-            for text, at in places
-            if at + 1 >= n
-            and tuple(t.id for t in texts.tokens[text][at - n + 1 : at + 1]) == shared.ids
-        )
-        yield Trigger(
-            n=n,
-            ids=list(shared.ids),
-            tokens=[token.text for token in texts.tokens[text][at - n + 1 : at + 1]],
-            share=number(shared.share),
-            lift=number(shared.lift),
-        )
+def _trigger(shared: SharedNgram, texts: Texts) -> Trigger:
+    n, (text, at) = len(shared.ids), shared.place
+    return Trigger(
+        n=n,
+        ids=list(shared.ids),
+        tokens=[token.text for token in texts.tokens(text)[at - n + 1 : at + 1]],
+        share=number(shared.share),
+        lift=number(shared.lift),
+    )
 
 
 def _missing(

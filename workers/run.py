@@ -30,10 +30,9 @@ def run(runtime: Runtime, attempt: Attempt, shared: SharedPass) -> Iterator[None
             _compute(stages, index)
         stages.compare()
         yield
-        document = stages.document()
-        stages.collect_figures(document)
+        stages.collect_figures()
         stages.write_tensors()
-        stages.succeed(document)
+        stages.succeed()
 
 
 def _compute(stages: Stages, index: int) -> None:

@@ -13,20 +13,19 @@ from catalogue.selection import Selection
 from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
-from schemas.comparison import Comparison
 from schemas.job import Artifact, Shows
 from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Block, Stage
-from schemas.neurons import NeuronAnalysis
 from schemas.problem import FieldError, ProblemError, ProblemType
-from schemas.result import ModelProvenance, Provenance, ResultDocument, TextResult, Token
+from schemas.result import ModelProvenance, Provenance
 from schemas.sections import AttentionSection, NeuronSection
 from workers.analyses.comparison import compare
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.compared import comparison_part
-from workers.document import TextWriter, figure_names, target_result
+from workers.document import TextWriter, target_result
 from workers.figures.plan import Drawing, TextPart, figures
 from workers.figures.studio import Drawings
+from workers.findings import Findings
 from workers.models.loading import LoadedModel
 from workers.neuron_document import Texts, neuron_analysis
 from workers.numbers import Floats
@@ -51,12 +50,12 @@ class ModelRun:
     index: int
     loaded: LoadedModel
     selection: Selection
-    tokens: list[list[Token]]
+    lengths: list[int]
     room: int
 
     def share(self, text: int) -> float:
         """The text's share of the model's tokens, which is about its share of the work."""
-        return len(self.tokens[text]) / sum(len(tokens) for tokens in self.tokens)
+        return self.lengths[text] / sum(self.lengths)
 
 
 class Stages:
@@ -74,12 +73,9 @@ class Stages:
         self._writer = runtime.jobs.artifacts.writer(attempt)
         self._tensors = TensorFile(runtime.settings.max_tensor_bytes)
         self._artifacts: dict[str, Artifact] = {}
-        self._results: dict[tuple[int, int], TextResult] = {}
-        self._layers: dict[str, list[int]] = {}
+        self._findings = Findings(attempt.job_id)
         self._layer_counts: dict[str, int] = {}
-        self._comparison: Comparison | None = None
         self._attributions: dict[tuple[int, Block], Floats] = {}
-        self._neurons: list[NeuronAnalysis] = []
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
         self._result_bytes = 0
@@ -106,8 +102,7 @@ class Stages:
                 # Its files may have been fetched only now.
                 alone = self._request.model_copy(update={"models": [name]})
                 admit(alone, self._runtime.settings)
-            tokens = [loaded.tokeniser.encode(text) for text in self._request.texts]
-            lengths = [len(found) for found in tokens]
+            lengths = [loaded.tokeniser.count(text) for text in self._request.texts]
             settings = self._runtime.settings
             require_lengths(self._request, settings, index, loaded.description, lengths)
             work = workload(self._request, loaded.description, lengths, self._runtime.settings)
@@ -116,9 +111,9 @@ class Stages:
             limit = self._runtime.settings.job_memory_bytes
             room = require_room(index, work, self._result_bytes, limit)
             self._runtime.models.make_room(name, needs(work, self._result_bytes).total)
-            model = ModelRun(index, loaded, work.selection, tokens, room)
+            model = ModelRun(index, loaded, work.selection, lengths, room)
         self._models_loaded += fresh
-        self._layers[name] = model.selection.layers
+        self._findings.layers[name] = model.selection.layers
         self._layer_counts[name] = len(loaded.description.layers)
         self._models.append(loaded.provenance)
         self._report.tell(Stage.LOADING, (index + 1) / len(self._request.models), name)
@@ -157,8 +152,8 @@ class Stages:
             target = target_result(trace, model.loaded.tokeniser)
             result = writer.result(target, parts, chosen.unavailable)
         self._analysed += share
-        self._results[model.index, text] = result
-        if self._request.figures:
+        self._findings.add(model.index, text, result)
+        if self._request.figures and result.has_attention_analysis:
             part = TextPart(job_id=self._attempt.job_id, subject=writer.subject, result=result)
             self._drawings.begin(part)
             for drawing in self._drawings.collect(wait=False):
@@ -176,16 +171,16 @@ class Stages:
                 reading,
                 attributions,
                 section,
-                Texts.of(self._request.texts, model.tokens, section.ngram),
+                Texts(self._request.texts, model.loaded.tokeniser, section.ngram),
                 model.loaded.description.layers,
             )
-        self._neurons.append(found)
+        self._findings.neurons.append(found)
 
     def compare(self) -> None:
         """Put the models side by side, if there are several, and have that drawn."""
         if len(self._request.models) < 2:
             return
-        results = [self._results[at] for at in sorted(self._results)]
+        results = self._findings.read
         with self._report.timed(Stage.ANALYSING):
             found = compare(results, self._layer_counts)
         if self._request.figures and found.profiles:
@@ -193,22 +188,11 @@ class Stages:
             names = [figure.name for figure in figures(part)]
             self._drawings.begin(part)
             found = found.model_copy(update={"artifacts": names})
-        self._comparison = found
+        self._findings.comparison = found
 
-    def document(self) -> ResultDocument:
-        """The result as it stands."""
-        return ResultDocument(
-            job_id=self._attempt.job_id,
-            layers=self._layers,
-            provenance=self._provenance(),
-            results=[self._results[at] for at in sorted(self._results)],
-            neuron_analysis=self._neurons,
-            comparison=self._comparison,
-        )
-
-    def collect_figures(self, document: ResultDocument) -> None:
-        """Wait for the figures that are still being drawn; the document names all of them."""
-        expected = figure_names(document.results, document.comparison)
+    def collect_figures(self) -> None:
+        """Wait for the figures that are still being drawn; the findings name all of them."""
+        expected = self._findings.figures
         if not expected:
             return
         drawings = self._drawings.collect()
@@ -232,10 +216,9 @@ class Stages:
         if self._tensors.held:
             self._store(TENSORS_FILE, self._tensors.render(), ArtifactKind.TENSORS, Shows())
 
-    def succeed(self, document: ResultDocument) -> None:
+    def succeed(self) -> None:
         """Store the document with the seconds spent so far, and end the job."""
-        final = document.model_copy(update={"provenance": self._provenance()})
-        result = final.model_dump_json().encode()
+        result = self._findings.render(self._provenance())
         self._store(RESULT_FILE, result, ArtifactKind.RESULT, Shows())
         first = self._artifacts.pop(RESULT_FILE)
         self._runtime.jobs.store.succeed(self._attempt, [first, *self._artifacts.values()])
@@ -245,7 +228,7 @@ class Stages:
         return TextWriter(
             subject=Subject(model.loaded.name, text, len(models) > 1, len(texts) > 1),
             text=texts[text],
-            tokens=model.tokens[text],
+            tokens=model.loaded.tokeniser.encode(texts[text]),
             layers=model.loaded.description.layers,
             top_k=(self._request.neurons or NeuronSection()).top_k,
             figures=self._request.figures,

@@ -13,14 +13,13 @@ from catalogue.tokeniser import Tokeniser
 from schemas.artifact_names import Subject, figure_count
 from schemas.catalogue import LayerDescription
 from schemas.names import Method, Mixer
-from schemas.result import Token
+from schemas.result import TextResult, Token
 from tests.tiny_models import VOCABULARY, word_tokenizer
 from tests.workers.analyses.traces import planted
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.document import (
     TextWriter,
-    figure_names,
     heatmap,
     method_attention,
     number,
@@ -28,6 +27,7 @@ from workers.document import (
     strongest_pairs,
     target_result,
 )
+from workers.findings import Findings
 from workers.tracing import TargetIds, TextTrace
 
 LAYERS = [LayerDescription(layer=0, mixer=Mixer.S6, beside=Mixer.SOFTMAX, methods=list(Method))]
@@ -129,6 +129,13 @@ def test_the_target_with_probabilities_and_contrast() -> None:
     assert target.position == 1
     assert target.value == 3.4177
     assert [candidate.id for candidate in target.top] == [3, 7, 0, 1, 2]
+
+
+def figure_names(results: list[TextResult]) -> list[str]:
+    findings = Findings("job")
+    for text, result in enumerate(results):
+        findings.add(0, text, result)
+    return findings.figures
 
 
 def test_a_layer_under_every_method() -> None:

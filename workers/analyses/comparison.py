@@ -16,12 +16,12 @@ Floats = NDArray[np.float64]
 
 
 def compare(results: Sequence[TextResult], layer_counts: Mapping[str, int]) -> Comparison:
-    """The comparison of all models that `results` hold, one result per model and text.
+    """The comparison of all models by `results`, one per model and text that was read.
 
     layer_counts: how many layers each model has. Cost: one sort of a text's characters for each
     model, method and pair.
     """
-    models = list(dict.fromkeys(result.model for result in results))
+    models = list(layer_counts)
     by_model = {m: [result for result in results if result.model == m] for m in models}
     methods = list(dict.fromkeys(m for result in results for m in methods_of(result)))
     profiles = [

@@ -1,20 +1,15 @@
-"""What stands out among the neurons of a block: how few carry it, and what they answer to.
+"""How few of a block's neurons carry it, and which of them stand out.
 
 Axes: d neuron.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
-# An n-gram that ends fewer of a neuron's strongest tokens than this is no trigger.
-_LEAST_SHARED = 2
 
 
 @dataclass(frozen=True)
@@ -70,52 +65,3 @@ def ranked(values: Floats, most: int) -> list[int]:
     size = np.where(np.isfinite(values), np.abs(values), 0.0)
     order = np.argsort(-size, kind="stable")[:most]
     return [int(index) for index in order if size[index] > 0]
-
-
-@dataclass(frozen=True)
-class SharedNgram:
-    """An n-gram that ends several of a neuron's strongest tokens."""
-
-    ids: tuple[int, ...]
-    share: float
-    lift: float
-
-
-class Ngrams:
-    """The n-grams of some texts, looking backwards: ids[t - n + 1] .. ids[t] belongs to token t."""
-
-    def __init__(self, texts: Sequence[Sequence[int]], longest: int) -> None:
-        self._texts = texts
-        self.longest = longest
-
-    def shared(self, places: Sequence[tuple[int, int]], n: int) -> SharedNgram | None:
-        """The n-gram that ends most of the tokens at `places` (text, position), at least two.
-
-        Of equals, that of the earliest place. share: of all places; lift: that share over the
-        n-gram's share of all n-grams of the texts. None where no two have one in common.
-        """
-        ending = Counter(
-            found for text, at in places if (found := self._ending(text, at, n)) is not None
-        )
-        if not ending:
-            return None
-        ids, count = ending.most_common(1)[0]
-        if count < _LEAST_SHARED:
-            return None
-        counts = self._counts[n - 1]
-        share = count / len(places)
-        return SharedNgram(ids, share, share * counts.total() / counts[ids])
-
-    def _ending(self, text: int, at: int, n: int) -> tuple[int, ...] | None:
-        ids = self._texts[text]
-        return tuple(ids[at - n + 1 : at + 1]) if at + 1 >= n else None
-
-    @cached_property
-    def _counts(self) -> list[Counter[tuple[int, ...]]]:
-        """How often each n-gram stands in the texts, for n from 1 to the longest."""
-        return [
-            Counter(
-                tuple(ids[end - n : end]) for ids in self._texts for end in range(n, len(ids) + 1)
-            )
-            for n in range(1, self.longest + 1)
-        ]

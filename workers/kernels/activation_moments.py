@@ -123,9 +123,9 @@ class ActivationMoments:
             grain=1,
         )
         self.tokens += total
-        of_tokens = row_sums.sum(0, dtype=np.float64)
         for r, (row, count, text) in enumerate(which.tolist()):
-            self._hoyer += float(_hoyer(of_tokens[row, :count], self.neurons).sum())
+            of_tokens = row_sums[:, row, :count].sum(0, dtype=np.float64)
+            self._hoyer += float(_hoyer(of_tokens, self.neurons).sum())
             length = lengths[found[r]]
             if offset + count < length:
                 self._open[text] = sums[r]

@@ -291,9 +291,7 @@ def test_a_rollout_is_checked_at_layers_that_are_not_listed() -> None:
 
 def test_numbers_that_are_not_finite_fail() -> None:
     class Overflown(ExplicitTrace):
-        def summary(
-            self, spreads: Collection[Weighting] = (), attributed: bool = False
-        ) -> Summary:
+        def summary(self, spreads: Collection[Weighting] = (), attributed: bool = False) -> Summary:
             found = super().summary(spreads, attributed)
             return replace(found, spreads={k: std / 0 for k, std in found.spreads.items()})
 
