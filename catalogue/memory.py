@@ -16,9 +16,15 @@ from schemas.names import Method, Mixer
 from schemas.result import HEATMAP_BLOCKS
 
 _FLOAT = 4
-# Bytes of one number of the document, as an object, then as text and again encoded; of one token.
+# Bytes of one number of the document, as an object, then as text and again encoded; of one token;
+# of one token of a text of which only the target is known, which is kept as text.
 _NUMBER = 64
 _TOKEN = 1024
+_WRITTEN_TOKEN = 256
+# Numbers of the document a neuron has; bytes of its running sums, and of each token kept of it.
+_NEURON_NUMBERS = 12
+_NEURON_SUMS = 512
+_KEPT_TOKEN = 12
 # What a job of a few tokens is measured to take, whatever the model: up to 16 MB of code that runs
 # for the first time, buffers, and memory that is freed in pieces too small to be given back.
 _OTHER = 16 << 20
@@ -144,5 +150,12 @@ def result_bytes(work: Workload) -> int:
             drawn = side * (side + 1) // 2 if method in work.whole else length
             relevances = 2 if method is Method.CONTRIBUTION else 1
             numbers += layers * (relevances * length + drawn) + 2 * neurons
-    documents = _NUMBER * numbers + _TOKEN * sum(work.lengths)
-    return documents + tensor_bytes(work)
+    each = _TOKEN if layers else _WRITTEN_TOKEN
+    documents = _NUMBER * numbers + each * sum(work.lengths)
+    return documents + tensor_bytes(work) + neuron_bytes(work)
+
+
+def neuron_bytes(work: Workload) -> int:
+    """What the statistics of a model's neurons take, as they are gathered and in the result."""
+    each = _NUMBER * _NEURON_NUMBERS + _NEURON_SUMS + _KEPT_TOKEN * work.top_tokens
+    return each * work.neurons

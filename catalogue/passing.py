@@ -173,7 +173,13 @@ def activation_bytes(work: Workload) -> int:
     chosen, length = work.selection, work.longest
     found = pass_bytes(work.model, len(chosen.captured), chosen.gradient, length, work.on_gpu)
     before = length * found.captured if len(work.lengths) > 1 else 0
-    return before + found.of(length)
+    return before + found.of(length) + length * _attributed_bytes(work)
+
+
+def _attributed_bytes(work: Workload) -> int:
+    """Bytes per token of the MLPs' neurons, their gradients and the products of both."""
+    layers = (work.model.layers[layer] for layer in work.selection.attributed)
+    return _FLOAT * 3 * sum(_mlp(work.model, layer) for layer in layers)
 
 
 def captured_bytes(model: ModelDescription, chosen: Selection) -> int:

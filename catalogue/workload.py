@@ -24,6 +24,7 @@ class Workload:
     tensors: bool
     threads: int
     on_gpu: bool = False
+    top_tokens: int = 0
 
     @property
     def longest(self) -> int:
@@ -44,6 +45,18 @@ class Workload:
     def channels(self) -> list[int]:
         """Channels of each layer that is reported."""
         return [self.model.layers[layer].channels or 0 for layer in self.selection.layers]
+
+    @property
+    def neurons(self) -> int:
+        """Neurons of the layers whose neurons are read; what the config does not tell counts as
+        many as its MLP could have.
+        """
+        layers = [self.model.layers[layer] for layer in self.selection.neurons]
+        unknown = self.model.mlp_channels or 0
+        return sum(
+            (layer.channels or 0) + (unknown if layer.mlp_neurons is None else layer.mlp_neurons)
+            for layer in layers
+        )
 
     @property
     def whole(self) -> set[Method]:
@@ -68,6 +81,7 @@ def workload(
         threads=settings.threads or os.cpu_count() or 1,
         # Of `auto` the service knows nothing; a worker has put its own device there (`fit`).
         on_gpu=device.startswith("cuda"),
+        top_tokens=0 if request.neurons is None else request.neurons.top_tokens,
     )
 
 

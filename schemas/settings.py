@@ -69,7 +69,7 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=4 * MIB, gt=0)
     body_time_limit: int = Field(default=30, gt=0, description="For a request's body to arrive")
-    max_texts: int = Field(default=64, gt=0)
+    max_texts: int = Field(default=10_000, gt=0)
     max_tokens: int = Field(default=4096, gt=0, description="Per text, where matrices are read")
     max_row_tokens: int = Field(
         default=131072, gt=0, description="Per text, where only the target's row is read"

@@ -16,6 +16,7 @@ _SHARES = {
     Stage.LOADING: 0.15,
     Stage.TRACING: 0.2,
     Stage.ANALYSING: 0.35,
+    Stage.INTERVENING: 0.6,
     Stage.DRAWING: 0.25,
     Stage.STORING: 0.05,
 }
@@ -64,6 +65,8 @@ class Report:
 def _shares(request: JobRequest) -> dict[Stage, float]:
     """The stages that the request needs, with shares that add up to 1."""
     shares = dict(_SHARES)
+    if request.knowledge_neurons is None and request.perturbation is None:
+        del shares[Stage.INTERVENING]
     if request.attention is None:
         del shares[Stage.ANALYSING]
     if request.attention is None or not request.figures:
