@@ -138,7 +138,7 @@ def target_result(trace: TextTrace, tokeniser: Tokeniser) -> TargetResult:
         )
 
     target = trace.target
-    best = torch.sort(logits, descending=True, stable=True).indices[:TOP_TOKENS]
+    best = _largest(logits, TOP_TOKENS)
     return TargetResult(
         position=target.position,
         token=candidate(target.token),
@@ -146,6 +146,13 @@ def target_result(trace: TextTrace, tokeniser: Tokeniser) -> TargetResult:
         value=number(trace.value),
         top=[candidate(int(token)) for token in best],
     )
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Indices of the `count` largest, largest first; equals keep the order of their indices."""
+    least = torch.topk(values, min(count, len(values))).values[-1]
+    some = torch.nonzero(values >= least)[:, 0]
+    return some[torch.sort(values[some], descending=True, stable=True).indices[:count]]
 
 
 def method_attention(maps: MethodMaps, top_k: int, artifacts: list[str]) -> MethodAttention:

@@ -23,8 +23,10 @@ from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading
 from workers.passes import Batch, Captured, pass_over
 
-# What one batch holds in activations and captures at most: longer ones are not faster.
+# What one batch holds at most, in activations and captures and in tokens: larger ones are not
+# faster, and a job of many texts tells its progress between batches.
 _BATCH_BYTES = 1 << 30
+_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class _Tracer:
         model = self.loaded.description
         on_gpu = self.loaded.device.type == "cuda"
         taken = pass_bytes(model, len(self.modules), self.gradient_layers, longest, on_gpu)
-        return taken.tokens_in(min(room, _BATCH_BYTES))
+        return min(taken.tokens_in(min(room, _BATCH_BYTES)), _BATCH_TOKENS)
 
     def run(self, requests: list[TraceRequest]) -> list[Outcome]:
         """Forward, then backward if any gradient is wanted, then one outcome per text."""

@@ -49,6 +49,7 @@ def settings(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
         model_dir=home / "models",
         max_body_bytes=BODY_LIMIT,
         max_tokens=50,
+        max_texts=64,
         port=0,
     )
 
