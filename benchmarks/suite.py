@@ -30,6 +30,7 @@ NAMES = (
     "softmax",
     "query_row",
     "model_pass",
+    "neurons",
     "default_job",
     "many_jobs",
     "job_memory",

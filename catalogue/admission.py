@@ -9,13 +9,14 @@ from catalogue.budget import memory_error, tensors_error
 from catalogue.cached import description, tokeniser
 from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
+from catalogue.selection import attention_layers
 from catalogue.tokeniser import Tokeniser
 from catalogue.workload import workload
 from schemas.artifact_names import comparison_figure_count, figure_count
 from schemas.catalogue import ModelDescription
 from schemas.names import Method
 from schemas.problem import FieldError, ProblemError, ProblemType, and_more
-from schemas.request import JobRequest, select_layers
+from schemas.request import JobRequest
 from schemas.settings import Settings
 
 # A list of layers may hold as many faults as a body has room for; nobody reads more than some.
@@ -135,17 +136,18 @@ def _model_errors(subject: _Subject) -> Iterator[FieldError]:
 
 
 def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:
-    count = len(described.layers)
-    asked = subject.request.layers
-    if not isinstance(asked, list):
-        return
-    for index, layer in enumerate(asked):
-        if layer >= count:
-            detail = (
-                f"{subject.whom} has no layer {layer}: "
-                f"it has {count} layers, name one of 0 to {count - 1}."
-            )
-            yield FieldError(pointer=f"/layers/{index}", detail=detail)
+    count, request = len(described.layers), subject.request
+    asked = {"/layers": request.layers}
+    if request.attention is not None:
+        asked["/attention/layers"] = request.attention.layers
+    for pointer, layers in asked.items():
+        for index, layer in enumerate(layers if isinstance(layers, list) else []):
+            if layer >= count:
+                detail = (
+                    f"{subject.whom} has no layer {layer}: "
+                    f"it has {count} layers, name one of 0 to {count - 1}."
+                )
+                yield FieldError(pointer=f"{pointer}/{index}", detail=detail)
 
 
 def _figure_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
@@ -158,7 +160,7 @@ def _figure_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
     count = comparison_figure_count(texts, len(methods)) if len(subjects) > 1 else 0
     for subject in subjects:
         if subject.described is not None:
-            asked = select_layers(request.layers, len(subject.described.layers))
+            asked = attention_layers(request, subject.described)
             read = subject.described.layers_with(methods).intersection(asked)
             count += texts * figure_count(len(read), len(methods))
     if count > limit:

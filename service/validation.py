@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,7 +16,7 @@ from service.body import MAX_FAULTS, pointer_to
 
 Path = tuple[str | int, ...]
 
-# Requests are objects of objects of lists: nothing deeper is looked at member by member.
+# Nothing that lies deeper is looked at member by member.
 _DEPTH = 3
 _MAX_MEMBERS = 10_000
 
@@ -157,19 +157,26 @@ def _model_at(path: Path) -> type[BaseModel]:
     """The contract's model of the object at a path that pydantic has walked."""
     model: type[BaseModel] = JobRequest
     for step in path:
-        annotation = model.model_fields[str(step)].annotation
-        model = next(kind for kind in _members(annotation) if _is_model(kind))
+        if isinstance(step, str):
+            annotation = model.model_fields[step].annotation
+            model = next(kind for kind in _members(annotation) if _is_model(kind))
     return model
 
 
 def _of_field(path: Path) -> str:
-    description = _model_at(path[:-1]).model_fields[str(path[-1])].description
+    name = next(step for step in reversed(path) if isinstance(step, str))
+    owner = path[: len(path) - path[::-1].index(name) - 1]
+    description = _model_at(owner).model_fields[name].description
     return f"Give one of these: {description}."
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
-    is_union = get_origin(annotation) in (Union, UnionType)
-    return get_args(annotation) if is_union else (annotation,)
+def _members(annotation: Any) -> Iterator[Any]:
+    """What a value may be, or the members of a list of them."""
+    if get_origin(annotation) in (Union, UnionType, list, Annotated):
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
 
 
 def _is_model(kind: Any) -> bool:

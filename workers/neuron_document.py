@@ -75,8 +75,11 @@ def neuron_analysis(
     section: NeuronSection,
     texts: Texts,
     layers: Sequence[LayerDescription],
+    asked: Sequence[int],
 ) -> NeuronAnalysis:
     """One model's neurons; `attributions` (d,) of the layers and blocks that have one.
+
+    `layers` are all of the model's, `asked` those whose neurons were asked for.
 
     Raises ProblemError (not-finite): the statistics of a block are no numbers.
     """
@@ -94,7 +97,7 @@ def neuron_analysis(
             )
             for site in reading.sites
         ],
-        unavailable_reason=_missing(model, reading.sites, section, layers),
+        unavailable_reason=_missing(model, asked, reading.sites, section, layers),
     )
 
 
@@ -196,10 +199,32 @@ def _trigger(shared: SharedNgram, texts: Texts) -> Trigger:
 
 
 def _missing(
-    model: str, sites: Sequence[Site], section: NeuronSection, layers: Sequence[LayerDescription]
+    model: str,
+    asked: Sequence[int],
+    sites: Sequence[Site],
+    section: NeuronSection,
+    layers: Sequence[LayerDescription],
 ) -> str | None:
     """Which blocks of the asked layers cannot be read, in words."""
-    return None
+    found = {(site.layer, site.block) for site in sites}
+    blocks = section.blocks or list(Block)
+    if not found:
+        named = " or ".join(blocks)
+        return f"None of the layers of `{model}` that were asked for has a {named} to be read."
+    hidden = [
+        layer
+        for layer in asked
+        if Block.MLP in blocks
+        and layers[layer].mlp_neurons is None
+        and (layer, Block.MLP) not in found
+    ]
+    if not hidden:
+        return None
+    which = ", ".join(map(str, hidden))
+    return (
+        f"The MLP of {'layers' if len(hidden) > 1 else 'layer'} {which} of `{model}` is made of "
+        "experts, of which each token passes others, or shared by several layers: not read."
+    )
 
 
 def _require_finite(site: Site, found: Sequence[Floats]) -> None:

@@ -87,11 +87,10 @@ class SharedPass:
     ) -> list[TraceRequest]:
         """The requests of a job with what reads their neurons, where it asks for any."""
         request, section = attempt.request, attempt.request.neurons
-        sites = neuron_sites(loaded, chosen, request)
-        if not sites:
+        if not chosen.neurons:
             return requests
         reading = NeuronReading(
-            sites,
+            neuron_sites(loaded, chosen, request),
             [len(text.ids) for text in requests],
             active_above=0.0 if section is None else section.active_above,
             top_tokens=0 if section is None else section.top_tokens,

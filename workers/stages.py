@@ -173,6 +173,7 @@ class Stages:
                 section,
                 Texts(self._request.texts, model.loaded.tokeniser, section.ngram),
                 model.loaded.description.layers,
+                model.selection.neurons,
             )
         self._findings.neurons.append(found)
 

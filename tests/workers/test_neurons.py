@@ -51,7 +51,8 @@ def measured(
     for _, outcome in trace_each(loaded, requests, set(), set()):
         assert isinstance(outcome, TextTrace)
     seen = Texts(texts, loaded.tokeniser, section.ngram)
-    return neuron_analysis("m", reading, {}, section, seen, loaded.description.layers)
+    layers = loaded.description.layers
+    return neuron_analysis("m", reading, {}, section, seen, layers, range(len(layers)))
 
 
 @pytest.fixture(scope="module")
