@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.names import Method
+from schemas.names import Block, Method
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Subject:
     @property
     def prefix(self) -> str:
         """`{model}--text{i}--`, each part only where there are several."""
-        model = f"{self.model.replace('/', '_')}--" if self.several_models else ""
+        model = _model_prefix(self.model, self.several_models)
         text = f"text{self.text}--" if self.several_texts else ""
         return model + text
 
@@ -48,6 +48,40 @@ def compared_depths(method: Method) -> str:
     return f"comparison_depths_{method}.png"
 
 
+def block_neurons(model: str, several_models: bool, block: Block, layer: int) -> str:
+    """The neurons of one block of one layer."""
+    return f"{_model_prefix(model, several_models)}neurons_{block}_layer{layer}.png"
+
+
+def neurons_overview(model: str, several_models: bool) -> str:
+    """Every block's neurons by layer."""
+    return f"{_model_prefix(model, several_models)}neurons_overview.png"
+
+
+def knowledge_neurons(model: str, several_models: bool) -> str:
+    """Every fact's neurons by layer, and how many of them facts share."""
+    return f"{_model_prefix(model, several_models)}knowledge_neurons.png"
+
+
+def perturbation(model: str, several_models: bool) -> str:
+    """What every intervention changes, beside random neurons."""
+    return f"{_model_prefix(model, several_models)}perturbation.png"
+
+
+def knowledge_averages(model: str, several_models: bool) -> str:
+    """`attention_knowledge_averages` by layer."""
+    return f"{_model_prefix(model, several_models)}attention_knowledge_averages.png"
+
+
+def universality() -> str:
+    """The neurons of the job's models against each other."""
+    return "universality.png"
+
+
+def _model_prefix(model: str, several_models: bool) -> str:
+    return f"{model.replace('/', '_')}--" if several_models else ""
+
+
 def figure_count(layers: int, methods: int) -> int:
     """Figures of one text: a sheet a layer and method, a strip a layer, an overview a method."""
     return layers * methods + layers + methods if layers else 0
@@ -56,6 +90,16 @@ def figure_count(layers: int, methods: int) -> int:
 def comparison_figure_count(texts: int, methods: int) -> int:
     """Figures that put models side by side: the tokens a text and method, the depths a method."""
     return texts * methods + methods
+
+
+def neuron_figure_count(blocks: int) -> int:
+    """Figures of the neurons of one model: one a block, and the overview."""
+    return blocks + 1 if blocks else 0
+
+
+def averages_figure_count(layers: int, texts: int) -> int:
+    """Figures of one model's averages over its texts: of one text there is none to take."""
+    return int(layers > 0 and texts > 1)
 
 
 def tensor_key(model: int, text: int, layer: int, method: Method, what: str) -> str:

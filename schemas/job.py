@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import Field
 
 from schemas.base import Contract
-from schemas.names import ArtifactKind, Method, Stage, Status
+from schemas.names import ArtifactKind, Block, Method, Section, Stage, Status
 from schemas.problem import Problem
 from schemas.request import JobRequest
 
@@ -52,9 +52,13 @@ class Job(Contract):
 class Shows(Contract):
     """What a figure or tensor file is about; null where it covers several or none."""
 
+    section: Section | None = Field(
+        default=None, description="The section of the request that it answers"
+    )
     model: str | None = None
     text: int | None = None
     layer: int | None = None
+    block: Block | None = None
     method: Method | None = None
 
 

@@ -52,6 +52,16 @@ class Block(StrEnum):
     MLP = "mlp"
 
 
+class Section(StrEnum):
+    """The sections of a request that have figures."""
+
+    ATTENTION = "attention"
+    NEURONS = "neurons"
+    KNOWLEDGE_NEURONS = "knowledge_neurons"
+    PERTURBATION = "perturbation"
+    UNIVERSALITY = "universality"
+
+
 class Ranking(StrEnum):
     """What the neurons of a block are ranked by."""
 

@@ -100,8 +100,13 @@ def caption(
         explains=explains(result) if targeted else read_at(result),
         facts="  ·  ".join([f"text {result.text_index}", *facts]),
         choices=choices,
-        job=f"job {words.readable(part.job_id, 2.6, style.FOOTER)}",
+        job=of_job(part.job_id),
     )
+
+
+def of_job(job_id: str) -> str:
+    """Which job a figure is from, for its footer."""
+    return f"job {words.readable(job_id, 2.6, style.FOOTER)}"
 
 
 def read_at(result: TextResult) -> str:

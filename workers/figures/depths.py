@@ -8,11 +8,10 @@ import numpy as np
 
 from schemas.comparison import Comparison, DepthProfile
 from schemas.names import Method
-from workers.figures import captions, style, words
+from workers.figures import captions, curves, style, words
 from workers.figures.captions import Caption
-from workers.figures.colours import KINDS, Floats, ink_on
-from workers.figures.frame import Frame
-from workers.figures.marks import Box, Picture, lines
+from workers.figures.colours import KINDS, ink_on
+from workers.figures.marks import Box, Picture
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import ComparisonPart
 from workers.figures.scale import Scale
@@ -20,7 +19,6 @@ from workers.figures.scale import Scale
 # Lengths in inches.
 LEFT, PANEL_WIDTH, PANEL_HEIGHT = 0.75, 3.15, 1.55
 ACROSS, DOWN, TOP = 4.15, 2.45, 0.75
-LEGEND_ROW = 0.2
 WIDEST_CELL, ROOM, CELL_HEIGHT = 0.52, 2.2, 0.32
 
 PANELS = (
@@ -39,7 +37,7 @@ def depths(part: ComparisonPart, method: Method) -> Page:
     profiles = [p for p in part.comparison.profiles if p.method == method]
     if not profiles:
         raise ValueError(f"no model was read by {method}")
-    legend = TOP - 0.3 + LEGEND_ROW * len(profiles)
+    legend = TOP - 0.3 + curves.LEGEND_ROW * len(profiles)
     agreement = 0.75 + CELL_HEIGHT * max(1, len(profiles) - 1) + 0.2
     page = Page(
         _caption(part, method, profiles),
@@ -68,7 +66,7 @@ def _caption(part: ComparisonPart, method: Method, profiles: Sequence[DepthProfi
         facts="from attention_knowledge_extraction and neurons of each layer",
         choices=_unread(part.comparison, profiles)
         or "agreement and overlap of the shares of relevance, over characters both have tokens for",
-        job=f"job {words.readable(part.job_id, 2.6, style.FOOTER)}",
+        job=captions.of_job(part.job_id),
     )
 
 
@@ -79,37 +77,26 @@ def _unread(comparison: Comparison, profiles: Sequence[DepthProfile]) -> str:
 
 
 def _legend(page: Page, profiles: Sequence[DepthProfile]) -> None:
+    entries = []
     for index, profile in enumerate(profiles):
-        y = HEADER_HEIGHT + 0.25 + LEGEND_ROW * index
-        ends = np.array([[style.MARGIN, y - 0.04], [style.MARGIN + 0.3, y - 0.04]])
-        page.add(lines(ends[:1], ends[1:], _kind(index), 2.0))
-        page.text(style.MARGIN + 0.4, y, words.readable(profile.model, 4.0, style.BODY), style.BODY)
         kinds = "/".join(dict.fromkeys(mixer.value for mixer in profile.mixers))
         what = f"{kinds} · {words.several(len(profile.layers), 'layer')} read"
-        page.aside(page.width - style.MARGIN, y, what)
+        entries.append(curves.Entry(_kind(index), profile.model, what))
+    curves.legend(page, HEADER_HEIGHT + 0.25, entries)
 
 
 def _panel(page: Page, box: Box, profiles: Sequence[DepthProfile], field: str) -> None:
-    values = [np.array(getattr(profile, field)) for profile in profiles]
-    scale = Scale.of(np.concatenate(values), may_bend=False)
-    high = 1.08 if scale.limit else 1.0
-    frame = page.frame(box, (-0.04, 1.04), (0.0, high))
-    ticks = scale.ticks(4).within(0.0, high)
-    frame.level(ticks.places, style.GRID, 0.6)
-    frame.level([0.0], style.RULE, 0.8)
-    frame.ticks("left", ticks.places, ticks.labels)
-    frame.ticks("bottom", [0.0, 0.5, 1.0], ["0", "0.5", "1"])
-    page.axis_title(box, "relative depth")
-    for index, (profile, found) in enumerate(zip(profiles, values, strict=True)):
-        _line(frame, np.array(profile.relative_depth), scale.place(found), _kind(index))
-
-
-def _line(frame: Frame, depth: Floats, places: Floats, colour: str) -> None:
-    points = frame.points(depth, places)
-    if len(points) > 1:
-        frame.marks.append(lines(points[:-1], points[1:], colour, 1.4, snap=False))
-    for x, y in zip(depth.tolist(), places.tolist(), strict=True):
-        frame.dot(x, y, 4.2, colour)
+    curves.panel(
+        page,
+        box,
+        curves.Across("relative depth", (-0.04, 1.04), [0.0, 0.5, 1.0], ["0", "0.5", "1"]),
+        [
+            curves.Curve(
+                _kind(index), np.array(profile.relative_depth), np.array(getattr(profile, field))
+            )
+            for index, profile in enumerate(profiles)
+        ],
+    )
 
 
 def _agreement(page: Page, top: float, comparison: Comparison, method: Method) -> None:

@@ -133,12 +133,14 @@ def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
         facets = [(box, "activation", activation, True)]
     for index, (place, name, numbers, signed) in enumerate(facets):
         values = np.array(numbers)
-        frame = _facet(page, place, name, values, Scale.of(values, signed, may_bend=False))
+        scale = Scale.of(values, signed, may_bend=False)
+        frame = level_bars(page, place, name, values, scale)
         if index == 0:
             frame.ticks("left", range(len(ranked)), [str(neuron.neuron) for neuron in ranked])
 
 
-def _facet(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Frame:
+def level_bars(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Frame:
+    """Horizontal bars from 0, the first at the top, their ticks and the axis's name below."""
     places = scale.place(values)
     low = -1.0 if places.min() < 0 else 0.0
     high = 1.0 if places.max() > 0 or low == 0.0 else 0.0

@@ -8,8 +8,17 @@ from schemas.artifact_names import Subject
 from schemas.base import Contract
 from schemas.comparison import Comparison
 from schemas.job import Shows
-from schemas.names import Method
-from schemas.result import TextResult, Token
+from schemas.names import Block, Method, Mixer, Ranking, Section
+from schemas.neurons import (
+    DeltaStatistics,
+    KnowledgeNeuronAnalysis,
+    NeuronProfile,
+    PerturbationAnalysis,
+    RankedValue,
+    Sparsity,
+)
+from schemas.result import AveragedKnowledge, TextResult, Token
+from schemas.sections import Fact, Intervention, NeuronSection
 
 
 class TextPart(Contract):
@@ -50,7 +59,143 @@ class ComparisonPart(Contract):
     texts: list[ComparedText]
 
 
-Part = TextPart | ComparisonPart
+class BlockPart(Contract):
+    """One block's neurons: lists over all of them, and the first of every ranking.
+
+    section: how they were measured. dead and rare: how many there are. chance_information: nats.
+    """
+
+    job_id: str
+    model: str
+    several_models: bool
+    section: NeuronSection
+    texts: int
+    tokens: int
+    chance_information: float
+    layer: int
+    block: Block
+    mixer: Mixer | None
+    num_neurons: int
+    std: list[float]
+    fraction_active: list[float]
+    dead: int
+    rare: int
+    sparsity: Sparsity
+    delta: DeltaStatistics | None
+    rankings: dict[Ranking, list[RankedValue]]
+    profiles: list[NeuronProfile]
+
+
+class BlockSummary(Contract):
+    """One block in a few numbers.
+
+    dead and rare are shares of its neurons; mean_magnitude and delta means over them; kurtosis is
+    their median excess kurtosis, None where none varies.
+    """
+
+    layer: int
+    block: Block
+    mixer: Mixer | None
+    num_neurons: int
+    sparsity: Sparsity
+    dead: float
+    rare: float
+    mean_magnitude: float
+    kurtosis: float | None
+    delta: float | None
+
+
+class NeuronOverviewPart(Contract):
+    """All blocks of one model."""
+
+    job_id: str
+    model: str
+    several_models: bool
+    section: NeuronSection
+    texts: int
+    tokens: int
+    summaries: list[BlockSummary]
+
+
+class KnowledgePart(Contract):
+    """The knowledge neurons of one model, and the facts that were asked for."""
+
+    job_id: str
+    several_models: bool
+    facts: list[Fact]
+    knowledge: KnowledgeNeuronAnalysis
+
+
+class PerturbationPart(Contract):
+    """What interventions change in one model; of each set, the first neuron at most.
+
+    sizes: how many neurons each of the sets has.
+    """
+
+    job_id: str
+    several_models: bool
+    texts: int
+    control_texts: int
+    interventions: list[Intervention]
+    sizes: list[int]
+    perturbation: PerturbationAnalysis
+
+
+class CorrelatedBlock(Contract):
+    """One block's largest correlations and their baseline, as quantiles at `QUANTILES`.
+
+    None where no neuron varies.
+    """
+
+    layer: int
+    block: Block
+    num_neurons: int
+    found: list[float] | None
+    baseline: list[float] | None
+    fraction_universal: float
+
+
+# Of a distribution: its median, the middle half and nine tenths of it.
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class CorrelatedPair(Contract):
+    """One model's neurons against another's."""
+
+    models: tuple[str, str]
+    tokens: int
+    fraction_universal: float
+    mean_excess: float
+    blocks: list[CorrelatedBlock]
+
+
+class UniversalityPart(Contract):
+    """Every pair of a job's models, both directions."""
+
+    job_id: str
+    threshold: float
+    pairs: list[CorrelatedPair]
+
+
+class AveragesPart(Contract):
+    """What the texts of one model have in common, by layer and method."""
+
+    job_id: str
+    model: str
+    several_models: bool
+    averages: list[AveragedKnowledge]
+
+
+Part = (
+    TextPart
+    | ComparisonPart
+    | BlockPart
+    | NeuronOverviewPart
+    | KnowledgePart
+    | PerturbationPart
+    | UniversalityPart
+    | AveragesPart
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +217,41 @@ class Drawing:
 
 def figures(part: Part) -> Iterator[Figure]:
     """Every figure of a part. The names are those of `schemas.artifact_names`."""
-    if isinstance(part, ComparisonPart):
-        yield from _of_comparison(part)
-    else:
-        yield from _of_text(part)
+    match part:
+        case TextPart():
+            yield from _of_text(part)
+        case ComparisonPart():
+            yield from _of_comparison(part)
+        case BlockPart():
+            yield _of_block(part)
+        case _:
+            yield _of_whole(part)
+
+
+def _of_block(part: BlockPart) -> Figure:
+    name = artifact_names.block_neurons(part.model, part.several_models, part.block, part.layer)
+    shows = Shows(section=Section.NEURONS, model=part.model, layer=part.layer, block=part.block)
+    return Figure(name, shows)
+
+
+def _of_whole(
+    part: NeuronOverviewPart | KnowledgePart | PerturbationPart | UniversalityPart | AveragesPart,
+) -> Figure:
+    """The one figure of a section."""
+    match part:
+        case NeuronOverviewPart():
+            section, model, name = Section.NEURONS, part.model, artifact_names.neurons_overview
+        case KnowledgePart():
+            section, model = Section.KNOWLEDGE_NEURONS, part.knowledge.model
+            name = artifact_names.knowledge_neurons
+        case PerturbationPart():
+            section, model = Section.PERTURBATION, part.perturbation.model
+            name = artifact_names.perturbation
+        case AveragesPart():
+            section, model, name = Section.ATTENTION, part.model, artifact_names.knowledge_averages
+        case UniversalityPart():
+            return Figure(artifact_names.universality(), Shows(section=Section.UNIVERSALITY))
+    return Figure(name(model, part.several_models), Shows(section=section, model=model))
 
 
 def _of_comparison(part: ComparisonPart) -> Iterator[Figure]:
@@ -85,9 +261,9 @@ def _of_comparison(part: ComparisonPart) -> Iterator[Figure]:
     for text in part.texts:
         for method in methods:
             name = artifact_names.compared_tokens(text.text_index, several, method)
-            yield Figure(name, Shows(text=text.text_index, method=method))
+            yield Figure(name, _attention(text=text.text_index, method=method))
     for method in methods:
-        yield Figure(artifact_names.compared_depths(method), Shows(method=method))
+        yield Figure(artifact_names.compared_depths(method), _attention(method=method))
 
 
 def _of_text(part: TextPart) -> Iterator[Figure]:
@@ -109,4 +285,13 @@ def _of_text(part: TextPart) -> Iterator[Figure]:
 
 
 def _shows(subject: Subject, layer: int | None = None, method: Method | None = None) -> Shows:
-    return Shows(model=subject.model, text=subject.text, layer=layer, method=method)
+    return _attention(subject.model, subject.text, layer, method)
+
+
+def _attention(
+    model: str | None = None,
+    text: int | None = None,
+    layer: int | None = None,
+    method: Method | None = None,
+) -> Shows:
+    return Shows(section=Section.ATTENTION, model=model, text=text, layer=layer, method=method)

@@ -82,7 +82,7 @@ def _caption(
         facts=f"text {text.text_index}  ·  {len(text.text)} characters",
         choices="magnitude of each layer's relevance over its sum, mean over the layers read; the "
         "outlined token is the one after which the target is read",
-        job=f"job {words.readable(part.job_id, 2.6, style.FOOTER)}",
+        job=captions.of_job(part.job_id),
     )
 
 

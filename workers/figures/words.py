@@ -70,18 +70,31 @@ def readable(token: str, inches: float = math.inf, size: float = 1.0, bold: bool
     `␣`. Characters that are invisible, or that the typeface lacks (Chinese, most emoji), become
     escapes: `\n`, `\x07`, `\u4e2d`. An escape is never cut in two. An empty token is `∅`.
     """
-    pieces = list(_pieces(token[:LONGEST])) or [NOTHING]
+    return _elided(list(_pieces(token[:LONGEST])), len(token) > LONGEST, inches, size, bold)
+
+
+def readable_end(text: str, inches: float, size: float, bold: bool = False) -> str:
+    """The same, but of what is too long the end is kept: `…the old town`."""
+    pieces = list(_pieces(text[-LONGEST:]))
+    return _elided(pieces, len(text) > LONGEST, inches, size, bold, end=True)
+
+
+def _elided(
+    pieces: list[str], more: bool, inches: float, size: float, bold: bool, end: bool = False
+) -> str:
+    """The pieces together; as many of the first, or last, as fit if not all do."""
+    pieces = pieces or [NOTHING]
     whole = "".join(pieces)
-    complete = len(token) <= LONGEST
-    if complete and width(whole, size, bold) <= inches:
+    if not more and width(whole, size, bold) <= inches:
         return whole
     room = inches - width(ELLIPSIS, size, bold)
     kept = ""
-    for piece in pieces:
-        if width(kept + piece, size, bold) > room:
+    for piece in reversed(pieces) if end else pieces:
+        longer = piece + kept if end else kept + piece
+        if width(longer, size, bold) > room:
             break
-        kept += piece
-    return kept + ELLIPSIS
+        kept = longer
+    return ELLIPSIS + kept if end else kept + ELLIPSIS
 
 
 def power(exponent: int) -> str:
