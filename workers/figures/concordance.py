@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from schemas.neurons import NeuronProfile, RankedValue, TopToken, Trigger
-from workers.figures import style, words
+from workers.figures import panels, style, words
 from workers.figures.marks import Box, rounded
 from workers.figures.page import Page
 from workers.figures.scale import Scale
 
 # Lengths in inches.
-ROW, BOX_HEIGHT, BAR_HEIGHT = 0.205, 0.175, 0.11
+ROW, BOX_HEIGHT = 0.205, 0.175
 # Columns, from the page's left edge: where the neuron's number ends, its bar, its value and its
 # strongest activation end, its token starts, what follows that ends, and its trigger starts.
 NUMBER, BAR, VALUE, PEAK, TOKEN, AFTER, TRIGGER = 0.72, (0.8, 1.42), 2.1, 2.78, 4.1, 6.4, 6.55
@@ -42,7 +42,7 @@ def concordance(
     values = np.array([neuron.value for neuron in ranked], dtype=np.float64)
     scale = Scale.of(values, may_bend=False)
     box = Box(BAR[0], top + 0.06, BAR[1] - BAR[0], ROW * len(ranked))
-    _bars(page, box, scale, values)
+    panels.row_bars(page, box, scale, values)
     for index, neuron in enumerate(ranked):
         base = box.top + (index + 0.5) * ROW + DROP
         page.text(NUMBER, base, str(neuron.neuron), style.SMALL, align="right")
@@ -52,19 +52,6 @@ def concordance(
             _in_context(page, base, profile.top_tokens[0])
         if profile is not None and profile.triggers:
             _trigger(page, base, profile.triggers)
-
-
-def _bars(page: Page, box: Box, scale: Scale, values: np.ndarray) -> None:
-    places = scale.place(values)
-    frame = page.frame(box, (scale.lowest, 1.0), (len(values) - 0.5, -0.5))
-    half = BAR_HEIGHT / ROW / 2
-    for mask, colour in (
-        (values > 0, style.POSITIVE if scale.signed else style.PLAIN),
-        (values < 0, style.NEGATIVE),
-    ):
-        index = np.flatnonzero(mask)
-        frame.boxes((0.0, places[index]), (index - half, index + half), colour)
-    frame.upright([0.0], style.RULE, 0.8)
 
 
 def _in_context(page: Page, base: float, top: TopToken) -> None:

@@ -10,7 +10,7 @@ from workers.figures import style, words
 from workers.figures.colours import Floats
 from workers.figures.frame import Frame
 from workers.figures.marks import LINE as TO
-from workers.figures.marks import MOVE, Box, Outline, dot, lines
+from workers.figures.marks import MOVE, Box, Outline, dots, lines
 from workers.figures.page import Page
 from workers.figures.scale import NICE_STEPS, Scale
 from workers.figures.style import POINTS_PER_INCH
@@ -129,5 +129,4 @@ def _draw(frame: Frame, scale: Scale, curve: Curve, pitch: float, shift: float) 
             frame.marks.append(Outline(around, steps, fill=curve.colour + BAND, snap=False))
     if len(points) > 1:
         frame.marks.append(lines(points[:-1], points[1:], curve.colour, LINE, snap=False))
-    for x, y in points.tolist():
-        frame.marks.append(dot(x, y, min(LARGEST_DOT, DOT_SHARE * pitch), curve.colour))
+    frame.marks.append(dots(points, min(LARGEST_DOT, DOT_SHARE * pitch), curve.colour))

@@ -149,7 +149,7 @@ def _dot(page: Page, left: float, top: float, colour: str) -> None:
 def _cell(page: Page, box: Box, value: float | None, scale: Scale) -> None:
     colour = scale.colours(np.array([0.0 if value is None else value]))
     page.add(Picture(box, colour[None]))
-    shown = "–" if value is None else words.signed_number(f"{value:.2f}")  # noqa: RUF001
+    shown = words.NO_NUMBER if value is None else words.signed_number(f"{value:.2f}")
     page.text(
         box.left + box.width / 2,
         box.top + box.height / 2 + 0.04,

@@ -3,10 +3,22 @@
 from schemas.job import Shows
 from workers.figures.block_neurons import block_neurons
 from workers.figures.depths import depths
+from workers.figures.facts import facts
+from workers.figures.interventions import interventions
 from workers.figures.neuron_layers import neuron_layers
 from workers.figures.overview import overview
 from workers.figures.page import Page
-from workers.figures.plan import BlockPart, ComparisonPart, NeuronOverviewPart, Part, TextPart
+from workers.figures.plan import (
+    AveragesPart,
+    BlockPart,
+    ComparisonPart,
+    KnowledgePart,
+    NeuronOverviewPart,
+    Part,
+    PerturbationPart,
+    TextPart,
+    UniversalityPart,
+)
 from workers.figures.sheet import sheet
 from workers.figures.side_by_side import side_by_side
 from workers.figures.strip import token_strip
@@ -26,6 +38,10 @@ def page_about(part: Part, shows: Shows) -> Page:
             return block_neurons(part)
         case NeuronOverviewPart():
             return neuron_layers(part)
+        case KnowledgePart():
+            return facts(part)
+        case PerturbationPart():
+            return interventions(part)
     raise ValueError
 
 

@@ -98,12 +98,23 @@ def rectangles(corners: Floats, colour: str) -> Mark:
 
 def dot(x: float, y: float, diameter: float, fill: str | None, ring: float = 0.0) -> Mark:
     """A circle of `diameter` points, filled, or a white ring of so many points."""
+    return _circles(np.array([[x, y]]), diameter, fill, ring)
+
+
+def dots(centres: Floats, diameter: float, fill: str) -> Mark:
+    """Filled circles (n, 2) of `diameter` points, as one outline."""
+    return _circles(centres, diameter, fill, 0.0)
+
+
+def _circles(centres: Floats, diameter: float, fill: str | None, ring: float) -> Mark:
     # Four curves of the second degree through the corners of an octagon's sides.
     angles = np.arange(17) * (np.pi / 8)
     outward = np.where(np.arange(17) % 2, 1 / np.cos(np.pi / 8), 1.0)
     reach = outward * diameter / (2 * style.POINTS_PER_INCH)
-    vertices = np.stack([x + reach * np.cos(angles), y + reach * np.sin(angles)], axis=1)
-    return Outline(vertices, np.array([MOVE] + [CURVE] * 16), "#ffffff", ring, fill, snap=False)
+    around = np.stack([reach * np.cos(angles), reach * np.sin(angles)], axis=1)
+    vertices = (centres[:, None] + around).reshape(-1, 2)
+    steps = np.tile([MOVE] + [CURVE] * 16, len(centres))
+    return Outline(vertices, steps, "#ffffff", ring, fill, snap=False)
 
 
 # A box with round corners: one straight side and one quarter turn at a time, from the left of the

@@ -139,6 +139,23 @@ def ranking(page: Page, box: Box, ranked: Sequence[RankedNeuron]) -> None:
             frame.ticks("left", range(len(ranked)), [str(neuron.neuron) for neuron in ranked])
 
 
+def row_bars(page: Page, box: Box, scale: Scale, values: Floats, share: float = 0.54) -> None:
+    """A level bar from 0 in each of the even rows of a table, `share` of it high."""
+    frame = page.frame(box, (scale.lowest, 1.0), (len(values) - 0.5, -0.5))
+    _from_zero(frame, scale, scale.place(values), share / 2)
+
+
+def _from_zero(frame: Frame, scale: Scale, places: Floats, half: float) -> None:
+    """Level bars at 0, 1, 2, ..., in two colours where the scale is signed, and the line at 0."""
+    for mask, colour in (
+        (places > 0, style.POSITIVE if scale.signed else style.PLAIN),
+        (places <= 0, style.NEGATIVE if scale.signed else style.PLAIN),
+    ):
+        index = np.flatnonzero(mask)
+        frame.boxes((0.0, places[index]), (index - half, index + half), colour)
+    frame.upright([0.0], style.RULE, 0.8)
+
+
 def level_bars(page: Page, box: Box, name: str, values: Floats, scale: Scale) -> Frame:
     """Horizontal bars from 0, the first at the top, their ticks and the axis's name below."""
     places = scale.place(values)
@@ -148,14 +165,7 @@ def level_bars(page: Page, box: Box, name: str, values: Floats, scale: Scale) ->
     frame = page.frame(box, (low * 1.06, high * 1.06), (rows - 0.5, -0.5))
     ticks = scale.ticks(1 if low < 0 < high else 2).within(low, high)
     frame.upright(ticks.places, style.GRID, 0.6)
-    half = RANK_SHARE / 2
-    for mask, colour in (
-        (values > 0, style.POSITIVE if scale.signed else style.PLAIN),
-        (values <= 0, style.NEGATIVE if scale.signed else style.PLAIN),
-    ):
-        index = np.flatnonzero(mask)
-        frame.boxes((0.0, places[index]), (index - half, index + half), colour)
-    frame.upright([0.0], style.RULE, 0.8)
+    _from_zero(frame, scale, places, RANK_SHARE / 2)
     frame.ticks("bottom", ticks.places, ticks.labels)
     page.axis_title(box, f"{name} ({ticks.factor})" if ticks.factor else name)
     return frame

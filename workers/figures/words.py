@@ -20,6 +20,8 @@ SPACE = "␣"
 NOTHING = "∅"
 CARRIER = "◌"
 ELLIPSIS = "…"
+# Stands where there is no number.
+NO_NUMBER = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
