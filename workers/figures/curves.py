@@ -18,7 +18,7 @@ from workers.figures.style import POINTS_PER_INCH
 # Lengths in inches.
 LEGEND_ROW, LEGEND_LABEL = 0.2, 4.0
 # In points.
-LINE, WHISKER = 1.4, 1.0
+LINE, LINE_SHARE, WHISKER = 1.4, 0.25, 1.0
 LARGEST_DOT, DOT_SHARE = 4.2, 0.6
 # Two labels below an axis stand at least so far apart, in points.
 LABEL_PITCH = 24
@@ -128,5 +128,6 @@ def _draw(frame: Frame, scale: Scale, curve: Curve, pitch: float, shift: float) 
             steps = np.array([MOVE] + [TO] * (len(around) - 1))
             frame.marks.append(Outline(around, steps, fill=curve.colour + BAND, snap=False))
     if len(points) > 1:
-        frame.marks.append(lines(points[:-1], points[1:], curve.colour, LINE, snap=False))
+        width = min(LINE, LINE_SHARE * pitch)
+        frame.marks.append(lines(points[:-1], points[1:], curve.colour, width, snap=False))
     frame.marks.append(dots(points, min(LARGEST_DOT, DOT_SHARE * pitch), curve.colour))

@@ -1,6 +1,7 @@
 """From what a figure shows to its page."""
 
 from schemas.job import Shows
+from workers.figures.averages import averages
 from workers.figures.block_neurons import block_neurons
 from workers.figures.depths import depths
 from workers.figures.facts import facts
@@ -22,6 +23,7 @@ from workers.figures.plan import (
 from workers.figures.sheet import sheet
 from workers.figures.side_by_side import side_by_side
 from workers.figures.strip import token_strip
+from workers.figures.universal import universal
 
 
 def page_about(part: Part, shows: Shows) -> Page:
@@ -42,7 +44,10 @@ def page_about(part: Part, shows: Shows) -> Page:
             return facts(part)
         case PerturbationPart():
             return interventions(part)
-    raise ValueError
+        case UniversalityPart():
+            return universal(part)
+        case AveragesPart():
+            return averages(part)
 
 
 def _of_text(part: TextPart, shows: Shows) -> Page:

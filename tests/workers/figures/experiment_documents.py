@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
-from schemas.names import Block, Intervening, Method, Ranking
+from schemas.names import DEFAULT_METHODS, Block, Intervening, Method, Ranking
 from schemas.neurons import (
     Effect,
     FactNeurons,
@@ -19,7 +19,11 @@ from schemas.neurons import (
     PerturbedSet,
     PromptKnowledge,
     RandomEffect,
+    UniversalBlock,
+    Universality,
+    UniversalPair,
 )
+from schemas.result import AveragedKnowledge
 from schemas.sections import (
     Fact,
     Intervention,
@@ -168,13 +172,13 @@ def perturbation(made: Perturbations) -> PerturbationAnalysis:
                 intervention_index=place,
                 kind=intervention.kind,
                 effect=_effect(made.size * float(rng.normal(-0.3, 0.2)), rng),
-                random=_random(made.size * 0.03, rng),
+                random=_random(abs(made.size) * 0.03, rng),
                 random_sets=20,
                 more_extreme=float(rng.integers(0, 3)) / 20,
                 control=_effect(made.size * float(rng.normal(0, 0.02)), rng)
                 if controlled
                 else None,
-                random_control=_random(made.size * 0.02, rng) if controlled else None,
+                random_control=_random(abs(made.size) * 0.02, rng) if controlled else None,
             )
             for index in range(len(made.sets))
             for place, intervention in enumerate(made.interventions)
@@ -204,3 +208,94 @@ def _random(size: float, rng: np.random.Generator) -> RandomEffect:
         loss=interval(0.3),
         perplexity=interval(0.3),
     )
+
+
+@dataclass(frozen=True)
+class Universal:
+    """What to make. `still`: no neuron varies."""
+
+    models: Sequence[str] = ("state-spaces/mamba-130m", "EleutherAI/pythia-160m")
+    layers: Sequence[int] = (0, 6, 12, 18)
+    blocks: Sequence[Block] = (Block.MIXER, Block.MLP)
+    neurons: int = 300
+    still: bool = False
+    seed: int = 0
+
+
+def universality(made: Universal) -> Universality:
+    """Both directions of every pair of models."""
+    rng = np.random.default_rng(made.seed)
+    pairs = []
+    for index, models in enumerate(permutations(made.models, 2)):
+        blocks = [
+            _universal(made, layer, block, rng) for layer in made.layers for block in made.blocks
+        ]
+        share = sum(b.fraction_universal for b in blocks) / max(1, len(blocks))
+        pairs.append(
+            UniversalPair(
+                models=models,
+                tokens=4096 - index,
+                fraction_universal=share,
+                mean_excess=0.1,
+                blocks=blocks,
+            )
+        )
+    return Universality(threshold=0.5, pairs=pairs)
+
+
+def _universal(
+    made: Universal, layer: int, block: Block, rng: np.random.Generator
+) -> UniversalBlock:
+    found = rng.beta(3, 3, made.neurons)
+    baseline = rng.beta(6, 20, made.neurons)
+    share = float((found - baseline > 0.5).mean())
+    return UniversalBlock(
+        layer=layer,
+        block=block,
+        num_neurons=made.neurons,
+        max_correlation=[None] * made.neurons if made.still else found.tolist(),
+        baseline=[None] * made.neurons if made.still else baseline.tolist(),
+        best_match=[None] * made.neurons,
+        mean_excess=0.1,
+        fraction_universal=0.0 if made.still else share,
+    )
+
+
+@dataclass(frozen=True)
+class Averages:
+    """What to make. `constant`: every number of every layer and method."""
+
+    layers: Sequence[int] = (0, 6, 12, 18)
+    methods: Sequence[Method] = DEFAULT_METHODS
+    texts: int = 8
+    constant: float | None = None
+    seed: int = 0
+
+
+def averages(made: Averages) -> list[AveragedKnowledge]:
+    """Of every layer and method."""
+    rng = np.random.default_rng(made.seed)
+
+    def interval(limit: float) -> Interval:
+        if made.constant is not None:
+            return Interval(mean=made.constant, low=made.constant, high=made.constant)
+        mean, half = limit * float(rng.uniform(0.2, 0.8)), limit * float(rng.uniform(0, 0.1))
+        return Interval(mean=mean, low=mean - half, high=mean + half)
+
+    named = {"model", "layer", "method", "texts"}
+    limits = {"effective_keys": 30.0, "mean_distance": 12.0, "mean_distance_characters": 50.0}
+    return [
+        AveragedKnowledge(
+            model="state-spaces/mamba-130m",
+            layer=layer,
+            method=method,
+            texts=made.texts,
+            **{
+                field: interval(limits.get(field, 1.0))
+                for field in AveragedKnowledge.model_fields
+                if field not in named
+            },
+        )
+        for layer in made.layers
+        for method in made.methods
+    ]

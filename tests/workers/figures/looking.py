@@ -46,6 +46,13 @@ def look(page: Page) -> Seen:
     return Seen([text.text for text in texts], np.array([_box(text) for text in texts]))
 
 
+def legible(page: Page) -> None:
+    """Fail if texts touch each other or leave the page."""
+    seen = look(page)
+    assert seen.touching() == []
+    assert seen.outside(page) == []
+
+
 def measured(text: str, size: float, bold: bool) -> tuple[float, float, float]:
     """Inches that a text takes along its baseline, and that its ink reaches above and below it."""
     stamp = lettering.stamp(text, size, bold)

@@ -5,12 +5,11 @@ import pytest
 from schemas.names import Method
 from schemas.result import ResultDocument, Token
 from tests.workers.figures.documents import Shape, document, parts, prose, recall_words
-from tests.workers.figures.looking import HOSTILE, look
+from tests.workers.figures.looking import HOSTILE, legible
 from workers.analyses.comparison import compare
 from workers.compared import comparison_part
 from workers.figures.depths import depths
 from workers.figures.overview import overview
-from workers.figures.page import Page
 from workers.figures.plan import ComparisonPart
 from workers.figures.sheet import sheet
 from workers.figures.side_by_side import side_by_side
@@ -27,12 +26,6 @@ TEXTS = {
     "hostile": HOSTILE,
     "wide": ["W" * 60] * 40,
 }
-
-
-def legible(page: Page) -> None:
-    seen = look(page)
-    assert seen.touching() == []
-    assert seen.outside(page) == []
 
 
 @pytest.fixture(params=TEXTS, scope="module")

@@ -42,6 +42,24 @@ def test_tokens_fit_their_room(token: str, inches: float) -> None:
     assert words.width(drawn, 8.0) <= inches
 
 
+@pytest.mark.parametrize("text", [*HOSTILE, "W" * 10_000, "中" * 500])
+@pytest.mark.parametrize("inches", [0.2, 0.7, 2.0])
+def test_ends_of_texts_fit_their_room(text: str, inches: float) -> None:
+    assert words.width(words.readable_end(text, inches, 8.0), 8.0) <= inches
+
+
+def test_of_a_long_text_the_end_is_kept() -> None:
+    text = "The committee had been meeting"
+    assert words.readable_end(text, 9.0, 8.0) == text
+    shown = words.readable_end(text, 1.0, 8.0)
+    assert shown.startswith("…")
+    assert 3 < len(shown) < len(text)
+    assert text.endswith(shown.removeprefix("…"))
+    for hundredths in range(10, 200):
+        shown = words.readable_end("中国人", hundredths / 100, 8.0).removeprefix("…")
+        assert len(shown) % len("\\u4e2d") == 0
+
+
 def test_an_escape_is_never_cut_in_two() -> None:
     for hundredths in range(10, 200):
         drawn = words.readable("中国人", hundredths / 100, 8.0).removesuffix("…")
