@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.result import AveragedKnowledge
-from workers.figures import captions, curves, words
+from workers.figures import captions, curves, legends, words
 from workers.figures.captions import Caption
 from workers.figures.colours import KINDS
-from workers.figures.curves import Across, Curve, Entry
+from workers.figures.curves import Across, Curve
+from workers.figures.legends import Entry
 from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import AveragesPart
@@ -28,13 +29,13 @@ PANELS = (
 def averages(part: AveragesPart) -> Page:
     """A panel for each quantity, a line for each method, with the intervals over the texts."""
     methods = list(dict.fromkeys(average.method for average in part.averages))
-    top = HEADER_HEIGHT + 0.25 + curves.LEGEND_ROW * len(methods)
+    top = HEADER_HEIGHT + 0.25 + legends.ROW * len(methods)
     page = Page(_caption(part), height=top + 2 * DOWN + 0.1 + FOOTER_HEIGHT)
     of_method = {
         method: sorted((a for a in part.averages if a.method == method), key=lambda a: a.layer)
         for method in methods
     }
-    curves.legend(
+    legends.rows(
         page,
         HEADER_HEIGHT + 0.25,
         [

@@ -4,11 +4,12 @@
 
 import numpy as np
 
-from schemas.names import Block, Mixer, Ranking
-from workers.figures import captions, histogram, panels, style, words
+from schemas.names import Mixer, Ranking
+from workers.figures import blocks, captions, histogram, legends, panels, style, words
 from workers.figures.captions import Caption
 from workers.figures.concordance import ROW, concordance
-from workers.figures.marks import Box, rectangles
+from workers.figures.legends import Entry
+from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import BlockPart
 from workers.figures.scale import NICE_STEPS, Scale, thin
@@ -81,7 +82,7 @@ def _caption(part: BlockPart) -> Caption:
         f"entropy {found.entropy_normalised:.2f} of the largest"
     )
     return Caption(
-        title=f"Neurons · layer {part.layer}, {_block(part.block)}{kind}",
+        title=f"Neurons · layer {part.layer}, {blocks.NAMES[part.block]}{kind}",
         model=part.model,
         explains=explains,
         facts="  ·  ".join(_facts(part)),
@@ -89,10 +90,6 @@ def _caption(part: BlockPart) -> Caption:
         "else the most frequent; share: of its top tokens",
         job=captions.of_job(part.job_id),
     )
-
-
-def _block(block: Block) -> str:
-    return "mixer" if block is Block.MIXER else "MLP"
 
 
 def _facts(part: BlockPart) -> list[str]:
@@ -158,7 +155,7 @@ def _activity(page: Page, part: BlockPart, letter: str) -> None:
     at = np.arange(len(shown)) * float(stride)
     frame.boxes((at, np.minimum(at + stride, count)), (0.0, shown), style.PLAIN)
     frame.level([0.0], style.RULE, 0.8)
-    frame.ticks("left", ticks.places, [label + ticks.factor for label in ticks.labels])
+    frame.ticks("left", ticks.places, ticks.complete)
     step = next(s for s in NICE_STEPS if count / s <= 6)
     frame.ticks("bottom", range(0, count + 1, step), [str(i) for i in range(0, count + 1, step)])
     page.axis_title(box, "neurons, the most often active first")
@@ -170,11 +167,9 @@ def _asleep(page: Page, box: Box, part: BlockPart) -> None:
     for line, (name, found, ground) in enumerate(
         (("rare", part.rare, RARE), ("dead", part.dead, DEAD))
     ):
+        label = f"{found} {name} ({_percent(found, part.num_neurons)})"
         y = box.top - 0.36 + 0.165 * line
-        text = f"{found} {name} ({_percent(found, part.num_neurons)})"
-        page.aside(box.right, y, text)
-        right = box.right - words.width(text, style.SMALL) - 0.05
-        page.add(rectangles(np.array([[right - 0.1, y - 0.085, right, y + 0.015]]), ground))
+        legends.swatches(page, box.right, y, [Entry(ground, label)])
 
 
 def _percent(found: int, of: int) -> str:

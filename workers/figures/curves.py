@@ -1,4 +1,4 @@
-"""Panels of lines with dots over layers or depth, and the legend of their colours."""
+"""Panels of lines with dots over layers or depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from workers.figures import style, words
+from workers.figures import style
 from workers.figures.colours import Floats
 from workers.figures.frame import Frame
 from workers.figures.marks import LINE as TO
@@ -15,8 +15,6 @@ from workers.figures.page import Page
 from workers.figures.scale import NICE_STEPS, Scale
 from workers.figures.style import POINTS_PER_INCH
 
-# Lengths in inches.
-LEGEND_ROW, LEGEND_LABEL = 0.2, 4.0
 # In points.
 LINE, LINE_SHARE, WHISKER = 1.4, 0.25, 1.0
 LARGEST_DOT, DOT_SHARE = 4.2, 0.6
@@ -26,15 +24,6 @@ LABEL_PITCH = 24
 WHISKER_PITCH = 14.0
 # A band's alpha, as hexadecimal digits.
 BAND = "38"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of a legend: its colour, what has that colour, and a note about it."""
-
-    colour: str
-    label: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,17 +59,6 @@ class Curve:
     values: Floats
     low: Floats | None = None
     high: Floats | None = None
-
-
-def legend(page: Page, y: float, entries: Sequence[Entry]) -> None:
-    """A row for each colour; the first one's baseline is at y."""
-    for index, entry in enumerate(entries):
-        base = y + LEGEND_ROW * index
-        ends = np.array([[style.MARGIN, base - 0.04], [style.MARGIN + 0.3, base - 0.04]])
-        page.add(lines(ends[:1], ends[1:], entry.colour, 2.0))
-        label = words.readable(entry.label, LEGEND_LABEL, style.BODY)
-        page.text(style.MARGIN + 0.4, base, label, style.BODY)
-        page.aside(page.width - style.MARGIN, base, entry.note)
 
 
 def panel(

@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.comparison import Comparison, DepthProfile
 from schemas.names import Method
-from workers.figures import captions, curves, style, words
+from workers.figures import captions, curves, legends, style, words
 from workers.figures.captions import Caption
 from workers.figures.colours import KINDS, ink_on
 from workers.figures.marks import Box, Picture
@@ -37,7 +37,7 @@ def depths(part: ComparisonPart, method: Method) -> Page:
     profiles = [p for p in part.comparison.profiles if p.method == method]
     if not profiles:
         raise ValueError(f"no model was read by {method}")
-    legend = TOP - 0.3 + curves.LEGEND_ROW * len(profiles)
+    legend = TOP - 0.3 + legends.ROW * len(profiles)
     agreement = 0.75 + CELL_HEIGHT * max(1, len(profiles) - 1) + 0.2
     page = Page(
         _caption(part, method, profiles),
@@ -81,8 +81,8 @@ def _legend(page: Page, profiles: Sequence[DepthProfile]) -> None:
     for index, profile in enumerate(profiles):
         kinds = "/".join(dict.fromkeys(mixer.value for mixer in profile.mixers))
         what = f"{kinds} · {words.several(len(profile.layers), 'layer')} read"
-        entries.append(curves.Entry(_kind(index), profile.model, what))
-    curves.legend(page, HEADER_HEIGHT + 0.25, entries)
+        entries.append(legends.Entry(_kind(index), profile.model, what))
+    legends.rows(page, HEADER_HEIGHT + 0.25, entries)
 
 
 def _panel(page: Page, box: Box, profiles: Sequence[DepthProfile], field: str) -> None:

@@ -7,11 +7,14 @@ import numpy as np
 
 from schemas.names import Block
 from schemas.neurons import FactNeurons
-from workers.figures import captions, panels, style, words
+from workers.figures import captions, legends, panels, style, words
+from workers.figures.blocks import COLOURS, NAMES
 from workers.figures.captions import Caption
-from workers.figures.colours import KINDS, Floats, Rgb, ink_on
+from workers.figures.colours import ink_on
 from workers.figures.curves import Across
-from workers.figures.marks import Box, Picture, dot, dots
+from workers.figures.legends import Entry
+from workers.figures.marks import Box, Picture, dots
+from workers.figures.overlap import overlap
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import KnowledgePart
 from workers.figures.scale import NICE_STEPS, Scale
@@ -34,12 +37,7 @@ LARGEST_DOT, DOT_SHARE = 3.6, 0.4
 ASIDE = 0.4
 DROP = 0.037
 LONGEST_ANSWER = 1.1
-ARROW, ARROW_ROOM, SPACE, GAP = "→", 0.17, 0.05, 0.16
-NAMES = {Block.MIXER: "mixer", Block.MLP: "MLP"}
-BLOCKS = {Block.MIXER: KINDS[0], Block.MLP: KINDS[1]}
-WIDEST_SHARED, NUMBERED = 0.42, 0.3
-# The ground of what no number is known of.
-VOID = (0xEC, 0xEC, 0xEC)
+ARROW, ARROW_ROOM, SPACE, GAP = "→", 0.14, 0.05, 0.16
 
 
 def facts(part: KnowledgePart) -> Page:
@@ -57,7 +55,7 @@ def facts(part: KnowledgePart) -> Page:
     _rows(page, part, top, row)
     _counts(page, found, Box(CELLS[0], top, CELLS[1] - CELLS[0], row * len(found)))
     _attributions(page, found, Box(DOTS[0], lower, DOTS[1], LOWER_HEIGHT))
-    _shared(page, part, Box(SHARED[0], lower, SHARED[1], SHARED[1]))
+    overlap(page, part.knowledge, Box(SHARED[0], lower, SHARED[1], SHARED[1]))
     if strongest:
         _table(page, table, strongest)
     return page
@@ -70,7 +68,7 @@ def _caption(part: KnowledgePart) -> Caption:
     gap = max((prompt.completeness_gap for prompt in prompts), default=0.0)
     return Caption(
         title="Knowledge neurons",
-        model=part.knowledge.model,
+        model=part.model,
         explains=f"{words.several(len(neurons), 'neuron')} of {words.several(len(found), 'fact')}, "
         f"{words.several(len(prompts), 'prompt')} in all",
         facts=f"largest completeness gap of a prompt {words.number(gap)}",
@@ -158,68 +156,16 @@ def _attributions(page: Page, found: Sequence[FactNeurons], box: Box) -> None:
     frame.ticks("bottom", across.places, across.labels)
     page.axis_title(box, across.title)
     blocks = [block for block in Block if any(neuron.block is block for neuron in neurons)]
-    right = box.right
     pitch = box.width * style.POINTS_PER_INCH / (across.ends[1] - across.ends[0])
-    size = min(LARGEST_DOT, DOT_SHARE * pitch)
-    for index, block in reversed(list(enumerate(blocks))):
+    for index, block in enumerate(blocks):
         of_block = np.array([neuron.block is block for neuron in neurons])
         layers = np.array([neuron.layer for neuron in neurons], dtype=np.float64)[of_block]
         aside = ASIDE * (index - (len(blocks) - 1) / 2)
         points = frame.points(layers + aside, scale.place(values[of_block]))
-        page.add(dots(points, size, BLOCKS[block]))
-        name = NAMES[block]
-        page.aside(right, box.top - 0.39, name)
-        right -= words.width(name, style.SMALL) + 0.08
-        page.add(dot(right, box.top - 0.425, 5.0, BLOCKS[block]))
-        right -= 0.16
+        page.add(dots(points, min(LARGEST_DOT, DOT_SHARE * pitch), COLOURS[block]))
+    entries = [Entry(COLOURS[block], NAMES[block]) for block in blocks]
+    legends.swatches(page, box.right, box.top - 0.39, entries)
     page.aside(box.right, box.top - 0.225, ticks.factor)
-
-
-def _shared(page: Page, part: KnowledgePart, box: Box) -> None:
-    """A cell for each pair of facts."""
-    found = part.knowledge.facts
-    page.heading(
-        box.left - 0.45,
-        box.top - 0.39,
-        "c",
-        "Shared by facts",
-        "neurons of both, over those of either",
-    )
-    if len(found) < 2:
-        page.text(box.left, box.top + 0.2, "one fact only", style.SMALL, style.SOFT_INK)
-        return
-    place = {fact.fact: index for index, fact in enumerate(found)}
-    grid = np.full((len(found), len(found)), np.nan)
-    for overlap in part.knowledge.overlaps:
-        one, other = sorted(place[fact] for fact in overlap.facts)
-        grid[other, one] = np.nan if overlap.jaccard is None else overlap.jaccard
-    grid = grid[1:, :-1]
-    scale = Scale.of(grid, signed=False, may_bend=False)
-    colours = scale.colours(grid)
-    colours[np.isnan(grid)] = VOID
-    below = np.where(np.tri(len(grid), dtype=bool), 255, 0).astype(np.uint8)
-    width = min(box.width / len(grid), WIDEST_SHARED)
-    box = Box(box.left, box.top, width * len(grid), width * len(grid))
-    page.add(Picture(box, np.dstack([colours, below])))
-    frame = page.frame(box, (-0.5, len(grid) - 0.5), (len(grid) - 0.5, -0.5))
-    step = next(s for s in NICE_STEPS if s * width * style.POINTS_PER_INCH >= 20)
-    at = range(step - 1, len(grid), step)
-    frame.ticks("left", at, [str(found[index + 1].fact) for index in at])
-    at = range(0, len(grid), step)
-    frame.ticks("bottom", at, [str(found[index].fact) for index in at])
-    page.axis_title(box, "fact")
-    page.level_bar(scale, page.width - style.MARGIN - 0.85, box.top - 0.47, 0.85)
-    if width >= NUMBERED:
-        _numbers(page, box, grid, colours)
-
-
-def _numbers(page: Page, box: Box, grid: Floats, colours: Rgb) -> None:
-    side = box.width / len(grid)
-    for row, column in np.argwhere(np.tri(len(grid), dtype=bool)).tolist():
-        x, base = box.left + (column + 0.5) * side, box.top + (row + 0.5) * side + DROP
-        value = grid[row, column]
-        shown = words.NO_NUMBER if np.isnan(value) else f"{value:.2f}"
-        page.text(x, base, shown, style.SMALL, ink_on(colours[row, column]), align="center")
 
 
 Named = tuple[int, Block, int]

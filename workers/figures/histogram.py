@@ -54,7 +54,7 @@ def _bars(page: Page, box: Box, logarithms: Floats, ends: tuple[float, float]) -
     filled = np.flatnonzero(counts)
     frame.boxes((edges[filled], edges[filled + 1]), (0.0, counts[filled]), style.PLAIN)
     frame.level([0.0], style.RULE, 0.8)
-    frame.ticks("left", places, [label + ticks.factor for label in ticks.labels])
+    frame.ticks("left", places, ticks.complete)
     at = _ticks(*ends)
     frame.ticks("bottom", [math.log10(value) for value in at], [_short(value) for value in at])
 

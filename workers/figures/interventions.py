@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.names import Block, Intervening
+from schemas.names import Intervening
 from schemas.neurons import Effect, Interval, Perturbed, PerturbedSet, RandomEffect
 from schemas.sections import Intervention
-from workers.figures import captions, style, words
+from workers.figures import blocks, captions, style, words
 from workers.figures.captions import Caption
 from workers.figures.frame import Frame
 from workers.figures.marks import Box, dots, lines, rectangles
@@ -105,7 +105,7 @@ def _caption(part: PerturbationPart, shown: int) -> Caption:
         which = f"{shown} of {total} conditions, those that change the target's probability most"
     return Caption(
         title="Interventions on neurons",
-        model=found.model,
+        model=part.model,
         explains=which,
         facts="more extreme: share of the random sets that lower the probability at least as much",
         choices="after minus before, mean over the texts; KL divergence of the next token after "
@@ -144,8 +144,7 @@ def _chosen(shown: PerturbedSet, size: int) -> str:
         return f"{size} by {shown.found_by.replace('_', ' ')}"
     if size == 1:
         [neuron] = shown.neurons
-        block = "mixer" if neuron.block is Block.MIXER else "MLP"
-        return f"layer {neuron.layer} {block} {neuron.neuron}"
+        return f"layer {neuron.layer} {blocks.NAMES[neuron.block]} {neuron.neuron}"
     return f"{size} given"
 
 

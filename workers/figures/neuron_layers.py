@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.names import Block, Mixer
-from workers.figures import captions, curves, words
+from workers.figures import blocks, captions, curves, legends, words
 from workers.figures.captions import Caption
 from workers.figures.colours import KINDS
-from workers.figures.curves import Across, Curve, Entry
+from workers.figures.curves import Across, Curve
+from workers.figures.legends import Entry
 from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import BlockSummary, NeuronOverviewPart
@@ -52,10 +53,10 @@ def neuron_layers(part: NeuronOverviewPart) -> Page:
     """A panel for each quantity, a line for each kind of block that has it."""
     kinds = list(dict.fromkeys(_kind(summary) for summary in part.summaries))
     shown = [panel for panel in PANELS if any(panel.value(s) is not None for s in part.summaries)]
-    top = HEADER_HEIGHT + 0.25 + curves.LEGEND_ROW * len(kinds)
+    top = HEADER_HEIGHT + 0.25 + legends.ROW * len(kinds)
     rows = -(-len(shown) // 2)
     page = Page(_caption(part), height=top + rows * DOWN + 0.1 + FOOTER_HEIGHT)
-    curves.legend(page, HEADER_HEIGHT + 0.25, [_entry(part, i, k) for i, k in enumerate(kinds)])
+    legends.rows(page, HEADER_HEIGHT + 0.25, [_entry(part, i, k) for i, k in enumerate(kinds)])
     across = Across.layers([summary.layer for summary in part.summaries], PANEL_WIDTH)
     for index, panel in enumerate(shown):
         row, column = divmod(index, 2)
@@ -71,14 +72,14 @@ def neuron_layers(part: NeuronOverviewPart) -> Page:
 
 
 def _caption(part: NeuronOverviewPart) -> Caption:
-    blocks = words.several(len(part.summaries), "block")
     layers = words.several(len({summary.layer for summary in part.summaries}), "layer")
+    tokens, texts = words.several(part.tokens, "token"), words.several(part.texts, "text")
     section = part.section
     return Caption(
         title="Neurons · by layer",
         model=part.model,
-        explains=f"{blocks} of {layers}, over {words.several(part.tokens, 'token')} of "
-        f"{words.several(part.texts, 'text')}",
+        explains=f"{words.several(len(part.summaries), 'block')} of {layers}, "
+        f"over {tokens} of {texts}",
         facts=f"dead: at no token is the magnitude > {section.active_above:g}",
         choices=f"rare: active at some tokens, but at < {100 * section.rare_below:g}% of them",
         job=captions.of_job(part.job_id),
@@ -94,7 +95,7 @@ def _entry(part: NeuronOverviewPart, index: int, kind: Kind) -> Entry:
     of_kind = [summary for summary in part.summaries if _kind(summary) == kind]
     sizes = sorted({summary.num_neurons for summary in of_kind})
     fewest = "" if len(sizes) == 1 else f"{sizes[0]} to "
-    label = "MLP" if block is Block.MLP else "mixer" if mixer is None else f"mixer ({mixer})"
+    label = blocks.NAMES[block] + ("" if mixer is None else f" ({mixer})")
     layers = words.several(len(of_kind), "layer")
     return Entry(
         KINDS[index % len(KINDS)],

@@ -125,6 +125,11 @@ class KnowledgePart(Contract):
     facts: list[Fact]
     knowledge: KnowledgeNeuronAnalysis
 
+    @property
+    def model(self) -> str:
+        """Whose they are."""
+        return self.knowledge.model
+
 
 class PerturbationPart(Contract):
     """What interventions change in one model; of each set, the first neuron at most.
@@ -139,6 +144,11 @@ class PerturbationPart(Contract):
     interventions: list[Intervention]
     sizes: list[int]
     perturbation: PerturbationAnalysis
+
+    @property
+    def model(self) -> str:
+        """Whose neurons are changed."""
+        return self.perturbation.model
 
 
 class CorrelatedBlock(Contract):
@@ -240,18 +250,17 @@ def _of_whole(
     """The one figure of a section."""
     match part:
         case NeuronOverviewPart():
-            section, model, name = Section.NEURONS, part.model, artifact_names.neurons_overview
+            section, name = Section.NEURONS, artifact_names.neurons_overview
         case KnowledgePart():
-            section, model = Section.KNOWLEDGE_NEURONS, part.knowledge.model
-            name = artifact_names.knowledge_neurons
+            section, name = Section.KNOWLEDGE_NEURONS, artifact_names.knowledge_neurons
         case PerturbationPart():
-            section, model = Section.PERTURBATION, part.perturbation.model
-            name = artifact_names.perturbation
+            section, name = Section.PERTURBATION, artifact_names.perturbation
         case AveragesPart():
-            section, model, name = Section.ATTENTION, part.model, artifact_names.knowledge_averages
+            section, name = Section.ATTENTION, artifact_names.knowledge_averages
         case UniversalityPart():
             return Figure(artifact_names.universality(), Shows(section=Section.UNIVERSALITY))
-    return Figure(name(model, part.several_models), Shows(section=section, model=model))
+    shows = Shows(section=section, model=part.model)
+    return Figure(name(part.model, part.several_models), shows)
 
 
 def _of_comparison(part: ComparisonPart) -> Iterator[Figure]:

@@ -35,6 +35,11 @@ class Ticks:
         kept = [i for i, place in enumerate(self.places) if low <= place <= high]
         return Ticks([self.places[i] for i in kept], [self.labels[i] for i in kept], self.factor)
 
+    @property
+    def complete(self) -> list[str]:
+        """The labels with the factor, for an axis that has no place for it."""
+        return [label if label == "0" else label + self.factor for label in self.labels]
+
 
 @dataclass(frozen=True)
 class Scale:

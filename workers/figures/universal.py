@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.names import Block
-from workers.figures import captions, style, words
+from workers.figures import captions, legends, style, words
+from workers.figures.blocks import COLOURS, NAMES
 from workers.figures.captions import Caption
-from workers.figures.colours import KINDS, Floats, ink_on
+from workers.figures.colours import Floats, ink_on
 from workers.figures.curves import LABEL_PITCH
 from workers.figures.frame import Frame
-from workers.figures.marks import Box, Picture, lines, rectangles
+from workers.figures.legends import Entry
+from workers.figures.marks import Box, Picture, lines
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
 from workers.figures.plan import CorrelatedBlock, CorrelatedPair, UniversalityPart
 from workers.figures.scale import NICE_STEPS, Scale
@@ -20,7 +22,7 @@ from workers.figures.scale import NICE_STEPS, Scale
 MOST_PAIRS = 4
 # Lengths in inches.
 LEFT, ACROSS, PANEL_WIDTH = 0.75, 4.15, 3.15
-MATRIX_HEAD, CELL_WIDTH, CELL_HEIGHT, NAME_ROOM = 0.75, 0.52, 0.26, 3.3
+MATRIX_HEAD, CELL_WIDTH, CELL_HEIGHT, NAME_ROOM = 0.75, 0.52, 0.26, 3.1
 PAIR_HEAD, UPPER, BETWEEN, LOWER, PAIR_FOOT = 0.78, 1.2, 0.3, 0.5, 0.5
 DROP = 0.037
 # Of the room of a block: its baseline and itself; more of it where there is little. In points.
@@ -29,8 +31,6 @@ BASELINE_SHARE, FOUND_SHARE, NARROW_SHARE, NARROW, WIDEST = 0.86, 0.5, 0.8, 8.0,
 LINE, LINE_SHARE = 0.9, 0.14
 LOWEST_BOX = 2.5
 BASELINE, BASELINE_MEDIAN = "#d9dde2", "#8b95a0"
-BLOCKS = {Block.MIXER: KINDS[0], Block.MLP: KINDS[1]}
-NAMES = {Block.MIXER: "mixer", Block.MLP: "MLP"}
 
 
 def universal(part: UniversalityPart) -> Page:
@@ -46,7 +46,9 @@ def universal(part: UniversalityPart) -> Page:
     )
     _matrix(page, part.pairs, models)
     kinds = {block.block for pair in part.pairs for block in pair.blocks}
-    _legend(page, [kind for kind in Block if kind in kinds])
+    entries = [Entry(COLOURS[kind], NAMES[kind]) for kind in Block if kind in kinds]
+    entries.append(Entry(BASELINE, "baseline"))
+    legends.swatches(page, page.width - style.MARGIN, HEADER_HEIGHT + 0.25, entries)
     shares = [block.fraction_universal for c in shown for pair in c for block in pair.blocks]
     scale = Scale.of(np.array(shares), signed=False, may_bend=False)
     for row, couple in enumerate(shown):
@@ -181,7 +183,7 @@ def _pair(page: Page, box: Box, blocks: Sequence[CorrelatedBlock], scale: Scale)
         page.text(box.left + 0.1, box.top + 0.2, "no neuron varies", style.SMALL, style.SOFT_INK)
     _baselines(frame, known, columns)
     for kind in columns.kinds:
-        _boxes(frame, [block for block in known if block.block is kind], columns, BLOCKS[kind])
+        _boxes(frame, [block for block in known if block.block is kind], columns, COLOURS[kind])
     frame.level([0.0], style.RULE, 0.8)
     below = Box(box.left, box.bottom + BETWEEN, box.width, LOWER)
     page.text(box.left, below.top - 0.04, "universal neurons", style.SMALL, style.SOFT_INK)
@@ -244,21 +246,10 @@ def _shares(
         of_kind = [block for block in blocks if block.block is kind]
         x = columns.places(of_kind)
         shares = scale.place(np.array([block.fraction_universal for block in of_kind]))
-        frame.boxes((x - columns.found, x + columns.found), (0.0, shares), BLOCKS[kind])
+        frame.boxes((x - columns.found, x + columns.found), (0.0, shares), COLOURS[kind])
     frame.level([0.0], style.RULE, 0.8)
     room = box.width * style.POINTS_PER_INCH / len(columns.layers)
     step = next(s for s in NICE_STEPS if s * room >= LABEL_PITCH)
     at = range(0, len(columns.layers), step)
     frame.ticks("bottom", at, [str(columns.layers[index]) for index in at])
     page.axis_title(box, "layer")
-
-
-def _legend(page: Page, blocks: Sequence[Block]) -> None:
-    x, y = page.width - style.MARGIN, HEADER_HEIGHT + 0.25
-    entries = [(NAMES[kind], BLOCKS[kind]) for kind in blocks]
-    entries = [("baseline", BASELINE), *reversed(entries)]
-    for name, colour in entries:
-        page.aside(x, y, name)
-        x -= words.width(name, style.SMALL) + 0.05
-        page.add(rectangles(np.array([[x - 0.1, y - 0.085, x, y + 0.015]]), colour))
-        x -= 0.22

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.figures import lettering, style
-from workers.figures.marks import Words
+from workers.figures.marks import CURVE, Outline, Words
 from workers.figures.page import Page
 
+Floats = npt.NDArray[np.float64]
 HOSTILE = [
     "\n", "\t", " $x_1$", "\x07\x1b", "\u202e", "中国", " שלום", "العربية", "😀", "❤️", "\u0301",
     "a\u0301", "   ", "$", "\\", "x" * 400, " " + "ab" * 30, "", "\u200b", "\ufffd", "\ue000",
@@ -51,6 +52,30 @@ def legible(page: Page) -> None:
     seen = look(page)
     assert seen.touching() == []
     assert seen.outside(page) == []
+
+
+def words_of(page: Page) -> list[Words]:
+    """Its texts, in the order in which they are drawn."""
+    return [mark for mark in page.marks if isinstance(mark, Words)]
+
+
+def boxes(page: Page, colour: str) -> list[Floats]:
+    """The filled rectangles of a colour, an array (n, 4) of left, top, right, bottom an outline."""
+    found = [
+        mark.vertices.reshape(-1, 5, 2)
+        for mark in page.marks
+        if isinstance(mark, Outline) and mark.fill == colour and CURVE not in mark.steps
+    ]
+    return [np.hstack([corners.min(axis=1), corners.max(axis=1)]) for corners in found]
+
+
+def dots_of(page: Page, colour: str) -> list[Floats]:
+    """The centres (n, 2) of the dots of a colour, an outline each."""
+    return [
+        mark.vertices.reshape(-1, 17, 2)[:, :16].mean(axis=1)
+        for mark in page.marks
+        if isinstance(mark, Outline) and mark.fill == colour and CURVE in mark.steps
+    ]
 
 
 def measured(text: str, size: float, bold: bool) -> tuple[float, float, float]:

@@ -75,6 +75,11 @@ def test_ticks_outside_a_range_are_left_out_with_their_labels() -> None:
     assert ticks.within(0.0, 0.5) == Ticks([0.0, 0.5], ["0", "1"], "×10⁻⁵")
 
 
+def test_complete_labels_carry_the_factor_but_for_zero() -> None:
+    assert Ticks([0.0, 1.0], ["0", "2"], "×10⁻⁵").complete == ["0", "2×10⁻⁵"]
+    assert Ticks([0.0, 1.0], ["0", "2"]).complete == ["0", "2"]
+
+
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_ramp_runs_from_the_lower_end_to_the_limit(signed: bool) -> None:
     scale = Scale(3.0, signed, logarithmic=True)
