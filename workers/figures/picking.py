@@ -144,12 +144,10 @@ def universality_part(job_id: str, found: Universality) -> UniversalityPart:
             models=pair.models,
             tokens=pair.tokens,
             fraction_universal=pair.fraction_universal,
-            mean_excess=pair.mean_excess,
             blocks=[
                 CorrelatedBlock(
                     layer=block.layer,
                     block=block.block,
-                    num_neurons=block.num_neurons,
                     found=_quantiles(block.max_correlation),
                     baseline=_quantiles(block.baseline),
                     fraction_universal=block.fraction_universal,

@@ -159,7 +159,6 @@ class CorrelatedBlock(Contract):
 
     layer: int
     block: Block
-    num_neurons: int
     found: list[float] | None
     baseline: list[float] | None
     fraction_universal: float
@@ -175,7 +174,6 @@ class CorrelatedPair(Contract):
     models: tuple[str, str]
     tokens: int
     fraction_universal: float
-    mean_excess: float
     blocks: list[CorrelatedBlock]
 
 

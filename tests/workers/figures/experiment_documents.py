@@ -280,7 +280,7 @@ def averages(made: Averages) -> list[AveragedKnowledge]:
         if made.constant is not None:
             return Interval(mean=made.constant, low=made.constant, high=made.constant)
         mean, half = limit * float(rng.uniform(0.2, 0.8)), limit * float(rng.uniform(0, 0.1))
-        return Interval(mean=mean, low=mean - half, high=mean + half)
+        return Interval(mean=mean, low=mean - half, high=mean + 2 * half)
 
     named = {"model", "layer", "method", "texts"}
     limits = {"effective_keys": 30.0, "mean_distance": 12.0, "mean_distance_characters": 50.0}

@@ -143,8 +143,8 @@ def _sparsity(rng: np.random.Generator) -> Sparsity:
         gini=gini,
         entropy=5.9,
         entropy_normalised=1 - gini / 4,
-        hoyer=gini * 0.7,
-        hoyer_per_token=gini * 0.9,
+        hoyer=gini**2,
+        hoyer_per_token=float(rng.uniform(0.3, 0.8)),
     )
 
 

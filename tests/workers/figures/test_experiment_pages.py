@@ -24,6 +24,7 @@ from tests.workers.figures.looking import boxes, dots_of, look, words_of
 from tests.workers.figures.neuron_documents import JOB
 from workers.figures import picking, style
 from workers.figures.averages import averages as averages_page
+from workers.figures.blocks import NAMES
 from workers.figures.colours import KINDS
 from workers.figures.facts import facts
 from workers.figures.interventions import MOST_ROWS, interventions
@@ -134,17 +135,19 @@ def test_attributions_stand_at_their_layers_and_the_strongest_are_named() -> Non
     assert f"{strongest.attribution:.3g}" in [s.rstrip("0") for s in strings]
 
 
-def test_a_neuron_of_several_facts_is_one_row_that_names_them() -> None:
+def test_a_neuron_of_several_facts_is_one_row_that_names_the_strongest_first() -> None:
     part = knowledge_part(Facts(facts=CAPITALS[:2], each=1))
     first, second = part.knowledge.facts
-    shared = second.model_copy(update={"neurons": first.neurons})
+    [neuron] = first.neurons
+    stronger = neuron.model_copy(update={"attribution": 0.75})
+    shared = second.model_copy(update={"neurons": [stronger]})
     found = part.knowledge.model_copy(update={"facts": [first, shared]})
-    strings = look(facts(part.model_copy(update={"knowledge": found}))).strings
-    assert (
-        strings.count(f"{first.neurons[0].layer}, {first.neurons[0].block}".replace("mlp", "MLP"))
-        == 1
-    )
-    assert {"0 →", "1 →"} <= set(strings)
+    page = facts(part.model_copy(update={"knowledge": found}))
+    strings = look(page).strings
+    assert strings.count(f"{neuron.layer}, {NAMES[neuron.block]}") == 1
+    assert "0.750" in strings
+    places = {word.text: word.x for word in words_of(page)}
+    assert places["1 →"] < places["0 →"]
     assert any(string.startswith("1 neuron of 2 facts") for string in strings)
 
 
@@ -270,11 +273,14 @@ def test_whiskers_are_the_intervals_of_each_method() -> None:
         found = [a.effective_keys for a in averages(made) if a.method == method]
         whiskers = [s for s in segments(page, colour) if np.ptp(s[0, :, 0]) == 0]
         # The panels in order; effective keys are the second.
-        lengths = np.abs(np.diff(whiskers[1][:, :, 1], axis=1))[:, 0]
-        wanted = np.array([interval.high - interval.low for interval in found])
-        assert lengths / lengths.max() == pytest.approx(wanted / wanted.max())
-        centres = dots_of(page, colour)[1]
-        assert centres[:, 0] == pytest.approx(whiskers[1][:, 0, 0])
+        ends, centres = whiskers[1], dots_of(page, colour)[1]
+        assert centres[:, 0] == pytest.approx(ends[:, 0, 0])
+        means = np.array([interval.mean for interval in found])
+        unit = (centres[0, 1] - centres[1, 1]) / (means[1] - means[0])
+        for centre, end, interval in zip(centres, ends, found, strict=True):
+            above, below = (centre[1] - end[:, 1]) / unit
+            wanted = [interval.high - interval.mean, interval.low - interval.mean]
+            assert [above, below] == pytest.approx(wanted)
     assert {"Attention rollout", "Contribution"} <= set(look(page).strings)
 
 

@@ -134,16 +134,16 @@ def test_attributions_have_bars_of_their_signs(part: BlockPart, page: Page) -> N
 
 
 def trigger(n: int, share: float) -> Trigger:
-    tokens = [" the", " old", " town"][-n:]
+    tokens = [" one", " two", " three"][-n:]
     return Trigger(n=n, ids=list(range(n)), tokens=tokens, share=share, lift=2.0)
 
 
 @pytest.mark.parametrize(
     ("triggers", "shown", "share"),
     [
-        ([trigger(1, 0.9), trigger(2, 0.6), trigger(3, 0.3)], "old·town", "60%"),
-        ([trigger(1, 0.4), trigger(2, 0.3)], "town", "40%"),
-        ([trigger(1, 0.5), trigger(2, 0.5), trigger(3, 0.5)], "the·old·town", "50%"),
+        ([trigger(1, 0.9), trigger(2, 0.6), trigger(3, 0.3)], "two·three", "60%"),
+        ([trigger(1, 0.4), trigger(2, 0.3)], "three", "40%"),
+        ([trigger(1, 0.5), trigger(2, 0.5), trigger(3, 0.5)], "one·two·three", "50%"),
     ],
 )
 def test_the_longest_usual_trigger_is_shown(
@@ -197,9 +197,10 @@ def test_every_kind_of_block_has_a_line_through_its_numbers() -> None:
     assert {"mixer (s6)", "MLP", "4 layers, 60 neurons each"} <= set(strings)
     for colour, block in zip(KINDS, Block, strict=False):
         of_block = [summary for summary in part.summaries if summary.block is block]
-        # Gini is the first panel, the mean magnitude the fifth.
+        # The panels in their order.
         for panel, values in (
             (0, [s.sparsity.gini for s in of_block]),
+            (1, [s.sparsity.hoyer_per_token for s in of_block]),
             (4, [s.mean_magnitude for s in of_block]),
         ):
             centres = dots_of(page, colour)[panel]
