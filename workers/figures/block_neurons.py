@@ -34,7 +34,7 @@ TABLES = (
     (
         Ranking.ATTRIBUTION,
         "Attribution",
-        "gradient × activation toward the target: above 0 for it, below against it",
+        "gradient × activation, summed over tokens, mean over texts: above 0 it is for the target",
         "attribution",
     ),
 )
@@ -96,13 +96,13 @@ def _facts(part: BlockPart) -> list[str]:
     section = part.section
     facts = [
         f"active: magnitude > {section.active_above:g}",
-        f"rare: active at < {100 * section.rare_below:g}% of tokens",
+        f"rare: at < {100 * section.rare_below:g}% of tokens",
     ]
     if part.delta is not None:
         mean = np.array(part.delta.mean)
         span = " to ".join(words.number(float(end)) for end in (mean.min(), mean.max()))
         median = words.number(float(np.median(mean)))
-        facts.append(f"mean Δ by {_channel(part)}: {span}, median {median}")
+        facts.append(f"mean Δ: {span}, median {median}")
     return facts
 
 

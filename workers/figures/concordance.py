@@ -50,7 +50,7 @@ def concordance(
         profile = profiles.get(neuron.neuron)
         if profile is not None and profile.top_tokens:
             _in_context(page, base, profile.top_tokens[0])
-        if profile is not None and profile.triggers:
+        if profile is not None:
             _trigger(page, base, profile.triggers)
 
 
@@ -74,7 +74,10 @@ def _in_context(page: Page, base: float, top: TopToken) -> None:
 
 
 def _trigger(page: Page, base: float, triggers: Sequence[Trigger]) -> None:
-    """The longest trigger that is usual, else the one of the largest share."""
+    """The longest trigger that is usual, else the one of the largest share; a dash for none."""
+    if not triggers:
+        page.text(TRIGGER, base, words.NO_NUMBER, style.SMALL, style.SOFT_INK)
+        return
     usual = [trigger for trigger in triggers if trigger.share >= USUAL]
     chosen = max(usual, key=lambda t: t.n) if usual else max(triggers, key=lambda t: t.share)
     share = f"{100 * chosen.share:.0f}%"

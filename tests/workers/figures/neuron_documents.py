@@ -89,6 +89,7 @@ def _block(
         dead=dead.tolist(),
         rare=rare.tolist(),
         delta=_delta(mixer, count, rng),
+        attribution=None,
         rankings=rankings,
         profiles=[_profile(neuron, made, rng) for neuron in sorted(named)],
     )

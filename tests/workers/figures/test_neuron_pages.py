@@ -154,6 +154,12 @@ def test_the_longest_usual_trigger_is_shown(
     assert strings.count(shown) == strings.count(share) == 16
 
 
+def test_a_neuron_without_a_trigger_has_a_dash(part: BlockPart) -> None:
+    profiles = [p.model_copy(update={"triggers": []}) for p in part.profiles]
+    strings = look(block_neurons(part.model_copy(update={"profiles": profiles}))).strings
+    assert strings.count("–") == 16
+
+
 def test_position_information_has_the_line_of_chance(part: BlockPart) -> None:
     high = part.model_copy(update={"chance_information": 10.0})
     for made, longest in ((part, None), (high, 10.0)):
