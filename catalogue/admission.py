@@ -9,12 +9,17 @@ from catalogue.budget import memory_error, tensors_error
 from catalogue.cached import description, tokeniser
 from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
-from catalogue.selection import attention_layers
+from catalogue.selection import select
 from catalogue.tokeniser import Tokeniser
 from catalogue.workload import workload
-from schemas.artifact_names import comparison_figure_count, figure_count
+from schemas.artifact_names import (
+    averages_figure_count,
+    comparison_figure_count,
+    figure_count,
+    neuron_figure_count,
+)
 from schemas.catalogue import ModelDescription
-from schemas.names import Method
+from schemas.names import Block, Method
 from schemas.problem import FieldError, ProblemError, ProblemType, and_more
 from schemas.request import JobRequest
 from schemas.settings import Settings
@@ -154,15 +159,22 @@ def _figure_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
     if not subjects:
         return
     request, limit = subjects[0].request, subjects[0].settings.max_figures
-    if not request.figures or request.attention is None:
+    if not request.figures:
         return
-    methods, texts = request.attention.methods, len(request.texts)
-    count = comparison_figure_count(texts, len(methods)) if len(subjects) > 1 else 0
+    methods = () if request.attention is None else request.attention.methods
+    texts, count = len(request.texts), int(request.universality is not None)
+    if methods and len(subjects) > 1:
+        count += comparison_figure_count(texts, len(methods))
     for subject in subjects:
         if subject.described is not None:
-            asked = attention_layers(request, subject.described)
-            read = subject.described.layers_with(methods).intersection(asked)
-            count += texts * figure_count(len(read), len(methods))
+            chosen = select(request, subject.described)
+            count += texts * figure_count(len(chosen.layers), len(methods))
+            count += averages_figure_count(len(chosen.layers), texts)
+            if request.neurons is not None:
+                blocks = len(request.neurons.blocks or Block)
+                count += neuron_figure_count(blocks * len(chosen.neurons))
+            count += request.knowledge_neurons is not None
+            count += request.perturbation is not None
     if count > limit:
         detail = (
             f"The job would draw {count} figures; one job may draw {limit}: set `figures` to "

@@ -15,6 +15,7 @@ from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.job import Artifact, Shows
 from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Block, Stage
+from schemas.neurons import NeuronAnalysis
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.result import ModelProvenance, Provenance
 from schemas.sections import AttentionSection, NeuronSection
@@ -23,7 +24,8 @@ from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.compared import comparison_part
 from workers.document import TextWriter, target_result
-from workers.figures.plan import Drawing, TextPart, figures
+from workers.figures.picking import neuron_parts
+from workers.figures.plan import Drawing, Part, TextPart, figures
 from workers.figures.studio import Drawings
 from workers.findings import Findings
 from workers.models.loading import LoadedModel
@@ -175,19 +177,30 @@ class Stages:
                 model.loaded.description.layers,
                 model.selection.neurons,
             )
-        self._findings.neurons.append(found)
+        self._findings.neurons.append(self._drawn_neurons(section, found))
+
+    def _drawn_neurons(self, section: NeuronSection, found: NeuronAnalysis) -> NeuronAnalysis:
+        """The same, with the names of its figures, which are being drawn."""
+        if not self._request.figures:
+            return found
+        parts = neuron_parts(self._attempt.job_id, section, self._several_models, found)
+        names = [self._draw(part) for part in parts]
+        blocks = [
+            block.model_copy(update={"artifacts": of_block})
+            for block, of_block in zip(found.blocks, names, strict=False)
+        ]
+        artifacts = [name for of_all in names[len(blocks) :] for name in of_all]
+        return found.model_copy(update={"blocks": blocks, "artifacts": artifacts})
 
     def compare(self) -> None:
         """Put the models side by side, if there are several, and have that drawn."""
-        if len(self._request.models) < 2:
+        if not self._several_models:
             return
         results = self._findings.read
         with self._report.timed(Stage.ANALYSING):
             found = compare(results, self._layer_counts)
         if self._request.figures and found.profiles:
-            part = comparison_part(self._attempt.job_id, found, results)
-            names = [figure.name for figure in figures(part)]
-            self._drawings.begin(part)
+            names = self._draw(comparison_part(self._attempt.job_id, found, results))
             found = found.model_copy(update={"artifacts": names})
         self._findings.comparison = found
 
@@ -223,6 +236,15 @@ class Stages:
         self._store(RESULT_FILE, result, ArtifactKind.RESULT, Shows())
         first = self._artifacts.pop(RESULT_FILE)
         self._runtime.jobs.store.succeed(self._attempt, [first, *self._artifacts.values()])
+
+    @property
+    def _several_models(self) -> bool:
+        return len(self._request.models) > 1
+
+    def _draw(self, part: Part) -> list[str]:
+        """Have a part drawn; the names of its figures."""
+        self._drawings.begin(part)
+        return [figure.name for figure in figures(part)]
 
     def _text_writer(self, model: ModelRun, text: int) -> TextWriter:
         models, texts = self._request.models, self._request.texts
