@@ -18,6 +18,7 @@ from schemas.job import Job
 from schemas.names import RESULT_FILE
 from schemas.request import JobRequest
 from schemas.settings import Settings
+from tests.workers.bench import Bench, opened
 from workers.interrupts import Interrupts
 
 ROOT = Path(__file__).parents[2]
@@ -152,3 +153,10 @@ def interrupts() -> Iterator[Interrupts]:
     yield Interrupts()
     for each, handler in zip(signals, before, strict=True):
         signal.signal(each, handler)
+
+
+@pytest.fixture
+def bench(settings: Settings, jobs: Jobs) -> Iterator[Bench]:
+    """Jobs run in this process, as a worker would, on the module's `settings`."""
+    with opened(settings, jobs) as found:
+        yield found

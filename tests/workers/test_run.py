@@ -3,8 +3,7 @@
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,15 @@ from safetensors.torch import load_file, save_file
 from transformers import MambaForCausalLM
 
 from jobs import Attempt, Jobs, StaleAttempt
-from schemas.job import Artifact
 from schemas.names import Method, Mixer, Status
-from schemas.problem import ProblemError, ProblemType
-from schemas.request import JobRequest
-from schemas.result import ResultDocument
+from schemas.problem import ProblemType
 from schemas.settings import Settings
 from tests.tiny_architectures import ARCHITECTURES
 from tests.tiny_models import LAYERS, WORDS, save_gpt2, save_mamba
-from workers.kernels import mamba
-from workers.run import Runtime, open_runtime, start
+from tests.workers.bench import TEXTS, Bench
+from workers.run import open_runtime, start
 
 CHANNELS = 96
-TEXTS = ["w1 w2 w3 w2 w1", "w7", "w4 w5 w4 w5 w4 w5 w6 w4 w5"]
 
 
 @pytest.fixture(scope="module")
@@ -51,74 +46,6 @@ def settings(valkey: str, tmp_path: Path, model_dir: Path) -> Settings:
         device="cpu",
         max_tensor_bytes=200_000,
     )
-
-
-@dataclass
-class Bench:
-    """A runtime, and jobs run on it as a worker would."""
-
-    runtime: Runtime
-    jobs: Jobs
-
-    def start(self, **fields: Any) -> Attempt:
-        request = JobRequest.model_validate({"models": ["tiny"], "texts": TEXTS} | fields)
-        attempt = self.jobs.store.start(self.jobs.store.create(request), "w")
-        assert attempt is not None
-        return attempt
-
-    def run(self, **fields: Any) -> "Outcome":
-        attempt = self.start(**fields)
-        self.advance(attempt)
-        return self.outcome(attempt)
-
-    def advance(self, attempt: Attempt) -> None:
-        (steps,) = start(self.runtime, [attempt])
-        for _ in steps:
-            pass
-
-    def outcome(self, attempt: Attempt) -> "Outcome":
-        found = self.jobs.store.artifacts(attempt.job_id)
-        assert found is not None
-        return Outcome(self.jobs, attempt, found.artifacts)
-
-    def fail(self, **fields: Any) -> ProblemError:
-        attempt = self.start(**fields)
-        with pytest.raises(ProblemError) as failed:
-            self.advance(attempt)
-        assert self.jobs.store.artifacts(attempt.job_id) is None
-        return failed.value
-
-
-@dataclass
-class Outcome:
-    """A job that succeeded."""
-
-    jobs: Jobs
-    attempt: Attempt
-    artifacts: list[Artifact]
-
-    @property
-    def names(self) -> list[str]:
-        return [artifact.name for artifact in self.artifacts]
-
-    def read(self, name: str) -> bytes:
-        return self.jobs.artifacts.read(self.attempt.job_id, self.attempt.token, name)
-
-    @property
-    def document(self) -> ResultDocument:
-        return ResultDocument.model_validate_json(self.read("result.json"))
-
-
-@pytest.fixture
-def bench(settings: Settings, jobs: Jobs) -> Iterator[Bench]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    # Loading a model installs the compiled scan for the whole process: other tests find it gone.
-    with mamba.installed():
-        runtime = open_runtime(settings.model_copy(update={"threads": 1}), jobs)
-        yield Bench(runtime, jobs)
-        runtime.close()
-    torch.set_num_threads(threads)
 
 
 def test_a_whole_job(bench: Bench) -> None:

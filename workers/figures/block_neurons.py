@@ -86,8 +86,8 @@ def _caption(part: BlockPart) -> Caption:
         model=part.model,
         explains=explains,
         facts="  ·  ".join(_facts(part)),
-        choices="trigger: the longest n-gram that at least half of a neuron's top tokens end, "
-        "else the most frequent; share: of its top tokens",
+        choices="trigger: the longest n-gram that at least half of a neuron's strongest tokens "
+        "end, else the most frequent; share: of its strongest tokens",
         job=captions.of_job(part.job_id),
     )
 
