@@ -177,11 +177,11 @@ def test_jobs_in_company_have_the_neurons_they_have_alone(bench: Bench) -> None:
             np.testing.assert_allclose(one.attribution, other.attribution, rtol=1e-2, atol=1e-5)
 
 
-def test_thousands_of_texts_are_read_batch_by_batch(
+def test_many_texts_are_read_batch_by_batch(
     bench: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.tracing._BATCH_TOKENS", 512)
-    texts = [" ".join(f"w{(3 * i + k) % 36}" for k in range(1 + i % 7)) for i in range(1000)]
+    monkeypatch.setattr("workers.tracing._BATCH_TOKENS", 128)
+    texts = [" ".join(f"w{(3 * i + k) % 36}" for k in range(1 + i % 7)) for i in range(300)]
     told: list[float] = []
     store = bench.jobs.store
     progress = store.progress
@@ -194,8 +194,8 @@ def test_thousands_of_texts_are_read_batch_by_batch(
     outcome = bench.run(texts=texts, attention=None, figures=False, layers=[0, 2])
     document = outcome.document
     [found] = document.neuron_analysis
-    assert (found.texts, found.tokens) == (1000, sum(1 + i % 7 for i in range(1000)))
-    assert [result.text_index for result in document.results] == list(range(1000))
+    assert (found.texts, found.tokens) == (300, sum(1 + i % 7 for i in range(300)))
+    assert [result.text_index for result in document.results] == list(range(300))
     plain = plain_neurons(settings, "tiny", texts)
     for block in found.blocks:
         expected = plain[block.layer, block.block]
