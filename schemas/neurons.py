@@ -258,13 +258,15 @@ class UniversalBlock(Contract):
     num_neurons: int
     max_correlation: list[float | None] = Field(
         description="Largest Pearson correlation with a neuron of the other model; null where the "
-        "neuron does not vary"
+        "neuron does not vary, or where none of the other model does"
     )
     baseline: list[float | None] = Field(
         description="The same against the other model's neurons, rotated at random in each block"
     )
     best_match: list[NeuronRef | None]
-    mean_excess: float = Field(description="Mean of max_correlation - baseline")
+    mean_excess: float = Field(
+        description="Mean of max_correlation - baseline; 0 where there is none"
+    )
     fraction_universal: float = Field(
         description="Share of the block's neurons whose excess is above the threshold"
     )

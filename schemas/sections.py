@@ -21,6 +21,9 @@ Layers = list[LayerIndex] | Literal["all"] | None
 KnowledgeNeurons = Literal["knowledge_neurons"]
 Blocks = Annotated[list[Block], Field(min_length=1)]
 
+# Neurons of two models are compared over no fewer tokens: chance alone correlates too well there.
+FEWEST_SHARED_TOKENS = 16
+
 
 def layers_once(layers: Any) -> Any:
     """The layers, as they are. Raises ValueError: none, or one named twice."""
@@ -229,10 +232,13 @@ class UniversalitySection(Contract):
 
     max_tokens: int = Field(
         default=4096,
-        ge=16,
+        ge=FEWEST_SHARED_TOKENS,
         le=65_536,
         strict=True,
         description="Tokens that all models share and that are compared, evenly spread",
+    )
+    blocks: Blocks | None = Field(
+        default=None, description="Which blocks' neurons are compared; null: all that there are"
     )
     threshold: float = Field(
         default=0.5,

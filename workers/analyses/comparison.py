@@ -11,6 +11,7 @@ from schemas.comparison import Comparison, DepthProfile, RelevanceAgreement
 from schemas.names import Method
 from schemas.result import TextResult, Token
 from workers.analyses.neuron_statistics import hoyer
+from workers.analyses.rounding import number
 
 Floats = NDArray[np.float64]
 
@@ -120,7 +121,7 @@ def _profile(model: str, method: Method, results: Sequence[TextResult], count: i
         model=model,
         method=method,
         layers=layers,
-        relative_depth=[_rounded(layer / max(count - 1, 1)) for layer in layers],
+        relative_depth=[number(layer / max(count - 1, 1)) for layer in layers],
         mixers=mixers,
         attention_entropy_normalised=[
             _mean(k.attention_entropy_normalised for k in of_layer) for of_layer in knowledge
@@ -150,8 +151,8 @@ def _agreements(results: Sequence[TextResult], method: Method) -> Iterator[Relev
             models=(one.model, two.model),
             targets=(one.target.token.token, two.target.token.token),
             characters=int(both.sum()),
-            spearman=None if found is None else _rounded(found),
-            overlap=None if shared is None else _rounded(shared),
+            spearman=None if found is None else number(found),
+            overlap=None if shared is None else number(shared),
         )
 
 
@@ -163,8 +164,4 @@ def _ranks(values: Floats) -> Floats:
 
 
 def _mean(values: Iterable[float]) -> float:
-    return _rounded(fmean(values))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.7g}")
+    return number(fmean(values))
