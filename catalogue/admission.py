@@ -11,6 +11,7 @@ from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
 from catalogue.selection import select
 from catalogue.tokeniser import Tokeniser
+from catalogue.universality import Compared, universality_errors
 from catalogue.workload import workload
 from schemas.artifact_names import (
     averages_figure_count,
@@ -82,7 +83,7 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         )
         yield FieldError(pointer="/texts", detail=detail)
         return
-    for section in ("knowledge_neurons", "perturbation", "universality"):
+    for section in ("knowledge_neurons", "perturbation"):
         if getattr(request, section) is not None:
             yield FieldError(pointer=f"/{section}", detail="This version has no such analysis yet.")
     sound = []
@@ -97,6 +98,8 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         yield from errors
         if not errors:
             sound.append(subject)
+    compared = [Compared(s.described, s.lengths) for s in sound if s.described is not None]
+    yield from universality_errors(request, compared, settings.job_memory_bytes)
     yield from _figure_errors(sound)
     yield from _memory_errors(sound)
 

@@ -102,7 +102,7 @@ class Stages:
                 raise ProblemError(ProblemType.INVALID_REQUEST, str(error), [gone]) from error
             if fresh:
                 # Its files may have been fetched only now.
-                alone = self._request.model_copy(update={"models": [name]})
+                alone = self._request.model_copy(update={"models": [name], "universality": None})
                 admit(alone, self._runtime.settings)
             lengths = [loaded.tokeniser.count(text) for text in self._request.texts]
             settings = self._runtime.settings
