@@ -28,6 +28,7 @@ NAMES = (
     "together",
     "ssd",
     "softmax",
+    "universality",
     "query_row",
     "model_pass",
     "neurons",
@@ -40,7 +41,7 @@ NAMES = (
     "known_answer",
     "curves",
 )
-_UNPROMISED = {"ssd", "softmax", "many_jobs", "denormals", "curves"}
+_UNPROMISED = {"ssd", "softmax", "universality", "many_jobs", "denormals", "curves"}
 
 
 @dataclass

@@ -24,13 +24,13 @@ from workers.analyses.rounding import number
 
 _Value = TypeVar("_Value")
 
-# Numbers widened to float64 at once, and correlations held at once.
-_WIDENED = 1 << 20
+# Correlations held at once.
 _CORRELATIONS = 1 << 22
 # Random combinations of a block's neurons that are drawn at once.
 _DRAWN = 1024
 # What varies by less than this share of its own size varies by the rounding of float32.
 _RESOLUTION = torch.finfo(torch.float32).eps
+_SMALLEST = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -204,20 +204,17 @@ def _sample(model: str, tokens: int, layer: int, block: Block, activations: Tens
     if len(activations) != tokens:
         raise ValueError(f"layer {layer}: {len(activations)} tokens, not {tokens}")
     width = activations.shape[1]
-    values = torch.empty(width, tokens, device=activations.device)
-    std = torch.empty(width, dtype=torch.float64, device=activations.device)
-    size = torch.empty_like(std)
-    step = max(1, _WIDENED // tokens)
-    for start in range(0, width, step):
-        at = slice(start, start + step)
-        wide = activations[:, at].T.to(torch.float64)
-        size[at] = wide.abs().amax(1)
-        wide = wide - wide.mean(1, keepdim=True)
-        std[at] = wide.square().mean(1).sqrt()
-        values[at] = wide / (std[at, None] * tokens**0.5)
+    values = activations.T.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    size = values.abs().amax(1).to(torch.float64)
+    # Twice: a mean is rounded to float32, and what that leaves is as large as some neurons vary.
+    for _ in range(2):
+        values -= values.mean(1, keepdim=True, dtype=torch.float64).to(torch.float32)
+    std = torch.linalg.vector_norm(values, dim=1, dtype=torch.float64) / tokens**0.5
     finite = float(torch.isfinite(std).all())
     require_finite(f"sample of `{model}`'s {block} neurons", layer, finite)
-    varying = std > _RESOLUTION * size
+    values /= std[:, None].to(torch.float32)
+    values *= tokens**-0.5
+    varying = std > torch.clamp(_RESOLUTION * size, min=_SMALLEST)
     if not varying.all():
         values = values[varying]
     kept = std[varying]

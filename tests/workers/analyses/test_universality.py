@@ -59,7 +59,6 @@ def listed(pair: UniversalPair, field: str) -> list[float]:
 @pytest.mark.parametrize("at_once", [1 << 22, 64])
 def test_against_numpy(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(module, "_CORRELATIONS", at_once)
-    monkeypatch.setattr(module, "_WIDENED", 100 * at_once)
     monkeypatch.setattr(module, "_DRAWN", at_once // 8)
     # Means and deviations of very different size, as neurons have them.
     scales = 10 ** np.random.default_rng(9).uniform(-3, 3, 30)
