@@ -10,11 +10,12 @@ from benchmarks.agreement import require_close
 from benchmarks.row import Row
 from benchmarks.timing import Contest, effort
 from schemas.names import Block
-from workers.analyses.universality import ModelSample, universality
+from workers.analyses.neuron_samples import ModelSample
+from workers.analyses.universality import universality
 
 LAYERS, NEURONS, TOKENS = 4, 1536, 4096
-# Correlations of two models, and those of either with the other's neurons turned.
-PRODUCTS = 3
+# Correlations of two models, the same at shuffled tokens, and of either with the other's turned.
+PRODUCTS = 4
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -32,7 +33,7 @@ def rows(quick: bool) -> Iterator[Row]:
         what=what,
         against="one sgemm of the same flops",
         scale=PRODUCTS,
-        note="a third of the product is run; what turns the neurons counts as none of its flops",
+        note="a quarter of the products is run; what turns the neurons counts as none of its flops",
         less_is_better=True,
     ).between(ours, product(blocks), effort(quick))
     yield Contest(

@@ -80,8 +80,8 @@ def matching_bytes(request: JobRequest, models: Sequence[Compared]) -> int:
     widths = [compared.widths(request, section) for compared in models]
     widest = max((width for of_model in widths for width in of_model), default=0)
     tokens = max(compared.tokens(section) for compared in models)
-    # A block of either model and one of them turned, the weights by which it is, correlations.
-    search = 3 * tokens * widest + 2 * _DRAWN * widest + _SEARCHED
+    # A block of either model, one of them turned and shuffled, what turns it, correlations.
+    search = 4 * tokens * widest + 2 * _DRAWN * widest + _SEARCHED
     reported = sum(map(sum, widths)) * (len(models) - 1)
     return _FLOAT * search + _REPORTED * reported
 

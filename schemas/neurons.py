@@ -270,6 +270,9 @@ class UniversalBlock(Contract):
     fraction_universal: float = Field(
         description="Share of the block's neurons whose excess is above the threshold"
     )
+    fraction_by_chance: float = Field(
+        description="The same if the tokens of one model are shuffled: what chance makes universal"
+    )
 
 
 class UniversalPair(Contract):
@@ -278,6 +281,7 @@ class UniversalPair(Contract):
     models: tuple[str, str] = Field(description="Whose neurons these are, and against whose")
     tokens: int = Field(description="Tokens compared: those that end at the same character in both")
     fraction_universal: float
+    fraction_by_chance: float
     mean_excess: float
     blocks: list[UniversalBlock]
 

@@ -1,6 +1,6 @@
 """Which neurons of one model another one has as well: neurons that are active at the same tokens.
 
-Source: Gurnee et al., "Universal Neurons in GPT2 Language Models" (2401.12181), section 3.
+Source: Gurnee et al., "Universal Neurons in GPT2 Language Models" (2401.12181).
 
 Axes: n token, d neuron of a block, k neuron of it that varies.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from schemas.names import Block
 from schemas.neurons import UniversalBlock, Universality, UniversalPair
 from schemas.sections import FEWEST_SHARED_TOKENS, NeuronRef
-from workers.analyses.checks import require_finite
+from workers.analyses.neuron_samples import BlockSample, ModelSample
 from workers.analyses.rounding import number
 
 _Value = TypeVar("_Value")
@@ -28,60 +28,6 @@ _Value = TypeVar("_Value")
 _CORRELATIONS = 1 << 22
 # Random combinations of a block's neurons that are drawn at once.
 _DRAWN = 1024
-# What varies by less than this share of its own size varies by the rounding of float32.
-_RESOLUTION = torch.finfo(torch.float32).eps
-_SMALLEST = torch.finfo(torch.float32).tiny
-
-
-@dataclass(frozen=True)
-class BlockSample:
-    """The neurons of one block at the compared tokens, standardised; only those that vary.
-
-    values (k, n): rows of mean 0 and length 1, whose products are correlations. spread (k,): the
-    neurons' standard deviations, in units of the largest. varying (k,): their indices among
-    the block's `count` neurons.
-    """
-
-    layer: int
-    block: Block
-    count: int
-    varying: NDArray[np.int64]
-    values: Tensor
-    spread: Tensor
-
-
-@dataclass(frozen=True)
-class ModelSample:
-    """A model's neurons at the compared tokens, block after block."""
-
-    model: str
-    tokens: int
-    blocks: list[BlockSample]
-
-    @classmethod
-    def of(
-        cls, model: str, tokens: int, activations: Iterable[tuple[int, Block, Tensor]]
-    ) -> "ModelSample":
-        """The sample of (layer, block, activations (n, d)), which are looked at one after another.
-
-        Takes as much memory as the activations do; those that come from a generator that lets go
-        of them are never all held twice. Raises ValueError: not `tokens` of them. Raises
-        ProblemError (not-finite): some hold infinity or NaN.
-        """
-        return cls(model, tokens, [_sample(model, tokens, *found) for found in activations])
-
-    @property
-    def varying(self) -> int:
-        """How many of its neurons vary."""
-        return sum(len(block.varying) for block in self.blocks)
-
-    def placed(self) -> Iterator[tuple[int, BlockSample]]:
-        """Every block that has neurons that vary, after how many such neurons it comes."""
-        start = 0
-        for block in self.blocks:
-            if len(block.varying):
-                yield start, block
-            start += len(block.varying)
 
 
 def universality(
@@ -98,20 +44,25 @@ def universality(
     activations, in a basis that means nothing. A neuron is universal where the first exceeds the
     second by more than `threshold`.
 
-    Cost, of models with K neurons each over n tokens: 3 products of 2 n K^2 flops a pair, in
-    float32 on `device`. Memory beside the samples: O(K), and three times the largest block. Raises
+    Self-check: fraction_by_chance is the share that would be, had the other model read its tokens
+    in another order. Neurons that are rarely active meet by chance, as their rotations do not.
+
+    Cost, of models with K neurons each over n tokens: 4 products of 2 n K^2 flops a pair, in
+    float32 on `device`. Memory beside the samples: O(K), and four times the largest block. Raises
     ValueError: fewer than two models, samples of different or of too few tokens, or a model
     without neurons.
     """
     _require_comparable(samples)
     search = _Search.over(samples)
+    order = shuffling(seed, samples[0].tokens)
     for their, other in enumerate(samples):
         for start, block in other.placed():
             values = block.values.to(device)
             turned = _turned(values, block, mixing(seed, other.model, block))
+            candidates = _Candidates(start, values, turned, values[:, order.to(values.device)])
             for my, one in enumerate(samples):
                 if my != their:
-                    search.compare_block((my, their), one, start, values, turned)
+                    search.compare((my, their), one, candidates)
     return Universality(threshold=threshold, pairs=list(_pairs(samples, search, threshold)))
 
 
@@ -128,6 +79,18 @@ def mixing(seed: int, model: str, block: BlockSample) -> Iterator[NDArray[np.flo
     for start in range(0, count, _DRAWN):
         rows = min(_DRAWN, count - start)
         yield source.standard_normal((rows, count), dtype=np.float32)
+
+
+def shuffling(seed: int, tokens: int) -> Tensor:
+    """An order (n,) of the tokens in which random pairs have changed places.
+
+    It is its own inverse, so that it does not matter of which of two models it shuffles the tokens.
+    """
+    drawn = torch.from_numpy(np.random.default_rng([seed, tokens]).permutation(tokens))
+    first, second = drawn[: 2 * (tokens // 2)].reshape(2, -1)
+    order = torch.arange(tokens)
+    order[first], order[second] = second, first
+    return order
 
 
 class _Matches:
@@ -150,37 +113,52 @@ class _Matches:
 
 
 @dataclass(frozen=True)
+class _Candidates:
+    """A block's neurons (k, n) as they are, turned, and at shuffled tokens.
+
+    start: how many varying neurons of their model come before the block.
+    """
+
+    start: int
+    values: Tensor
+    turned: Tensor
+    shuffled: Tensor
+
+
+@dataclass(frozen=True)
 class _Search:
     """The matches of every ordered pair of models, by their indices."""
 
     largest: dict[tuple[int, int], _Matches]
     baseline: dict[tuple[int, int], _Matches]
+    chance: dict[tuple[int, int], _Matches]
 
     @classmethod
     def over(cls, samples: Sequence[ModelSample]) -> "_Search":
         pairs = list(permutations(range(len(samples)), 2))
-        largest, baseline = (
-            {pair: _Matches(samples[pair[0]].varying) for pair in pairs} for _ in range(2)
+        return cls(
+            *({pair: _Matches(samples[pair[0]].varying) for pair in pairs} for _ in range(3))
         )
-        return cls(largest, baseline)
 
-    def compare_block(
-        self, pair: tuple[int, int], one: ModelSample, their: int, values: Tensor, turned: Tensor
-    ) -> None:
-        """All of one model's neurons with a block (k, n) of another's, and with it turned.
+    def compare(self, pair: tuple[int, int], one: ModelSample, others: _Candidates) -> None:
+        """All of one model's neurons with a block of another's.
 
-        their: how many varying neurons of the other model come before the block. One product serves
-        both directions of a pair, so the values are compared in one of its two orders only.
+        One product serves both directions of a pair but where neurons are turned, so it is made in
+        one of the pair's two orders only.
         """
-        height = max(1, _CORRELATIONS // len(values))
+        height = max(1, _CORRELATIONS // len(others.values))
         for start, block in one.placed():
             for rows, own in enumerate(torch.split(block.values, height)):
-                mine, own = start + rows * height, own.to(values.device)
-                self.baseline[pair].take(mine, own @ turned.T, their)
+                mine, own = start + rows * height, own.to(others.values.device)
+                self.baseline[pair].take(mine, own @ others.turned.T, others.start)
                 if pair[0] < pair[1]:
-                    correlations = own @ values.T
-                    self.largest[pair].take(mine, correlations, their)
-                    self.largest[pair[::-1]].take(their, correlations.T, mine)
+                    for matches, values in (
+                        (self.largest, others.values),
+                        (self.chance, others.shuffled),
+                    ):
+                        correlations = own @ values.T
+                        matches[pair].take(mine, correlations, others.start)
+                        matches[pair[::-1]].take(others.start, correlations.T, mine)
 
 
 def _require_comparable(samples: Sequence[ModelSample]) -> None:
@@ -199,35 +177,6 @@ def _require_comparable(samples: Sequence[ModelSample]) -> None:
             raise ValueError(f"`{sample.model}` has no neurons that can be read at these layers")
 
 
-def _sample(model: str, tokens: int, layer: int, block: Block, activations: Tensor) -> BlockSample:
-    """The standardised neurons of (n, d) activations, from float64 means and deviations."""
-    if len(activations) != tokens:
-        raise ValueError(f"layer {layer}: {len(activations)} tokens, not {tokens}")
-    width = activations.shape[1]
-    values = activations.T.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-    size = values.abs().amax(1).to(torch.float64)
-    # Twice: a mean is rounded to float32, and what that leaves is as large as some neurons vary.
-    for _ in range(2):
-        values -= values.mean(1, keepdim=True, dtype=torch.float64).to(torch.float32)
-    std = torch.linalg.vector_norm(values, dim=1, dtype=torch.float64) / tokens**0.5
-    finite = float(torch.isfinite(std).all())
-    require_finite(f"sample of `{model}`'s {block} neurons", layer, finite)
-    values /= std[:, None].to(torch.float32)
-    values *= tokens**-0.5
-    varying = std > torch.clamp(_RESOLUTION * size, min=_SMALLEST)
-    if not varying.all():
-        values = values[varying]
-    kept = std[varying]
-    return BlockSample(
-        layer=layer,
-        block=block,
-        count=width,
-        varying=varying.nonzero()[:, 0].cpu().numpy(),
-        values=values,
-        spread=(kept / kept.max() if len(kept) else kept).to(torch.float32),
-    )
-
-
 def _turned(values: Tensor, block: BlockSample, mixed: Iterable[NDArray[np.float32]]) -> Tensor:
     """Random combinations (k, n) of a block's own activations, standardised."""
     turned = torch.empty_like(values)
@@ -240,6 +189,27 @@ def _turned(values: Tensor, block: BlockSample, mixed: Iterable[NDArray[np.float
     return turned
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Of a block's varying neurons (k,) the largest correlations, as reported, and with whom."""
+
+    block: BlockSample
+    largest: list[float]
+    baseline: list[float]
+    chance: list[float]
+    matches: list[NeuronRef]
+
+    @property
+    def excess(self) -> list[float]:
+        """By how much a neuron's largest correlation exceeds its baseline."""
+        return [one - other for one, other in zip(self.largest, self.baseline, strict=True)]
+
+    @property
+    def excess_by_chance(self) -> list[float]:
+        """The same at shuffled tokens."""
+        return [one - other for one, other in zip(self.chance, self.baseline, strict=True)]
+
+
 def _pairs(
     samples: Sequence[ModelSample], search: _Search, threshold: float
 ) -> Iterator[UniversalPair]:
@@ -247,16 +217,18 @@ def _pairs(
     refs = [_refs(sample) for sample in samples]
     for my, their in permutations(range(len(samples)), 2):
         one, other = samples[my], samples[their]
-        largest, baseline = search.largest[my, their], search.baseline[my, their]
-        blocks, start = [], 0
-        for block in one.blocks:
-            # Without candidates nothing has a correlation.
-            at = slice(start, start + len(block.varying) if refs[their] else start)
-            matches = [refs[their][match] for match in largest.match[at].tolist()]
-            correlations = largest.correlation[at], baseline.correlation[at]
-            blocks.append(_block(block, *correlations, matches, threshold))
-            start = at.stop
-        yield _pair((one.model, other.model), one.tokens, blocks, threshold)
+        found = list(_found(one, search, (my, their), refs[their]))
+        neurons = sum(of.block.count for of in found)
+        excess = [value for of in found for value in of.excess]
+        by_chance = [value for of in found for value in of.excess_by_chance]
+        yield UniversalPair(
+            models=(one.model, other.model),
+            tokens=one.tokens,
+            fraction_universal=_share_above(excess, threshold, neurons),
+            fraction_by_chance=_share_above(by_chance, threshold, neurons),
+            mean_excess=_mean(excess),
+            blocks=[_block(of, threshold) for of in found],
+        )
 
 
 def _refs(sample: ModelSample) -> list[NeuronRef]:
@@ -268,45 +240,36 @@ def _refs(sample: ModelSample) -> list[NeuronRef]:
     ]
 
 
-def _block(
-    block: BlockSample,
-    largest: Tensor,
-    baseline: Tensor,
-    matches: list[NeuronRef],
-    threshold: float,
-) -> UniversalBlock:
-    found = _of_all(block, _rounded(largest)), _of_all(block, _rounded(baseline))
-    excess = _excess(*found)
+def _found(
+    one: ModelSample, search: _Search, pair: tuple[int, int], candidates: list[NeuronRef]
+) -> Iterator[_Found]:
+    """Block after block; without candidates nothing has a correlation."""
+    start = 0
+    for block in one.blocks:
+        at = slice(start, start + len(block.varying) if candidates else start)
+        start = at.stop
+        yield _Found(
+            block,
+            _rounded(search.largest[pair].correlation[at]),
+            _rounded(search.baseline[pair].correlation[at]),
+            _rounded(search.chance[pair].correlation[at]),
+            [candidates[match] for match in search.largest[pair].match[at].tolist()],
+        )
+
+
+def _block(found: _Found, threshold: float) -> UniversalBlock:
+    block, excess = found.block, found.excess
     return UniversalBlock(
         layer=block.layer,
         block=block.block,
         num_neurons=block.count,
-        max_correlation=found[0],
-        baseline=found[1],
-        best_match=_of_all(block, matches),
+        max_correlation=_of_all(block, found.largest),
+        baseline=_of_all(block, found.baseline),
+        best_match=_of_all(block, found.matches),
         mean_excess=_mean(excess),
         fraction_universal=_share_above(excess, threshold, block.count),
+        fraction_by_chance=_share_above(found.excess_by_chance, threshold, block.count),
     )
-
-
-def _pair(
-    models: tuple[str, str], tokens: int, blocks: list[UniversalBlock], threshold: float
-) -> UniversalPair:
-    excess = [e for block in blocks for e in _excess(block.max_correlation, block.baseline)]
-    neurons = sum(block.num_neurons for block in blocks)
-    return UniversalPair(
-        models=models,
-        tokens=tokens,
-        fraction_universal=_share_above(excess, threshold, neurons),
-        mean_excess=_mean(excess),
-        blocks=blocks,
-    )
-
-
-def _excess(largest: Sequence[float | None], baseline: Sequence[float | None]) -> list[float]:
-    """Of the reported numbers, so that they tell which neurons are universal."""
-    pairs = zip(largest, baseline, strict=True)
-    return [one - other for one, other in pairs if one is not None and other is not None]
 
 
 def _of_all(block: BlockSample, values: Sequence[_Value]) -> list[_Value | None]:

@@ -13,7 +13,8 @@ from schemas.neurons import Universality, UniversalPair
 from schemas.problem import ProblemError, ProblemType
 from schemas.sections import NeuronRef
 from workers.analyses import universality as module
-from workers.analyses.universality import ModelSample, mixing, universality
+from workers.analyses.neuron_samples import ModelSample
+from workers.analyses.universality import mixing, shuffling, universality
 
 Floats = NDArray[np.float64]
 MIXER, MLP = Block.MIXER, Block.MLP
@@ -104,6 +105,7 @@ def test_half_of_the_neurons_planted_in_another_order() -> None:
         assert back.best_match[neuron] == NeuronRef(layer=0, neuron=int(order[neuron]))
     assert block.fraction_universal == back.fraction_universal == 0.5
     assert pair_of(found, "a", "b").fraction_universal == 0.5
+    assert pair_of(found, "a", "b").fraction_by_chance == block.fraction_by_chance == 0.0
 
 
 def test_a_neuron_with_the_opposite_sign_is_another_neuron() -> None:
@@ -126,6 +128,40 @@ def test_in_a_basis_that_means_nothing_there_is_no_excess(shared: bool) -> None:
             # Of one neuron the excess varies by about 0.04, and neurons of a model are dependent.
             assert abs(pair.mean_excess) < 0.02
             assert pair.fraction_universal == 0.0
+
+
+def test_rare_neurons_that_meet_by_chance_are_told_by_shuffled_tokens() -> None:
+    """Independent neurons, active at 2 % of 200 tokens: some pair of them meets, no rotation does.
+
+    What is universal is then chance, and the share that chance makes is as large.
+    """
+    a, b = (np.maximum(draw(seed, 200, 400) - 2, 0) for seed in (1, 2))
+    b[:, :100] = a[:, :100]
+    for pair in universality([sample("a", a), sample("b", b)], 0.4, seed=0).pairs:
+        strangers = pair.fraction_universal - 0.25
+        assert strangers > 0.3
+        assert pair.fraction_by_chance * 0.75 == pytest.approx(strangers, abs=0.06)
+        assert pair.fraction_by_chance == pair.blocks[0].fraction_by_chance
+
+
+@pytest.mark.parametrize("tokens", [16, 17, 400])
+def test_a_shuffle_moves_the_tokens_in_pairs(tokens: int) -> None:
+    order = shuffling(3, tokens)
+    assert torch.equal(order[order], torch.arange(tokens))
+    assert int((order == torch.arange(tokens)).sum()) == tokens % 2
+    assert not torch.equal(order, shuffling(4, tokens))
+
+
+def test_chance_is_what_numpy_finds_at_shuffled_tokens() -> None:
+    a, b = (np.maximum(draw(seed, 60, 50) - 1, 0) for seed in (1, 2))
+    models = [sample("a", a), sample("b", b)]
+    shuffled = correlations(a, b[shuffling(7, 60).numpy()])
+    for pair, largest in zip(
+        universality(models, 0.1, 7).pairs, (shuffled.max(1), shuffled.max(0)), strict=True
+    ):
+        excess = largest - listed(pair, "baseline")
+        assert 0 < pair.fraction_by_chance < 1
+        assert pair.fraction_by_chance == pytest.approx((excess > 0.1).mean())
 
 
 def test_the_copy_of_a_model_is_universal() -> None:
