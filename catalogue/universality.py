@@ -29,12 +29,13 @@ class Compared:
     def widths(self, request: JobRequest, section: UniversalitySection) -> list[int]:
         """Neurons of each block of the request's layers, at most."""
         blocks = section.blocks or list(Block)
-        widths = []
-        for layer in select_layers(request.layers, len(self.model.layers)):
+        unknown, widths = self.model.mlp_channels or 0, []
+        for index in select_layers(request.layers, len(self.model.layers)):
+            layer = self.model.layers[index]
             if Block.MIXER in blocks:
-                widths.append(self.model.layers[layer].channels or 0)
+                widths.append(layer.channels or 0)
             if Block.MLP in blocks:
-                widths.append(self.model.mlp_channels or 0)
+                widths.append(unknown if layer.mlp_neurons is None else layer.mlp_neurons)
         return widths
 
     def tokens(self, section: UniversalitySection) -> int:

@@ -84,6 +84,9 @@ def test_a_sample_holds_every_neuron_of_the_layers_at_every_compared_token() -> 
     assert sample_bytes(whole, Compared(model, [])) == 4 * 100 * 2 * (1536 + 3072)
     of_mixers = request(layers=[0, 3], universality={"max_tokens": 100, "blocks": ["mixer"]})
     assert sample_bytes(of_mixers, Compared(model, [70, 70])) == 4 * 100 * 2 * 1536
+    known = [layer.model_copy(update={"mlp_neurons": 0}) for layer in model.layers]
+    without = model.model_copy(update={"layers": known})
+    assert sample_bytes(whole, Compared(without, [70, 70])) == 4 * 100 * 2 * 1536
     none = request(universality=None)
     assert sample_bytes(none, Compared(model, [9])) == 0
     assert matching_bytes(none, [Compared(model, [9])]) == 0

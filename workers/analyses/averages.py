@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from schemas.names import Method
 from schemas.neurons import Interval
 from schemas.result import AveragedKnowledge, KnowledgeMetrics, TextResult
-from workers.analyses.rounding import number
+from workers.numbers import number
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from schemas.comparison import Comparison, DepthProfile, RelevanceAgreement
 from schemas.names import Method
 from schemas.result import TextResult, Token
 from workers.analyses.neuron_statistics import hoyer
-from workers.analyses.rounding import number
+from workers.numbers import number
 
 Floats = NDArray[np.float64]
 

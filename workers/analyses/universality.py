@@ -20,7 +20,7 @@ from schemas.names import Block
 from schemas.neurons import UniversalBlock, Universality, UniversalPair
 from schemas.sections import FEWEST_SHARED_TOKENS, NeuronRef
 from workers.analyses.neuron_samples import BlockSample, ModelSample
-from workers.analyses.rounding import number
+from workers.numbers import number, rounded
 
 _Value = TypeVar("_Value")
 
@@ -282,7 +282,8 @@ def _of_all(block: BlockSample, values: Sequence[_Value]) -> list[_Value | None]
 
 
 def _rounded(correlations: Tensor) -> list[float]:
-    return [number(value) for value in correlations.clamp(-1, 1).tolist()]
+    values: list[float] = rounded(correlations.clamp(-1, 1).to(torch.float64).numpy()).tolist()
+    return values
 
 
 def _mean(values: Sequence[float]) -> float:
