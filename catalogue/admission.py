@@ -11,7 +11,12 @@ from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
 from catalogue.selection import select
 from catalogue.tokeniser import Tokeniser
-from catalogue.universality import Compared, universality_errors
+from catalogue.universality import (
+    Compared,
+    matching_bytes,
+    sample_bytes,
+    universality_errors,
+)
 from catalogue.workload import workload
 from schemas.artifact_names import (
     averages_figure_count,
@@ -282,7 +287,10 @@ def _memory_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
     if tensors is not None:
         yield tensors
         return
-    results = sum(map(result_bytes, works.values()))
+    compared = [Compared(described, subject.lengths) for subject, described in known]
+    request = subjects[0].request
+    samples = sum(sample_bytes(request, each) for each in compared)
+    results = sum(map(result_bytes, works.values())) + samples + matching_bytes(request, compared)
     for index, work in works.items():
         error = memory_error(index, work, results, settings.job_memory_bytes)
         if error is not None:

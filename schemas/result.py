@@ -196,6 +196,14 @@ class AveragedKnowledge(Contract):
     mean_distance_characters: Interval
 
 
+class KnowledgeAverages(Contract):
+    """What the texts of one model have in common."""
+
+    model: str
+    averages: list[AveragedKnowledge] = Field(description="One per layer and method")
+    artifacts: list[str] = Field(default_factory=list)
+
+
 class TextResult(Contract):
     """Everything about one text under one model."""
 
@@ -247,8 +255,8 @@ class ResultDocument(Contract):
     layers: dict[str, list[int]] = Field(description="Analysed layers by model")
     provenance: Provenance
     results: list[TextResult] = Field(description="One per model and text")
-    attention_knowledge_averages: list[AveragedKnowledge] = Field(
-        default_factory=list, description="One per model, layer and method"
+    attention_knowledge_averages: list[KnowledgeAverages] = Field(
+        default_factory=list, description="One per model whose attention was read"
     )
     neuron_analysis: list[NeuronAnalysis] = Field(
         default_factory=list, description="One per model, over all its texts; none when not asked"

@@ -10,7 +10,7 @@ from schemas.neurons import (
     PerturbationAnalysis,
     Universality,
 )
-from schemas.result import AveragedKnowledge, Provenance, ResultDocument, TextResult
+from schemas.result import KnowledgeAverages, Provenance, ResultDocument, TextResult
 
 # How the list of texts begins in a document that has none; quotes inside strings are escaped, and
 # nothing before the list has a field of this name.
@@ -27,7 +27,7 @@ class Findings:
 
     job_id: str
     layers: dict[str, list[int]] = field(default_factory=dict)
-    averages: list[AveragedKnowledge] = field(default_factory=list)
+    averages: list[KnowledgeAverages] = field(default_factory=list)
     neurons: list[NeuronAnalysis] = field(default_factory=list)
     knowledge: list[KnowledgeNeuronAnalysis] = field(default_factory=list)
     perturbation: list[PerturbationAnalysis] = field(default_factory=list)
@@ -57,6 +57,8 @@ class Findings:
                 for method in layer.methods.values():
                     yield from method.artifacts
             yield from result.artifacts
+        for averages in self.averages:
+            yield from averages.artifacts
         for analysis in self.neurons:
             for block in analysis.blocks:
                 yield from block.artifacts

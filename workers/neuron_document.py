@@ -95,9 +95,9 @@ def neuron_analysis(
             _block(
                 site, reading, attributions.get((site.layer, site.block)), section, texts, layers
             )
-            for site in reading.sites
+            for site in reading.measured
         ],
-        unavailable_reason=_missing(model, asked, reading.sites, section, layers),
+        unavailable_reason=_missing(model, asked, reading.measured, section, layers),
     )
 
 

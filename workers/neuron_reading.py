@@ -3,12 +3,13 @@
 Axes: b texts of a batch, p tokens of a piece, d neuron, n tokens of a sample.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from schemas.names import Block
 from workers.kernels.activation_moments import ActivationMoments, Positions
 from workers.mixers.sites import Site
 
@@ -20,56 +21,55 @@ POSITION_BINS = 32
 class Sample:
     """Activations at chosen tokens: `places`, by text, says which; n in all, in the order of texts.
 
-    What several models of a job read at tokens that correspond, to be compared.
+    What several models of a job read at tokens that correspond, to be compared, at `sites`.
     """
 
-    places: Mapping[int, Sequence[int]]
+    sites: Sequence[Site]
+    places: Sequence[Sequence[int]]
     _taken: dict[Site, Tensor] = field(default_factory=dict)
-    _first: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._first, self._count = {}, 0
-        for text in sorted(self.places):
-            self._first[text] = self._count
-            self._count += len(self.places[text])
+        counts = [len(places) for places in self.places]
+        self._first = [sum(counts[:text]) for text in range(len(counts))]
+        self.tokens = sum(counts)
 
     def take(self, site: Site, x: Tensor, text: int, start: int) -> None:
         """Keep what is chosen of one text's activations x (p, d), the tokens from `start` on."""
-        chosen = self.places.get(text, ())
+        chosen = self.places[text]
         here = [(i, at - start) for i, at in enumerate(chosen) if 0 <= at - start < len(x)]
         if not here:
             return
         if site not in self._taken:
-            self._taken[site] = torch.zeros(self._count, x.shape[1])
+            self._taken[site] = torch.zeros(self.tokens, x.shape[1])
         rows, tokens = zip(*here, strict=True)
         to = torch.tensor(rows) + self._first[text]
         self._taken[site][to] = x[torch.tensor(tokens, device=x.device)].float().cpu()
 
-    def of(self, site: Site) -> Tensor:
-        """(n, d). Raises KeyError: no text that was chosen from has passed."""
-        return self._taken[site]
+    def hand_over(self) -> Iterator[tuple[int, Block, Tensor]]:
+        """(layer, block, activations (n, d)) of every site, which is let go of as it is taken."""
+        for site in self.sites:
+            yield site.layer, site.block, self._taken.pop(site)
 
 
 @dataclass
 class NeuronReading:
-    """Reads the neurons of one job's texts at `sites`; `lengths` are the texts' tokens.
+    """Reads the neurons of one job's texts; `lengths` are the texts' tokens.
 
-    `moments` are those of the neurons, `steps` those of the Delta of the mixers that have one;
-    `measured` false keeps the sample alone.
+    `moments` are those of the neurons at the `measured` sites, `steps` those of the Delta of the
+    mixers among them that have one; the sample has sites of its own.
     """
 
-    sites: Sequence[Site]
+    measured: Sequence[Site]
     lengths: Sequence[int]
     active_above: float = 0.0
     top_tokens: int = 0
-    measured: bool = True
     sample: Sample | None = None
     moments: dict[Site, ActivationMoments] = field(default_factory=dict)
     steps: dict[Site, ActivationMoments] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._positions = Positions.of(self.lengths, POSITION_BINS)
-        for site in self.sites if self.measured else ():
+        for site in self.measured:
             self.moments[site] = ActivationMoments(
                 site.neurons, self._positions, self.active_above, self.top_tokens
             )
@@ -94,9 +94,15 @@ class NeuronReading:
                 if site not in self.steps:
                     self.steps[site] = ActivationMoments(delta.shape[2], self._positions)
                 self.steps[site].read(delta, rows, texts, lengths, start)
-        if self.sample is not None and site in self.sites:
+        if self.sample is not None and site in self.sample.sites:
             for row, text, length in zip(rows, texts, lengths, strict=True):
                 self.sample.take(site, x[row, : max(0, length - start)], text, start)
+
+    @property
+    def sites(self) -> list[Site]:
+        """Wherever it reads."""
+        sampled = () if self.sample is None else self.sample.sites
+        return list(dict.fromkeys([*self.measured, *sampled]))
 
     @property
     def positions(self) -> Positions:

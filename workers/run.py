@@ -28,7 +28,9 @@ def run(runtime: Runtime, attempt: Attempt, shared: SharedPass) -> Iterator[None
         stages.check()
         for index in range(len(attempt.request.models)):
             _compute(stages, index)
+        stages.average()
         stages.compare()
+        stages.match_neurons()
         yield
         stages.collect_figures()
         stages.write_tensors()

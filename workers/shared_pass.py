@@ -90,11 +90,10 @@ class SharedPass:
         if not chosen.neurons:
             return requests
         reading = NeuronReading(
-            neuron_sites(loaded, chosen, request),
+            measured_sites(loaded, chosen, request),
             [len(text.ids) for text in requests],
             active_above=0.0 if section is None else section.active_above,
             top_tokens=0 if section is None else section.top_tokens,
-            measured=section is not None or request.perturbation is not None,
             sample=sample,
         )
         self._readings[loaded.name, attempt.job_id] = reading
@@ -126,18 +125,16 @@ class SharedPass:
         return found
 
 
-def neuron_sites(loaded: LoadedModel, chosen: Selection, request: JobRequest) -> list[Site]:
-    """Where the neurons are that a job asks for: all of its layers that its sections name."""
-    section = request.neurons
-    others = (request.knowledge_neurons, request.perturbation, request.universality)
-    narrow = section is not None and not any(others)
-    blocks = section.blocks if section is not None and narrow else None
-    return sites_of(loaded.model, chosen.neurons, blocks or tuple(Block))
+def measured_sites(loaded: LoadedModel, chosen: Selection, request: JobRequest) -> list[Site]:
+    """Where the neurons are that a job has measured."""
+    if request.neurons is None:
+        return []
+    return sites_of(loaded.model, chosen.neurons, request.neurons.blocks or tuple(Block))
 
 
 def _attributed(loaded: LoadedModel, chosen: Selection, request: JobRequest) -> list[Site]:
     """The MLPs whose neurons' gradients are wanted."""
-    sites = neuron_sites(loaded, chosen, request)
+    sites = measured_sites(loaded, chosen, request)
     return [site for site in sites if site.block is Block.MLP and site.layer in chosen.attributed]
 
 

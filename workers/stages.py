@@ -10,6 +10,7 @@ from catalogue.budget import require_room
 from catalogue.locate import UnknownModel
 from catalogue.memory import needs, result_bytes, tensor_bytes
 from catalogue.selection import Selection
+from catalogue.universality import Compared, sample_bytes
 from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
@@ -17,19 +18,22 @@ from schemas.job import Artifact, Shows
 from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Block, Stage
 from schemas.neurons import NeuronAnalysis
 from schemas.problem import FieldError, ProblemError, ProblemType
-from schemas.result import ModelProvenance, Provenance
+from schemas.result import KnowledgeAverages, ModelProvenance, Provenance
 from schemas.sections import AttentionSection, NeuronSection
+from workers.analyses.averages import averaged_knowledge
 from workers.analyses.comparison import compare
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.compared import comparison_part
 from workers.document import TextWriter, target_result
-from workers.figures.picking import neuron_parts
+from workers.figures.picking import averages_part, neuron_parts, universality_part
 from workers.figures.plan import Drawing, Part, TextPart, figures
 from workers.figures.studio import Drawings
 from workers.findings import Findings
+from workers.matching import Matching
 from workers.models.loading import LoadedModel
 from workers.neuron_document import Texts, neuron_analysis
+from workers.neuron_reading import Sample
 from workers.numbers import Floats
 from workers.progress import Report
 from workers.provenance import versions
@@ -78,6 +82,11 @@ class Stages:
         self._findings = Findings(attempt.job_id)
         self._layer_counts: dict[str, int] = {}
         self._attributions: dict[tuple[int, Block], Floats] = {}
+        self._matching: Matching | None = None
+        if attempt.request.universality is not None:
+            settings = runtime.settings
+            self._matching = Matching(attempt.request, attempt.request.universality, settings)
+        self._sample: Sample | None = None
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
         self._result_bytes = 0
@@ -109,7 +118,8 @@ class Stages:
             require_lengths(self._request, settings, index, loaded.description, lengths)
             work = workload(self._request, loaded.description, lengths, self._runtime.settings)
             self._tensors.expect(tensor_bytes(work))
-            self._result_bytes += result_bytes(work)
+            compared = Compared(loaded.description, lengths)
+            self._result_bytes += result_bytes(work) + sample_bytes(self._request, compared)
             limit = self._runtime.settings.job_memory_bytes
             room = require_room(index, work, self._result_bytes, limit)
             self._runtime.models.make_room(name, needs(work, self._result_bytes).total)
@@ -123,7 +133,12 @@ class Stages:
 
     def traces(self, model: ModelRun) -> Iterator[tuple[int, TextTrace]]:
         """Run the model on every text, a batch at a time, shortest texts first."""
-        outcomes = self._shared.outcomes(self._attempt, model.loaded, model.selection, model.room)
+        self._sample = (
+            None if self._matching is None else self._matching.sample(model.index, model.loaded)
+        )
+        outcomes = self._shared.outcomes(
+            self._attempt, model.loaded, model.selection, model.room, self._sample
+        )
         while True:
             self._report.tell(Stage.TRACING, self._traced, f"running {model.loaded.name}")
             with self._report.timed(Stage.TRACING):
@@ -165,6 +180,8 @@ class Stages:
         """Write what was read of a model's neurons while its texts passed."""
         reading, section = self._shared.reading(self._attempt, model.loaded), self._request.neurons
         attributions, self._attributions = self._attributions, {}
+        if self._matching is not None and self._sample is not None:
+            self._matching.take(model.loaded.name, self._sample)
         if reading is None or section is None:
             return
         with self._report.timed(Stage.ANALYSING):
@@ -203,6 +220,33 @@ class Stages:
             names = self._draw(comparison_part(self._attempt.job_id, found, results))
             found = found.model_copy(update={"artifacts": names})
         self._findings.comparison = found
+
+    def average(self) -> None:
+        """Average over the texts what was read of their attention, and have that drawn."""
+        with self._report.timed(Stage.ANALYSING):
+            found = averaged_knowledge(self._findings.read, self._request.seed)
+        for model in self._request.models:
+            of_model = [averaged for averaged in found if averaged.model == model]
+            if not of_model:
+                continue
+            names = []
+            if self._request.figures:
+                part = averages_part(self._attempt.job_id, model, self._several_models, of_model)
+                names = [] if part is None else self._draw(part)
+            averages = KnowledgeAverages(model=model, averages=of_model, artifacts=names)
+            self._findings.averages.append(averages)
+
+    def match_neurons(self) -> None:
+        """Compare the models' neurons, where that is asked for, and have that drawn."""
+        if self._matching is None:
+            return
+        self._report.tell(Stage.ANALYSING, self._analysed, "comparing the models' neurons")
+        with self._report.timed(Stage.ANALYSING):
+            found = self._matching.compare()
+        if self._request.figures:
+            names = self._draw(universality_part(self._attempt.job_id, found))
+            found = found.model_copy(update={"artifacts": names})
+        self._findings.universality = found
 
     def collect_figures(self) -> None:
         """Wait for the figures that are still being drawn; the findings name all of them."""

@@ -179,7 +179,7 @@ def test_every_architecture_is_read_where_its_projections_read(name: str, tmp_pa
     texts = ["w1 w2 w3 w4 w5", "w6 w7 w8", "w9 w1 w2 w3 w4 w5 w6 w7"]
     ids = [loaded.tokeniser.ids(text) for text in texts]
     sites = sites_of(loaded.model, range(8))
-    sample = Sample({0: [1, 4], 2: [0, 7]})
+    sample = Sample(sites, [[1, 4], [], [0, 7]])
     reading = NeuronReading(sites, [len(i) for i in ids], 0.01, 3, sample=sample)
     requests = [TraceRequest(i, text=k, reading=reading) for k, i in enumerate(ids)]
     attributed = [site for site in sites if site.block is Block.MLP]
@@ -187,6 +187,7 @@ def test_every_architecture_is_read_where_its_projections_read(name: str, tmp_pa
     readable = {s.layer for s in sites if s.block is Block.MIXER}
     found = dict(trace_each(loaded, requests, layers, layers & readable, attributed=attributed))
 
+    expected_sample: dict[Site, list[Tensor]] = {}
     for text, i in enumerate(ids):
         kept: dict[Site, Tensor] = {}
         hooks = {site: partial(keep, kept, site) for site in sites}
@@ -203,13 +204,12 @@ def test_every_architecture_is_read_where_its_projections_read(name: str, tmp_pa
                 actual = trace.attributed[site]
             scale = float(expected.abs().max())
             torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5 * scale + 1e-9)
-            if text in sample.places:
-                first = 0 if text == 0 else 2
-                chosen = kept[site][0, sample.places[text]].detach()
-                torch.testing.assert_close(
-                    sample.of(site)[first : first + 2], chosen, rtol=1e-4, atol=1e-6
-                )
+            chosen = kept[site][0, sample.places[text]].detach()
+            expected_sample.setdefault(site, []).append(chosen)
+    taken = {(layer, block): values for layer, block, values in sample.hand_over()}
     for site in sites:
+        expected = torch.cat(expected_sample[site])
+        torch.testing.assert_close(taken[site.layer, site.block], expected, rtol=1e-4, atol=1e-6)
         assert reading.moments[site].tokens == 16
         assert reading.moments[site].texts == 3
     stepped = {site.layer for site in reading.steps}
