@@ -45,4 +45,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo-output .mambascope .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-output mambascope-output .mambascope .pytest_cache .mypy_cache .ruff_cache .hypothesis
