@@ -1,21 +1,19 @@
-"""The command line: `mambascope up`, `mambascope api`, `mambascope worker`."""
+"""The command line: `mambascope analyze`, `up`, `api` and `worker`."""
 
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
 
+from mambascope.analyze import run
 from mambascope.stack import Stack, StackError
+from mambascope.stopping import StopAsked, heed_signals
+from mambascope.usage import WRONG_USAGE, UsageProblem, read_settings
 from schemas.settings import Settings, is_loopback
 from schemas.version import package_version
-
-USAGE = 2
 
 app = typer.Typer(
     help="Which tokens and which neurons made a language model say what it said.",
@@ -41,10 +39,6 @@ Verbose = Annotated[
 ]
 
 
-class _StopAsked(BaseException):
-    """SIGINT, SIGTERM or SIGHUP came."""
-
-
 @app.callback(invoke_without_command=True)
 def common(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -53,6 +47,19 @@ def common(
     if version:
         typer.echo(f"mambascope {package_version()}")
         raise typer.Exit
+
+
+@app.command(
+    # The arguments go to argparse as they were typed: see mambascope/arguments.py.
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def analyze(context: typer.Context) -> None:
+    """Ask what made models say what they said: submit a job, follow it, save and show its result.
+
+    `mambascope analyze --help` lists its options and exit codes.
+    """
+    raise typer.Exit(run(context.args))
 
 
 @app.command()
@@ -80,13 +87,12 @@ def up(
         verbose=verbose,
         notice=lambda line: typer.echo(line, err=True),
     )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _ask_to_stop)
+    heed_signals()
     try:
         with stack:
             typer.echo(f"Mambascope is ready at {stack.url} (API docs at /docs). Ctrl-C stops it.")
             threading.Event().wait()
-    except _StopAsked:
+    except StopAsked:
         typer.echo("Stopped.")
     except StackError as error:
         _refuse(str(error))
@@ -128,14 +134,10 @@ def main() -> None:
 
 
 def _settings(**given: Any) -> Settings:
-    """The settings: what was given on the command line, else the environment, else defaults."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        name, *inside = wrong["loc"]
-        key = "".join(f" (`{part}`)" for part in inside if isinstance(part, str))
-        _refuse(f"MAMBASCOPE_{str(name).upper()}{key}: {wrong['msg']}.")
+        return read_settings(**given)
+    except UsageProblem as problem:
+        _refuse(str(problem))
 
 
 def _become(module: str, **environment: str) -> NoReturn:
@@ -143,12 +145,6 @@ def _become(module: str, **environment: str) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-m", module], {**os.environ, **environment})
 
 
-def _ask_to_stop(signum: int, frame: FrameType | None) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise _StopAsked
-
-
 def _refuse(message: str) -> NoReturn:
     typer.echo(f"mambascope: {message}", err=True)
-    raise typer.Exit(USAGE)
+    raise typer.Exit(WRONG_USAGE)

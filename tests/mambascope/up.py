@@ -1,10 +1,13 @@
-"""`mambascope`, with workers that run the tests' entry."""
+"""`mambascope`, with workers that run the tests' entry, or another module that is named."""
 
+import os
 from functools import partial
 
-from mambascope import cli
+from mambascope import analyze, cli
 from mambascope.stack import Stack
 
 if __name__ == "__main__":
-    vars(cli)["Stack"] = partial(Stack, worker_module="tests.workers.serve")
+    worker = os.environ.get("TESTS_WORKER_MODULE", "tests.workers.serve")
+    for module in (analyze, cli):
+        vars(module)["Stack"] = partial(Stack, worker_module=worker)
     cli.main()
