@@ -179,8 +179,10 @@ def _figure_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
             count += texts * figure_count(len(chosen.layers), len(methods))
             count += averages_figure_count(len(chosen.layers), texts)
             if request.neurons is not None:
-                blocks = len(request.neurons.blocks or Block)
-                count += neuron_figure_count(blocks * len(chosen.neurons))
+                asked = request.neurons.blocks or tuple(Block)
+                layers = (subject.described.layers[layer] for layer in chosen.neurons)
+                blocks = sum(neurons_of(layer, of) != 0 for layer in layers for of in asked)
+                count += neuron_figure_count(blocks)
             count += request.knowledge_neurons is not None
             count += request.perturbation is not None
     if count > limit:
