@@ -181,7 +181,7 @@ def _figure_errors(subjects: list[_Subject]) -> Iterator[FieldError]:
             if request.neurons is not None:
                 asked = request.neurons.blocks or tuple(Block)
                 layers = (subject.described.layers[layer] for layer in chosen.neurons)
-                blocks = sum(neurons_of(layer, of) != 0 for layer in layers for of in asked)
+                blocks = sum(layer.neurons_of(of) != 0 for layer in layers for of in asked)
                 count += neuron_figure_count(blocks)
             count += request.knowledge_neurons is not None
             count += request.perturbation is not None

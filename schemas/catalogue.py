@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import Contract
-from schemas.names import Dtype, Method, Mixer
+from schemas.names import Block, Dtype, Method, Mixer
 
 # Bundled, a directory of `model_dir`, or fetched by its Hugging Face id.
 Source = Literal["pocket", "directory", "hugging-face"]
@@ -57,6 +57,12 @@ class LayerDescription(Contract):
     d_state: int | None = Field(
         default=None, description="States of a channel or head; null where it has none"
     )
+
+    def neurons_of(self, block: Block) -> int | None:
+        """How many neurons a block has: 0 without it, None where the config does not tell."""
+        if block is Block.MLP:
+            return self.mlp_neurons
+        return 0 if self.mixer is Mixer.NONE else self.channels
 
 
 class ModelDescription(Contract):

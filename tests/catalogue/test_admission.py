@@ -39,28 +39,31 @@ def faults(settings: Settings, **fields: Any) -> list[tuple[str, str]]:
 def test_more_figures_than_a_job_may_draw_are_refused_with_both_numbers(
     settings: Settings,
 ) -> None:
-    # 3 layers x 3 methods, 3 strips and 3 overviews for each of 2 texts.
+    # 3 layers x 3 methods, 3 strips and 3 overviews for each of 2 texts, and their averages; a
+    # page of neurons for each layer, and one for all.
     texts = {"texts": ["apple", "river"], "layers": "all"}
-    enough = settings.model_copy(update={"max_figures": 30})
+    enough = settings.model_copy(update={"max_figures": 35})
     assert faults(enough, **texts) == []
-    few = settings.model_copy(update={"max_figures": 29})
+    few = settings.model_copy(update={"max_figures": 34})
     ((pointer, detail),) = faults(few, **texts)
     assert pointer == "/figures"
-    assert "30 figures" in detail
-    assert "29" in detail
+    assert "35 figures" in detail
+    assert "34" in detail
     assert faults(few, **texts, figures=False) == []
     assert faults(few, **texts, attention=None) == []
+    assert faults(few, **texts, neurons=None) == []
 
 
 def test_figures_of_several_models_and_of_their_comparison_count_together(
     settings: Settings,
 ) -> None:
-    # 15 of a text under three layers, 11 under two; 3 of the text under both and 3 of the depths.
+    # 15 of a text under three layers, 11 under two; 3 of the text under both and 3 of the depths;
+    # 3 layers' neurons, and 2 blocks' of 2 layers, and one page more for each model.
     texts = {"models": ["tiny", "short"], "texts": ["apple"], "layers": None}
-    assert faults(settings.model_copy(update={"max_figures": 32}), **texts) == []
-    ((pointer, detail),) = faults(settings.model_copy(update={"max_figures": 31}), **texts)
+    assert faults(settings.model_copy(update={"max_figures": 41}), **texts) == []
+    ((pointer, detail),) = faults(settings.model_copy(update={"max_figures": 40}), **texts)
     assert pointer == "/figures"
-    assert "32 figures" in detail
+    assert "41 figures" in detail
 
 
 def test_a_fitting_request_is_admitted(settings: Settings) -> None:

@@ -86,10 +86,14 @@ def test_every_named_figure_is_stored_and_every_stored_one_named(bench: Bench) -
     for result in outcome.document.results:
         for layer in result.attention_analysis.values():
             named += [name for found in layer.methods.values() for name in found.artifacts]
+    [averages] = outcome.document.attention_knowledge_averages
+    [neurons] = outcome.document.neuron_analysis
+    named += [*averages.artifacts, *neurons.artifacts]
+    named += [name for block in neurons.blocks for name in block.artifacts]
     assert sorted(outcome.names) == sorted(["result.json", *named])
     assert "text1--attention_neurons_rollout_layer1.png" in named
     figures = [artifact for artifact in outcome.artifacts if artifact.kind == "figure"]
-    assert len(figures) == 2 * (2 * 3 + 2 + 3)
+    assert len(figures) == 2 * (2 * 3 + 2 + 3) + 1 + 3
     for artifact in figures:
         assert artifact.media_type == "image/png"
         assert outcome.read(artifact.name).startswith(b"\x89PNG")
@@ -204,7 +208,7 @@ def test_tensors_over_the_limit_are_refused_before_anything_is_computed(bench: B
 
 
 def test_attention_switched_off(bench: Bench) -> None:
-    outcome = bench.run(attention=None, tensors=True)
+    outcome = bench.run(attention=None, neurons=None, tensors=True)
     assert outcome.names == ["result.json"]
     for result in outcome.document.results:
         assert not result.has_attention_analysis
@@ -214,7 +218,8 @@ def test_attention_switched_off(bench: Bench) -> None:
 
 def test_a_layer_without_a_mixer_is_no_error(bench: Bench) -> None:
     outcome = bench.run(models=["hybrid"], texts=TEXTS, layers=[2], tensors=True)
-    assert outcome.names == ["result.json"]
+    # Its MLP has neurons.
+    assert outcome.names == ["result.json", "neurons_mlp_layer2.png", "neurons_overview.png"]
     assert outcome.document.layers == {"hybrid": []}
     for result in outcome.document.results:
         assert not result.has_attention_analysis
