@@ -151,6 +151,7 @@ def universality_part(job_id: str, found: Universality) -> UniversalityPart:
                     found=_quantiles(block.max_correlation),
                     baseline=_quantiles(block.baseline),
                     fraction_universal=block.fraction_universal,
+                    fraction_by_chance=block.fraction_by_chance,
                 )
                 for block in pair.blocks
             ],

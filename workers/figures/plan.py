@@ -162,6 +162,7 @@ class CorrelatedBlock(Contract):
     found: list[float] | None
     baseline: list[float] | None
     fraction_universal: float
+    fraction_by_chance: float
 
 
 # Of a distribution: its median, the middle half and nine tenths of it.

@@ -49,7 +49,8 @@ def universal(part: UniversalityPart) -> Page:
     entries = [Entry(COLOURS[kind], NAMES[kind]) for kind in Block if kind in kinds]
     entries.append(Entry(BASELINE, "baseline"))
     legends.swatches(page, page.width - style.MARGIN, HEADER_HEIGHT + 0.25, entries)
-    shares = [block.fraction_universal for c in shown for pair in c for block in pair.blocks]
+    every = [block for couple in shown for pair in couple for block in pair.blocks]
+    shares = [max(block.fraction_universal, block.fraction_by_chance) for block in every]
     scale = Scale.of(np.array(shares), signed=False, may_bend=False)
     for row, couple in enumerate(shown):
         for column, pair in enumerate(couple):
@@ -91,7 +92,7 @@ def _caption(part: UniversalityPart, models: int, shown: int, couples: int) -> C
         facts=f"over {span} that end at the same character  ·  universal: above its baseline by "
         f"> {part.threshold:g}",
         choices="largest Pearson correlation of a neuron with one of the other model; baseline: "
-        "the other model's neurons rotated at random; box: middle half, line: 5 to 95%",
+        "its neurons rotated at random, or its tokens shuffled; box: middle half, line: 5 to 95%",
         job=captions.of_job(part.job_id),
     )
 
@@ -245,6 +246,8 @@ def _shares(
     for kind in columns.kinds:
         of_kind = [block for block in blocks if block.block is kind]
         x = columns.places(of_kind)
+        chance = scale.place(np.array([block.fraction_by_chance for block in of_kind]))
+        frame.boxes((x - columns.baseline, x + columns.baseline), (0.0, chance), BASELINE)
         shares = scale.place(np.array([block.fraction_universal for block in of_kind]))
         frame.boxes((x - columns.found, x + columns.found), (0.0, shares), COLOURS[kind])
     frame.level([0.0], style.RULE, 0.8)

@@ -236,7 +236,7 @@ def universality(made: Universal) -> Universality:
                 models=models,
                 tokens=4096 - index,
                 fraction_universal=share,
-                fraction_by_chance=0.0,
+                fraction_by_chance=share / 2,
                 mean_excess=0.1,
                 blocks=blocks,
             )
@@ -259,7 +259,7 @@ def _universal(
         best_match=[None] * made.neurons,
         mean_excess=0.1,
         fraction_universal=0.0 if made.still else share,
-        fraction_by_chance=0.0,
+        fraction_by_chance=0.0 if made.still else share / 2,
     )
 
 

@@ -227,7 +227,8 @@ def test_boxes_are_the_quartiles_and_grounds_the_baselines() -> None:
     found = boxes(page, KINDS[1])[1:]
     grounds = boxes(page, BASELINE)[1:]
     for index, pair in enumerate(part.pairs):
-        quartiles, shares, ground = found[2 * index], found[2 * index + 1], grounds[index]
+        quartiles, shares = found[2 * index : 2 * index + 2]
+        ground, chances = grounds[2 * index : 2 * index + 2]
         zero = shares[0, 3] - 0.5 - 0.3
         for block, box, below in zip(pair.blocks, quartiles, ground, strict=True):
             assert block.found is not None and block.baseline is not None
@@ -239,6 +240,9 @@ def test_boxes_are_the_quartiles_and_grounds_the_baselines() -> None:
         heights = shares[:, 3] - shares[:, 1]
         wanted = np.array([block.fraction_universal for block in pair.blocks])
         assert heights / heights.max() == pytest.approx(wanted / wanted.max())
+        by_chance = np.array([block.fraction_by_chance for block in pair.blocks])
+        beneath = (chances[:, 3] - chances[:, 1]) / heights.max()
+        assert beneath == pytest.approx(by_chance / wanted.max())
 
 
 def test_blocks_of_one_value_are_drawn_as_lines() -> None:
