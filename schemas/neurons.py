@@ -199,18 +199,26 @@ class Effect(Contract):
     divergence: float = Field(
         description="KL(before || after) of the next token at the target's position, nats"
     )
-    loss: float = Field(description="Mean cross-entropy of a text's next tokens, nats")
-    perplexity: float = Field(description="exp(loss) after over exp(loss) before")
+    loss: float | None = Field(
+        description="Mean cross-entropy of a text's next tokens, nats; null where every text is a "
+        "single token"
+    )
+    perplexity: float | None = Field(
+        description="exp(loss) after over exp(loss) before; null likewise, and beyond a float"
+    )
 
 
 class RandomEffect(Contract):
-    """The same of random sets: mean over the sets, with its interval over them."""
+    """The same of random sets: mean over the sets, with its interval over them.
+
+    Those of the perplexity are exp of those of the loss: a geometric mean.
+    """
 
     logit: Interval
     probability: Interval
     divergence: Interval
-    loss: Interval
-    perplexity: Interval
+    loss: Interval | None
+    perplexity: Interval | None
 
 
 class Perturbed(Contract):
@@ -241,7 +249,9 @@ class PerturbationAnalysis(Contract):
     """What changes in one model when neurons are changed."""
 
     model: str
-    baseline_loss: float
+    baseline_loss: float | None = Field(
+        description="Mean over the texts; null where every text is a single token"
+    )
     baseline_probability: float = Field(description="Of the target, mean over the texts")
     control_loss: float | None
     control_probability: float | None

@@ -26,6 +26,8 @@ LEAF_SSD = 32
 ATTENTION = 1 << 22
 # All threads' partial sums of matrices may take this together; where they would not, fewer compute.
 PARTIAL_BYTES = 1 << 29
+# Logits over the vocabulary that are held at once, of all tokens whose next one is judged.
+LOGITS = 1 << 22
 # Elements of a temporary tensor of plain torch, where no compiled kernel reads.
 TEMPORARY = 1 << 24
 

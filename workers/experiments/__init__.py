@@ -1,0 +1,1 @@
+"""Experiments on a loaded model: what it says when something inside it is changed."""
