@@ -9,6 +9,7 @@ from catalogue.budget import memory_error, tensors_error
 from catalogue.cached import description, tokeniser
 from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
+from catalogue.neurons import Reader, intervention_errors, perturbation_errors
 from catalogue.selection import select
 from catalogue.tokeniser import Tokeniser
 from catalogue.universality import (
@@ -88,9 +89,10 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         )
         yield FieldError(pointer="/texts", detail=detail)
         return
-    for section in ("knowledge_neurons", "perturbation"):
-        if getattr(request, section) is not None:
-            yield FieldError(pointer=f"/{section}", detail="This version has no such analysis yet.")
+    if request.knowledge_neurons is not None:
+        detail = "This version has no such analysis yet."
+        yield FieldError(pointer="/knowledge_neurons", detail=detail)
+    yield from intervention_errors(request)
     sound = []
     for index, name in enumerate(request.models):
         try:
@@ -146,6 +148,8 @@ def _model_errors(subject: _Subject) -> Iterator[FieldError]:
     elif subject.tokens is not None:
         yield from _length_errors(subject)
         yield from _target_errors(subject, subject.lengths, subject.tokens)
+    reader = Reader(subject.whom, subject.described, subject.tokens, sum(subject.lengths))
+    yield from perturbation_errors(subject.request, reader, subject.settings)
 
 
 def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:

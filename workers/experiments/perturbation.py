@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from catalogue.neurons import absent
 from schemas.names import Intervening
 from schemas.neurons import PerturbationAnalysis, Perturbed, PerturbedSet
-from schemas.problem import FieldError, ProblemError, ProblemType, and_more
+from schemas.problem import ProblemError, ProblemType, and_more
 from schemas.sections import NeuronRef, PerturbationSection
 from workers.analyses.perturbation import (
     Changes,
@@ -99,7 +100,7 @@ def checked_sets(loaded: LoadedModel, section: PerturbationSection) -> dict[int,
     """The neurons of the sets that give them one by one, by the set's index.
 
     Raises ProblemError(INVALID_REQUEST), with the field of each neuron that the loaded model does
-    not have: what its config alone did not tell when the request was admitted.
+    not have, where its config alone did not tell when the request was admitted.
     """
     given = {i: each.neurons for i, each in enumerate(section.sets) if each.neurons is not None}
     layers = {neuron.layer for neurons in given.values() for neuron in neurons}
@@ -107,15 +108,10 @@ def checked_sets(loaded: LoadedModel, section: PerturbationSection) -> dict[int,
     errors = []
     for index, neurons in given.items():
         for at, neuron in enumerate(neurons):
-            size = sizes.get((neuron.layer, neuron.block))
-            pointer = f"/perturbation/sets/{index}/neurons/{at}"
-            where = f"The {neuron.block} of layer {neuron.layer} of `{loaded.name}`"
-            if size is None:
-                detail = f"{where} has no neurons that can be changed: name another block."
-                errors.append(FieldError(pointer=f"{pointer}/block", detail=detail))
-            elif neuron.neuron >= size:
-                detail = f"{where} has {size} neurons: name one of 0 to {size - 1}."
-                errors.append(FieldError(pointer=f"{pointer}/neuron", detail=detail))
+            size = sizes.get((neuron.layer, neuron.block), 0)
+            if neuron.neuron >= size:
+                pointer = f"/perturbation/sets/{index}/neurons/{at}"
+                errors.append(absent(pointer, f"`{loaded.name}`", neuron, size))
     if errors:
         detail = errors[0].detail + and_more(errors)
         raise ProblemError(ProblemType.INVALID_REQUEST, detail, errors)
