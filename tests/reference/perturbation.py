@@ -1,4 +1,4 @@
-"""One text under one change at a time, in float64, with a plain hook: what is said at its target."""
+"""What is said of one text under one change, in float64, with a plain hook."""
 
 import copy
 import math

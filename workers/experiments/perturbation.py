@@ -75,7 +75,7 @@ def perturb(
     known = dict(moments)
     if any(each.kind in _NEEDS_MOMENTS for each in asked):
         missing = [site for place, site in plan.sites.items() if place not in known]
-        known |= _measured(loaded, missing, texts, room)
+        known |= measured_moments(loaded, missing, texts, room)
     progress = _Progress.over([*texts, *controls], len(plan.conditions) * len(asked), tell)
     listener = Listener(loaded, plan.sites, known, room, progress.passing)
     heard = listener.listen(Texts(texts), asked, plan.conditions)
@@ -209,7 +209,7 @@ def _chosen(neurons: Sequence[NeuronRef], sizes: Mapping[Place, int]) -> Chosen:
     return chosen
 
 
-def _measured(
+def measured_moments(
     loaded: LoadedModel, sites: Sequence[Site], texts: Sequence[TraceRequest], room: int
 ) -> dict[Place, Moments]:
     """Mean and standard deviation of blocks' neurons over the texts' tokens, in a pass of them."""

@@ -24,7 +24,7 @@ def loaded_from(
     """The model that `save` writes, on the CPU."""
     save(root / "model", **options)
     settings = Settings(
-        model_dir=root, device="cpu", models={"model": ModelSettings(dtype=dtype)}
+        model_dir=root, device="cpu", models=(("model", ModelSettings(dtype=dtype)),)
     )
     return load(locate("model", settings), settings)
 
