@@ -34,6 +34,7 @@ NAMES = (
     "neurons",
     "default_job",
     "many_jobs",
+    "perturbation",
     "job_memory",
     "figures",
     "denormals",
@@ -41,7 +42,7 @@ NAMES = (
     "known_answer",
     "curves",
 )
-_UNPROMISED = {"ssd", "softmax", "universality", "many_jobs", "denormals", "curves"}
+_UNPROMISED = {"ssd", "softmax", "universality", "many_jobs", "perturbation", "denormals", "curves"}
 
 
 @dataclass

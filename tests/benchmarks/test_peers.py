@@ -6,12 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import default_job
+from benchmarks import default_job, perturbation
 from benchmarks.agreement import require_close
 from benchmarks.jobs_here import opened
 from benchmarks.model_pass import gradient_of
 from benchmarks.peers import attention, job, passes
 from benchmarks.peers import ssd as ssd_peer
+from benchmarks.peers.perturbation import said_apart
 from benchmarks.systems import System, initialised, of_heads, unforgetting, wide
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL
@@ -20,6 +21,7 @@ from schemas.settings import Settings
 from tests.reference import hidden_attention as reference
 from tests.reference import ssd as ssd_reference
 from workers.kernels.ssd import System as SSDSystem
+from workers.mixers.sites import sites_of
 from workers.models.loading import load
 from workers.tracing import TraceRequest, trace
 
@@ -146,3 +148,15 @@ def test_the_script_draws_as_many_figures_as_the_job(
     job.draw(asked, found, folder, clock)
     assert len(list(folder.glob("*.png"))) == ran.artifacts - 1
     assert set(clock.seconds) == {"pass", "attention", "rollout", "sheets", "strips", "overviews"}
+
+
+@pytest.mark.parametrize("name", perturbation.POCKET)
+def test_sets_one_after_another_say_what_they_say_together(name: str) -> None:
+    settings = Settings(device="cpu")
+    loaded = load(locate(name, settings), settings)
+    ids = loaded.tokeniser.ids(perturbation.QUESTION)
+    site = sites_of(loaded.model, [1])[0]
+    sets = perturbation.random_sets(site)
+    apart = said_apart(loaded.model, ids, site.projection, sets)
+    together = perturbation.said_together(loaded, ids, site, sets)
+    require_close("what is said", together, apart)
