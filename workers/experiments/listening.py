@@ -6,9 +6,9 @@ rows are right-padded, which a causal model never sees.
 Axes: c conditions, n texts, b rows (text by text in each condition), l tokens, m hidden size.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from schemas.sections import Intervention
 from workers.analyses.perturbation import Place, Said
 from workers.experiments.changes import Change, Condition, Moments
 from workers.experiments.judging import LossMeter, Targets, judged_at_once, logits_of
+from workers.experiments.streams import beginning, begins_at, keeping, layers_by_stream
 from workers.mixers.sites import Site, changing
 from workers.models import rotary
 from workers.models.loading import LoadedModel
@@ -30,6 +31,8 @@ from workers.tracing import TraceRequest
 
 # What the rows of one pass take at most: more are not faster.
 _PASS_BYTES = 1 << 30
+# What the streams take that passes of a group of texts begin with.
+_STREAM_BYTES = 1 << 28
 _FLOAT = 4
 # Floats that a change adds for each neuron of a block and token: the block changed, and of noise
 # the neurons' own, the noise and their sum.
@@ -70,7 +73,8 @@ class Listener:
         before = np.full((4, 1, count), np.nan)
         after = [np.full((4, len(conditions), count), np.nan) for _ in interventions]
         for group in self._groups(texts):
-            targets, before[:, :, group.indices] = self._unchanged(group)
+            starts = self._starts(group, conditions)
+            targets, before[:, :, group.indices] = self._unchanged(group, starts)
             together = max(1, self._rows(group.length) // len(group.indices))
             for index, intervention in enumerate(interventions):
                 for start, stop in pieces.borders(len(conditions), together):
@@ -114,9 +118,24 @@ class Listener:
             fitting = min(fitting, pieces.PASS // at_once)
         return max(1, fitting)
 
-    def _unchanged(self, group: "_Group") -> tuple[Targets, Floats]:
-        """The group's targets, and what is said there (4, 1, n)."""
-        read, losses = self._pass(group, None)
+    def _starts(self, group: "_Group", conditions: Sequence[Condition]) -> list[int]:
+        """The layers at which passes of the group begin, as far as their streams fit."""
+        if not layers_by_stream(self.loaded.model):
+            return []
+        lowest = {min(layer for layer, _ in condition.chosen) for condition in conditions}
+        description = self.loaded.description
+        each = group.ids.numel() * description.hidden_size * description.dtype.size
+        fitting = min(self.room, _STREAM_BYTES) // each
+        return sorted(lowest - {0}, reverse=True)[:fitting]
+
+    def _unchanged(self, group: "_Group", starts: Collection[int]) -> tuple[Targets, Floats]:
+        """The group's targets, and what is said there (4, 1, n); its streams are kept."""
+
+        def around(tokens: slice) -> AbstractContextManager[None]:
+            layers = layers_by_stream(self.loaded.model)
+            return keeping(layers, starts, group.streams, tokens, group.length)
+
+        read, losses = self._pass(group, 1, around)
         logits = self.loaded.readout(read)
         for row in group.broken(logits, losses):
             raise _not_finite(f"for {group.names[row]}, before any neuron is changed")
@@ -127,7 +146,22 @@ class Listener:
         self, group: "_Group", targets: Targets, change: Change, intervention: int
     ) -> Floats:
         """What is said in one pass (4, c, n)."""
-        read, losses = self._pass(group, change)
+        rows = len(change.conditions) * len(group.indices)
+
+        @contextmanager
+        def around(tokens: slice) -> Iterator[None]:
+            sites = [self.sites[place] for place in change.places]
+            changes = {site: change.at(site, tokens.start) for site in sites}
+            start = begins_at(group.streams, min(site.layer for site in sites))
+            with ExitStack() as inside:
+                inside.enter_context(changing(changes, (rows, tokens.stop - tokens.start)))
+                if start:
+                    stream = group.streams[start][:, tokens]
+                    layers = layers_by_stream(self.loaded.model)
+                    inside.enter_context(beginning(layers, start, stream, len(change.conditions)))
+                yield
+
+        read, losses = self._pass(group, len(change.conditions), around)
         texts, found = len(group.indices), []
         for first, logits in logits_of(self.loaded.readout, read):
             for row in group.broken(logits, losses, first):
@@ -141,21 +175,17 @@ class Listener:
         said = torch.cat([torch.cat(found, 1), losses[None]])
         return said.reshape(4, -1, texts).cpu().numpy()
 
-    def _pass(self, group: "_Group", change: Change | None) -> tuple[Tensor, Tensor]:
+    def _pass(
+        self,
+        group: "_Group",
+        conditions: int,
+        around: Callable[[slice], AbstractContextManager[object]],
+    ) -> tuple[Tensor, Tensor]:
         """Hidden states (b, m) that the targets are read from, and losses (b,) float64."""
         for module in rotary.stretching(self.loaded.model):
             rotary.reset(module)
-        conditions = 1 if change is None else len(change.conditions)
         ids = group.ids.repeat(conditions, 1)
         self.passing(conditions * sum(group.lengths))
-
-        def around(tokens: slice) -> AbstractContextManager[None]:
-            if change is None:
-                return nullcontext()
-            sites = [self.sites[place] for place in change.places]
-            changes = {site: change.at(site, tokens.start) for site in sites}
-            return changing(changes, (len(ids), tokens.stop - tokens.start))
-
         lengths = torch.tensor(group.lengths * conditions, device=ids.device)
         meter = LossMeter(self.loaded.readout, ids, lengths)
         read: dict[int, Tensor] = {}
@@ -169,12 +199,16 @@ class Listener:
 
 @dataclass(frozen=True)
 class _Group:
-    """Texts that pass together: their indices, requests, and ids (n, l)."""
+    """Texts that pass together: their indices, requests, and ids (n, l).
+
+    streams (n, l, m): what layers were given before any change, by layer, once they have passed.
+    """
 
     indices: list[int]
     requests: list[TraceRequest]
     ids: Tensor
     names: list[str]
+    streams: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, texts: Texts, indices: list[int], device: torch.device) -> "_Group":

@@ -94,6 +94,11 @@ def test_a_factor_of_one_changes_nothing_and_zero_does(architecture: str, tmp_pa
             assert values(effect) == pytest.approx([0, 0, 0, 0, 1], abs=5e-5)
         assert zero.effect.divergence > 1e-6
         assert abs(zero.effect.logit) > 1e-3
+    # Without room for streams every pass begins at the first layer.
+    whole = perturbed(loaded, every, ALL[:1], TEXTS[-1:], random_sets=2, room=1)
+    begun = perturbed(loaded, every, ALL[:1], TEXTS[-1:], random_sets=2)
+    for one, two in zip(whole.results, begun.results, strict=True):
+        assert values(one.effect) == pytest.approx(values(two.effect), rel=1e-4, abs=5e-5)
 
 
 def plant(loaded: LoadedModel, block: Block, neuron: int) -> None:
