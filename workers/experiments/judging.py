@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from schemas import pieces
 from workers.models.readout import Readout
@@ -37,8 +38,8 @@ class LossMeter:
         for start, stop in pieces.borders(len(rows), judged_at_once(self._readout)):
             row, place = rows[start:stop], places[start:stop]
             logits = self._readout(states[row, place])
-            said = logits.gather(1, answers[start:stop, None])[:, 0]
-            lost[row, place] = (logits.logsumexp(1) - said).double()
+            found = functional.cross_entropy(logits, answers[start:stop], reduction="none")
+            lost[row, place] = found.double()
         self._sum += lost.sum(1)
 
     def mean(self) -> Tensor:

@@ -151,7 +151,8 @@ def test_nothing_depends_on_what_passes_together(loaded: LoadedModel) -> None:
         np.testing.assert_allclose(rows, whole, rtol=0, atol=ABSOLUTE)
 
 
-@pytest.mark.parametrize("logits", [1, 100])
+# Of a vocabulary of 40: one token at a time, and three, of groups of one text and of two.
+@pytest.mark.parametrize("logits", [1, 120])
 def test_nothing_depends_on_how_texts_and_logits_are_cut(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, logits: int
 ) -> None:
