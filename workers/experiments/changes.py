@@ -36,6 +36,11 @@ class Condition:
     seed: tuple[int, ...]
     whose: str
 
+    @property
+    def lowest(self) -> int:
+        """The first layer that is changed."""
+        return min(layer for layer, _ in self.chosen)
+
 
 @dataclass
 class Change:

@@ -9,6 +9,7 @@ Axes: c conditions, n texts, b rows (text by text in each condition), l tokens, 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -76,8 +77,9 @@ class Listener:
             starts = self._starts(group, conditions)
             targets, before[:, :, group.indices] = self._unchanged(group, starts)
             together = max(1, self._rows(group.length) // len(group.indices))
+            begins = [begins_at(group.streams, each.lowest) for each in conditions]
             for index, intervention in enumerate(interventions):
-                for start, stop in pieces.borders(len(conditions), together):
+                for start, stop in _runs(begins, together):
                     change = Change(
                         intervention,
                         conditions[start:stop],
@@ -122,7 +124,7 @@ class Listener:
         """The layers at which passes of the group begin, as far as their streams fit."""
         if not layers_by_stream(self.loaded.model):
             return []
-        lowest = {min(layer for layer, _ in condition.chosen) for condition in conditions}
+        lowest = {each.lowest for each in conditions}
         description = self.loaded.description
         each = group.ids.numel() * description.hidden_size * description.dtype.size
         fitting = min(self.room, _STREAM_BYTES) // each
@@ -152,7 +154,7 @@ class Listener:
         def around(tokens: slice) -> Iterator[None]:
             sites = [self.sites[place] for place in change.places]
             changes = {site: change.at(site, tokens.start) for site in sites}
-            start = begins_at(group.streams, min(site.layer for site in sites))
+            start = begins_at(group.streams, min(each.lowest for each in change.conditions))
             with ExitStack() as inside:
                 inside.enter_context(changing(changes, (rows, tokens.stop - tokens.start)))
                 if start:
@@ -245,6 +247,16 @@ class _Group:
         fine = torch.isfinite(losses[first : rows.stop]) | torch.tensor(single).to(losses.device)
         broken = ~(torch.isfinite(logits).all(1) & fine)
         return [first + row for row in broken.nonzero()[:, 0].tolist()]
+
+
+def _runs(begins: Sequence[int], together: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the conditions that pass together: so many of those that begin alike."""
+    first = 0
+    for _, alike in groupby(begins):
+        count = len(list(alike))
+        for start, stop in pieces.borders(count, together):
+            yield first + start, first + stop
+        first += count
 
 
 def _not_finite(where: str, pointer: str | None = None) -> ProblemError:

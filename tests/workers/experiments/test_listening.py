@@ -37,6 +37,7 @@ REQUESTS = [
 SETS: list[dict[Place, list[int]]] = [
     {(0, MIXER): [3], (1, MIXER): [0, 5, 7]},
     {(1, MIXER): [5]},
+    {(1, MIXER): [2, 6]},
     {(0, MIXER): [1, 2, 3, 4]},
 ]
 OF_MLPS: list[dict[Place, list[int]]] = [{(0, MLP): [1, 9]}, {(0, MIXER): [2], (1, MLP): [60]}]
@@ -151,15 +152,15 @@ def test_nothing_depends_on_what_passes_together(loaded: LoadedModel) -> None:
         np.testing.assert_allclose(rows, whole, rtol=0, atol=ABSOLUTE)
 
 
-# Of a vocabulary of 40: one token at a time, and three, of groups of one text and of two.
-@pytest.mark.parametrize("logits", [1, 120])
+# Of a vocabulary of 40, a token at a time; and five, of rows of three texts.
+@pytest.mark.parametrize(("logits", "tokens"), [(1, 32), (200, 1024)])
 def test_nothing_depends_on_how_texts_and_logits_are_cut(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, logits: int
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, logits: int, tokens: int
 ) -> None:
     each, asked = conditions(sets_of(loaded)), [*INTERVENTIONS, NOISE]
     whole = everything(listener(loaded).listen(Texts(REQUESTS), asked, each))
     monkeypatch.setattr(pieces, "LOGITS", logits)
-    monkeypatch.setattr(pieces, "PASS", 32)
+    monkeypatch.setattr(pieces, "PASS", tokens)
     monkeypatch.setattr(pieces, "SHORTEST", 7)
     cut = everything(listener(loaded).listen(Texts(REQUESTS), asked, each))
     np.testing.assert_allclose(cut, whole, rtol=0, atol=ABSOLUTE)
