@@ -25,7 +25,7 @@ from schemas.result import Token
 from schemas.sections import NeuronSection
 from workers.analyses.neuron_statistics import ranked, sparseness
 from workers.analyses.ngrams import Ngrams, SharedNgram
-from workers.kernels.activation_moments import ActivationMoments
+from workers.kernels.activation_moments import ActivationMoments, StepMoments
 from workers.mixers.sites import Site
 from workers.neuron_reading import NeuronReading
 from workers.numbers import number, rounded
@@ -145,7 +145,7 @@ def _block(
 
 
 def _ranked_values(
-    found: ActivationMoments, steps: ActivationMoments | None, attribution: Floats | None
+    found: ActivationMoments, steps: StepMoments | None, attribution: Floats | None
 ) -> dict[Ranking, Floats]:
     values = {Ranking.VARIANCE: found.variance}
     if found.texts > 1:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from schemas.names import Block
-from workers.kernels.activation_moments import ActivationMoments, Positions
+from workers.kernels.activation_moments import ActivationMoments, Positions, StepMoments
+from workers.kernels.steps import Step
 from workers.mixers.sites import Site
 
 # Bins of positions at most: enough for a profile, few enough that chance tells little.
@@ -65,7 +66,7 @@ class NeuronReading:
     top_tokens: int = 0
     sample: Sample | None = None
     moments: dict[Site, ActivationMoments] = field(default_factory=dict)
-    steps: dict[Site, ActivationMoments] = field(default_factory=dict)
+    steps: dict[Site, StepMoments] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._positions = Positions.of(self.lengths, POSITION_BINS)
@@ -78,25 +79,35 @@ class NeuronReading:
         self,
         site: Site,
         x: Tensor,
-        delta: Tensor | None,
+        steps: Sequence[Step],
         rows: Sequence[int],
         texts: Sequence[int],
         start: int,
     ) -> None:
-        """Go on through a batch's neurons x (b, p, d) and Delta (b, p, c), tokens from `start` on.
+        """Go on through a batch's neurons x (b, p, d), the tokens from `start` on.
 
-        Of each of `rows` the text of that index.
+        Of each of `rows` the text of that index; `steps` are what the mixer's scan computed with.
         """
         lengths = [self.lengths[text] for text in texts]
         if site in self.moments:
             self.moments[site].read(x, rows, texts, lengths, start)
-            if delta is not None:
-                if site not in self.steps:
-                    self.steps[site] = ActivationMoments(delta.shape[2], self._positions)
-                self.steps[site].read(delta, rows, texts, lengths, start)
+            self._read_steps(site, steps, rows, [length - start for length in lengths])
         if self.sample is not None and site in self.sample.sites:
             for row, text, length in zip(rows, texts, lengths, strict=True):
                 self.sample.take(site, x[row, : max(0, length - start)], text, start)
+
+    def _read_steps(
+        self, site: Site, steps: Sequence[Step], rows: Sequence[int], left: Sequence[int]
+    ) -> None:
+        """Every head's step in turn; `left` are the texts' tokens from here on."""
+        channels = [step.before.shape[1] for step in steps]
+        if steps and site not in self.steps:
+            self.steps[site] = StepMoments(sum(channels))
+        first = 0
+        for step, width in zip(steps, channels, strict=True):
+            here = [min(tokens, step.before.shape[2]) for tokens in left]
+            self.steps[site].read(step, first, rows, here)
+            first += width
 
     @property
     def sites(self) -> list[Site]:

@@ -21,7 +21,7 @@ from transformers import Mamba2Model, MambaModel
 from schemas.pieces import borders, pass_tokens
 from workers.kernels.carried import Border, Carried
 from workers.kernels.selective_scan import handles
-from workers.kernels.steps import hearing
+from workers.kernels.steps import Step, hearing
 from workers.mixers.sites import Site, changing, reading
 
 # Models of state-space mixers alone, whose code takes a cache from one piece to the next;
@@ -57,8 +57,8 @@ class Watch(Protocol):
         """Whose neurons it sees."""
         ...
 
-    def see(self, site: Site, x: Tensor, start: int, delta: Tensor | None) -> None:
-        """Neurons x (b, p, d) of the tokens from `start` on, and the scan's Delta (b, p, c)."""
+    def see(self, site: Site, x: Tensor, start: int, steps: Sequence[Step]) -> None:
+        """Neurons x (b, p, d) of the tokens from `start` on, and the steps of a mixer's scan."""
         ...
 
 
@@ -313,8 +313,8 @@ def watching(batch: Batch, tokens: slice) -> Iterator[None]:
                 hooks.callback(handle.remove)
 
         def see(site: Site, x: Tensor) -> None:
-            delta = None if site.mixer is None else steps.take()
-            watch.see(site, x.detach(), tokens.start, delta)
+            found = [] if site.mixer is None else steps.take()
+            watch.see(site, x.detach(), tokens.start, found)
 
         shape = (batch.ids.shape[0], tokens.stop - tokens.start)
         hooks.enter_context(reading(watch.sites, shape, see))

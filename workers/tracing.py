@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from catalogue.passing import pass_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
+from workers.kernels.steps import Step
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
 from workers.mixers.sites import Site
@@ -204,10 +205,10 @@ class _Watch:
         sites = dict.fromkeys(site for reading, *_ in found.values() for site in reading.sites)
         return cls(list(sites), list(found.values())) if sites else None
 
-    def see(self, site: Site, x: Tensor, start: int, delta: Tensor | None) -> None:
+    def see(self, site: Site, x: Tensor, start: int, steps: Sequence[Step]) -> None:
         """As `passes.Watch.see`."""
         for reading, rows, texts in self.readers:
-            reading.read(site, x, delta, rows, texts, start)
+            reading.read(site, x, steps, rows, texts, start)
 
 
 @dataclass(frozen=True)

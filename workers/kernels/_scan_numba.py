@@ -54,7 +54,7 @@ def _decay(exponent: Any) -> Any:
 
 
 @helper
-def _softplus(v: Any) -> Any:
+def softplus_of(v: Any) -> Any:
     """log(1 + e^v) to float32 rounding, also where it is tiny: log1p(w) = 2 atanh(w / (2 + w))."""
     w = exp32(-abs(v))
     s = w / (_TWO + w)
@@ -115,7 +115,7 @@ def _prepare(sources: Any, place: Any, vectors: Any, softplus: bool, tiles: Any)
     for i in range(place[4]):
         if softplus:
             for c in range(BLOCK):
-                delta[i, c] = _softplus(delta[i, c] + bias[c])
+                delta[i, c] = softplus_of(delta[i, c] + bias[c])
         else:
             for c in range(BLOCK):
                 delta[i, c] += bias[c]

@@ -17,6 +17,7 @@ from workers.kernels import _moments_numba as loops
 from workers.kernels._moments_numba import ACTIVE, HIGH, LOW, M2, M3, M4, MAGNITUDE, MEAN, PLACE
 from workers.kernels._parallel import run
 from workers.kernels._scan_numba import BLOCK
+from workers.kernels.steps import Step
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +66,7 @@ class ActivationMoments:
     tokens: int = 0
     texts: int = 0
     _sums: Floats = field(init=False, repr=False)
-    _positive: NDArray[np.int64] = field(init=False, repr=False)
+    _positive: NDArray[np.int32] = field(init=False, repr=False)
     _top: NDArray[np.float32] = field(init=False, repr=False)
     _where: NDArray[np.int32] = field(init=False, repr=False)
     _text_mean: Floats = field(init=False, repr=False)
@@ -76,7 +77,7 @@ class ActivationMoments:
     def __post_init__(self) -> None:
         self._sums = np.zeros((loops.SUMS, self.neurons))
         self._sums[LOW], self._sums[HIGH] = np.inf, -np.inf
-        self._positive = np.zeros((len(self.positions.borders), self.neurons), np.int64)
+        self._positive = np.zeros((len(self.positions.borders), self.neurons), np.int32)
         self._top = np.zeros((self.neurons, self.top), np.float32)
         self._where = np.full((self.neurons, self.top, 2), -1, np.int32)
         self._text_mean, self._text_m2 = np.zeros((2, self.neurons))
@@ -101,12 +102,11 @@ class ActivationMoments:
             return
         which = np.array([(rows[r], here[r], texts[r]) for r in found], np.int64)
         sums = np.stack([self._open.pop(texts[r], np.zeros(self.neurons)) for r in found])
-        blocks = -(-self.neurons // BLOCK)
-        row_sums = np.empty((blocks, *array.shape[:2], 2), np.float32)
+        norms = np.empty((*array.shape[:2], 2), np.float32)
         total = int(which[:, 1].sum())
         run(
             loops.read,
-            blocks,
+            -(-self.neurons // BLOCK),
             16 * total * self.neurons,
             array,
             which,
@@ -119,12 +119,12 @@ class ActivationMoments:
             sums,
             self._top,
             self._where,
-            row_sums,
             grain=1,
         )
+        run(loops.norms, len(which), total * self.neurons, array, which, norms)
         self.tokens += total
         for r, (row, count, text) in enumerate(which.tolist()):
-            of_tokens = row_sums[:, row, :count].sum(0, dtype=np.float64)
+            of_tokens = norms[row, :count].astype(np.float64)
             self._hoyer += float(_hoyer(of_tokens, self.neurons).sum())
             length = lengths[found[r]]
             if offset + count < length:
@@ -236,6 +236,50 @@ class ActivationMoments:
         with np.errstate(divide="ignore", invalid="ignore"):
             found = self._sums[moment] / self.tokens / spread
         return np.where(np.isfinite(found), found, np.nan)
+
+
+@dataclass
+class StepMoments:
+    """Running mean and variance of the step Delta of each of c channels, or heads."""
+
+    channels: int
+    _tokens: NDArray[np.int64] = field(init=False, repr=False)
+    _sums: Floats = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._tokens = np.zeros(self.channels, np.int64)
+        self._sums = np.zeros((2, self.channels))
+
+    def read(self, step: Step, first: int, rows: Sequence[int], lengths: Sequence[int]) -> None:
+        """Go on through a batch's step, of channels from `first` on; rows have `lengths` tokens."""
+        x = step.before.detach().to("cpu", torch.float32).numpy()
+        which = np.array([pair for pair in zip(rows, lengths, strict=True) if pair[1] > 0])
+        if not len(which):
+            return
+        channels = x.shape[1]
+        own = slice(first, first + channels)
+        bias = np.zeros(channels, np.float32)
+        if step.bias is not None:
+            bias[:] = step.bias.detach().to("cpu", torch.float32).numpy()
+        sums, total = self._sums[:, own], int(which[:, 1].sum())
+        before = int(self._tokens[first])
+        run(
+            *(loops.read_steps, channels, 4 * total * channels),
+            *(x, bias, step.softplus, which, before, sums),
+        )
+        self._tokens[own] += total
+
+    @property
+    def mean(self) -> Floats:
+        """(c,)."""
+        mean: Floats = self._sums[0]
+        return mean
+
+    @property
+    def variance(self) -> Floats:
+        """(c,): of the population."""
+        variance: Floats = self._sums[1] / self._tokens
+        return variance
 
 
 def _hoyer(of_tokens: Floats, neurons: int) -> Floats:

@@ -31,7 +31,7 @@ from workers.kernels.carried import active_carried
 from workers.kernels.causal_conv import causal_conv, trains
 from workers.kernels.selective_scan import handles, selective_scan
 from workers.kernels.ssd_scan import ssd_scan
-from workers.kernels.steps import tell_s6, tell_ssd
+from workers.kernels.steps import Step, tell
 
 # The names under which configs ask for it.
 SILU = ("silu", "swish")
@@ -128,7 +128,7 @@ class _S6(_Leaves):
     ) -> Any:
         """The scan, with the signature of the module's own."""
         tensors = (hidden_states, dt, A, B, C)
-        tell_s6(dt, kwargs.get("delta_bias"))
+        tell(Step(dt, kwargs.get("delta_bias"), softplus=True))
         compiled = all(handles(v) for v in tensors)
         on_gpu = hidden_states.is_cuda and all(v.dtype != torch.float64 for v in tensors)
         scan = _gpu.scan_on_gpu()[1] if on_gpu else None
@@ -170,7 +170,7 @@ class _SSD(_Leaves):
         """The scan, with the signature of the module's own; D (h,), initial_states (b, h, p, n)."""
         delta = dt if dt_bias is None else dt + dt_bias
         delta = (functional.softplus(delta) if dt_softplus else delta).clamp(*dt_limit)
-        tell_ssd(delta)
+        tell(Step(delta.transpose(1, 2)))
         fits = hidden_states.dtype != torch.float64 and (D is None or D.ndim == 1)
         if not fits or _has_own_ssd(hidden_states.device):
             own = self._own[0] if hidden_states.is_cuda else self._torch_scan

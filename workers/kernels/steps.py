@@ -6,42 +6,43 @@ It stands in no module's input or output, so hooks cannot see it.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Step:
+    """Delta of a scan: softplus(before + bias), or `before` itself; (b, c, l) and (c,) or None.
+
+    c: the channels of an S6, or of one of its heads; the heads of an SSD.
+    """
+
+    before: Tensor
+    bias: Tensor | None = None
+    softplus: bool = False
 
 
 class Steps:
-    """Hears the Delta of the scans that run between `listen` and `take`."""
+    """Hears the scans that run between `listen` and `take`."""
 
     def __init__(self) -> None:
         self._listening = False
-        self._found: list[Tensor] = []
+        self._found: list[Step] = []
 
     def listen(self) -> None:
         """Hear every scan from here on."""
         self._listening, self._found = True, []
 
-    def take(self) -> Tensor | None:
-        """The Delta (b, l, c) that was heard, and stop: of an S6's channels, head after head, or
-        of an SSD's heads; None if nothing was.
-        """
+    def take(self) -> list[Step]:
+        """What was heard, head after head, and stop."""
         found, self._found, self._listening = self._found, [], False
-        return torch.cat(found, dim=2) if len(found) > 1 else next(iter(found), None)
+        return found
 
-    def hear_s6(self, dt: Tensor, bias: Tensor | None) -> None:
-        """softplus(dt + bias), of dt (b, c, l) and bias (c,)."""
+    def hear(self, step: Step) -> None:
+        """Called where a scan runs."""
         if self._listening:
-            with torch.no_grad():
-                before = dt.transpose(1, 2).float()
-                before = before if bias is None else before + bias.float()
-                self._found.append(functional.softplus(before))
-
-    def hear_ssd(self, delta: Tensor) -> None:
-        """Delta (b, l, h) itself."""
-        if self._listening:
-            self._found.append(delta.detach().float())
+            self._found.append(step)
 
 
 _active: ContextVar[Steps | None] = ContextVar("steps", default=None)
@@ -58,15 +59,8 @@ def hearing() -> Iterator[Steps]:
         _active.reset(token)
 
 
-def tell_s6(dt: Tensor, bias: Tensor | None) -> None:
-    """Let who listens hear an S6 scan."""
+def tell(step: Step) -> None:
+    """Let who listens hear a scan's step."""
     steps = _active.get()
     if steps is not None:
-        steps.hear_s6(dt, bias)
-
-
-def tell_ssd(delta: Tensor) -> None:
-    """Let who listens hear an SSD scan."""
-    steps = _active.get()
-    if steps is not None:
-        steps.hear_ssd(delta)
+        steps.hear(step)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.reference.neuron_statistics import Everything
-from workers.kernels.activation_moments import ActivationMoments, Positions
+from workers.kernels.activation_moments import ActivationMoments, Positions, StepMoments
+from workers.kernels.steps import Step
 
 ABOVE = 0.3
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
@@ -74,7 +75,7 @@ def test_the_stream_equals_everything_at_once(
     np.testing.assert_allclose(found.kurtosis, twin.standardised(4) - 3, rtol=1e-6, atol=1e-8)
     np.testing.assert_array_equal(found.minimum, everything.min(0))
     np.testing.assert_array_equal(found.maximum, everything.max(0))
-    np.testing.assert_allclose(found.mean_magnitude, np.abs(everything).mean(0), **CLOSE)
+    np.testing.assert_allclose(found.mean_magnitude, np.abs(everything).mean(0), rtol=1e-6)
     above = np.abs(everything.astype(np.float32)) > np.float32(ABOVE)
     np.testing.assert_allclose(found.fraction_active, above.mean(0), **CLOSE)
     np.testing.assert_allclose(found.fraction_positive, (everything > 0).mean(0), **CLOSE)
@@ -154,6 +155,39 @@ def test_bins_of_positions_share_out_the_tokens(lengths: list[int], bins: int) -
     assert found.variance == pytest.approx(positions.var(), abs=1e-9)
     # No bin is larger than its share by more than the texts that have one position.
     assert counts.max() <= len(positions) / bins + len(lengths) + 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any),
+    layout=st.sampled_from(["tokens", "channels"]),
+    softplus=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_steps_equal_those_of_everything_at_once(
+    lengths: list[int], layout: str, softplus: bool, seed: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    heads = 2
+    x = torch.randn(heads, len(lengths), 7, 40, generator=draw) * 3 - 1
+    bias = torch.randn(heads, 7, generator=draw)
+    found = StepMoments(14)
+    expected = []
+    for head in range(heads):
+        before = x[head]
+        if layout == "channels":
+            before = before.transpose(1, 2).contiguous().transpose(1, 2)
+        step = Step(before, bias[head] if softplus else None, softplus)
+        # In two batches.
+        for rows in ([0], list(range(1, len(lengths)))):
+            found.read(step, 7 * head, rows, [lengths[row] for row in rows])
+        kept = torch.cat([x[head, row, :, :n] for row, n in enumerate(lengths)], dim=1).double()
+        if softplus:
+            kept = torch.nn.functional.softplus(kept + bias[head].double()[:, None])
+        expected.append(kept)
+    delta = torch.cat(expected).numpy()
+    np.testing.assert_allclose(found.mean, delta.mean(1), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.variance, delta.var(1), rtol=1e-5, atol=1e-6)
 
 
 def test_half_precision_is_read_as_it_is() -> None:
