@@ -7,6 +7,7 @@ from itertools import islice
 
 from catalogue.budget import memory_error, tensors_error
 from catalogue.cached import description, tokeniser
+from catalogue.facts import fact_errors
 from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
 from catalogue.neurons import Reader, intervention_errors, perturbation_errors
@@ -89,9 +90,6 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         )
         yield FieldError(pointer="/texts", detail=detail)
         return
-    if request.knowledge_neurons is not None:
-        detail = "This version has no such analysis yet."
-        yield FieldError(pointer="/knowledge_neurons", detail=detail)
     yield from intervention_errors(request)
     sound = []
     for index, name in enumerate(request.models):
@@ -150,6 +148,8 @@ def _model_errors(subject: _Subject) -> Iterator[FieldError]:
         yield from _target_errors(subject, subject.lengths, subject.tokens)
     reader = Reader(subject.whom, subject.described, subject.tokens, sum(subject.lengths))
     yield from perturbation_errors(subject.request, reader, subject.settings)
+    if subject.tokens is not None and subject.described is not None:
+        yield from fact_errors(subject.request, subject.tokens, subject.described, subject.settings)
 
 
 def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[FieldError]:
