@@ -8,7 +8,7 @@ Axes: p prompts of a fact, n neurons of all the blocks that are looked at.
 """
 
 from collections.abc import Hashable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,24 +16,46 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
 
+SURVEY: Array = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 12)])
+"""Points of the path, both ends among them, at which the probability is read beforehand."""
 
-def quadrature(steps: int) -> tuple[Array, Array]:
-    """(nodes, weights) of the integral over 0..1 by Gauss and Legendre's rule, (steps,) each.
+# Nodes of a panel; the share of the panels that is spread whatever the probability does; and how
+# much closer together those are at the path's start than at its end.
+_PANEL, _SPREAD, _TOWARDS_START = 3, 0.6, 54.0
 
-    Exact for polynomials of degree 2 steps - 1. The nodes lie within the interval, so that neither
-    end of the path, where neurons are at 0 or as they are, is among them.
+
+def quadrature(probabilities: Array, steps: int) -> tuple[Array, Array]:
+    """(nodes, weights) of the integral over 0..1, (steps,) each, in ascending order.
+
+    A probability rises within a small part of the path, mostly close to its start: behind a norm
+    the neurons' direction counts, not their size. So the path is cut into panels, of three nodes of
+    Gauss and Legendre's rule each, closer together where the `probabilities` at `SURVEY` change:
+    three fifths of the panels are spread towards the start, two fifths as the probability changes.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    return (nodes + 1) / 2, weights / 2
+    changes = np.abs(np.diff(probabilities))
+    spread = np.diff(np.log1p(_TOWARDS_START * SURVEY) / np.log1p(_TOWARDS_START))
+    total = changes.sum()
+    share = spread if total == 0 else _SPREAD * spread + (1 - _SPREAD) * changes / total
+    reached = np.concatenate([[0.0], np.cumsum(share) / share.sum()])
+    panels = max(1, round(steps / _PANEL))
+    borders = np.interp(np.arange(panels + 1) / panels, reached, SURVEY)
+    nodes, weights = [], []
+    for panel, (start, stop) in enumerate(pairwise(borders)):
+        count = (panel + 1) * steps // panels - panel * steps // panels
+        points, widths = np.polynomial.legendre.leggauss(count)
+        nodes.append(start + (stop - start) * (points + 1) / 2)
+        weights.append((stop - start) * widths / 2)
+    return np.concatenate(nodes), np.concatenate(weights)
 
 
-def completeness_gap(total: float, probability: float, without: float) -> float:
-    """|sum of attributions - (P(w) - P(0))| relative to the larger of the two probabilities.
+def completeness_gap(totals: Array, probabilities: Array, without: Array) -> Array:
+    """(p,): |sum of attributions - (P(w) - P(0))| relative to the larger of the two probabilities.
 
     0 where both are.
     """
-    larger = max(probability, without)
-    return abs(total - (probability - without)) / larger if larger > 0 else 0.0
+    larger = np.maximum(probabilities, without)
+    gaps = np.abs(totals - (probabilities - without))
+    return np.divide(gaps, larger, out=np.zeros_like(gaps), where=larger > 0)
 
 
 def named(attributions: Array, threshold: float) -> Truths:

@@ -15,10 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from catalogue.facts import path_bytes
 from schemas.names import Block
 from schemas.neurons import (
     FactNeurons,
@@ -30,6 +27,7 @@ from schemas.neurons import (
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.sections import KnowledgeNeuronSection
 from workers.analyses.integrated_gradients import (
+    SURVEY,
     Array,
     agreed,
     completeness_gap,
@@ -37,9 +35,9 @@ from workers.analyses.integrated_gradients import (
     overlaps,
     quadrature,
 )
-from workers.experiments.answers import Question, log_probabilities, padded, questions_of
-from workers.mixers.sites import Site, changing, sites_of
-from workers.models import rotary
+from workers.experiments.answers import Question, questions_of
+from workers.experiments.paths import Paths
+from workers.mixers.sites import Site, sites_of
 from workers.models.loading import LoadedModel
 
 # Attributions that are held at once, of the facts that pass together.
@@ -109,15 +107,6 @@ class _Measured:
         return _Measured(self.logs[prompts], self.attributions[prompts], self.gaps[prompts])
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One point of a prompt's path: its neurons times `node`, which counts with `weight`."""
-
-    prompt: int
-    node: float
-    weight: float
-
-
 class _Search:
     """One model, the blocks that are looked at, and what is asked."""
 
@@ -132,28 +121,37 @@ class _Search:
         self._section = section
         self._sites = sites
         self._room = room
-        self._stretching = rotary.stretching(loaded.model)
-        nodes, weights = quadrature(section.steps)
-        # The path's own start, whose gradient does not count.
-        self._path = [(0.0, 0.0), *zip(nodes.tolist(), weights.tolist(), strict=True)]
         self.neurons = sum(site.neurons for site in sites)
 
     def measure(self, questions: Sequence[Question], tell: Tell) -> _Measured:
         """The probabilities of the answers, and what every block adds to them."""
-        logs = self._as_they_are(questions)
-        attributions = np.zeros((len(questions), self.neurons))
-        gaps, start = np.zeros(len(questions)), 0
+        paths = Paths(self._loaded, questions, self._section.positions, self._room)
+        tell(0.0, f"{self._loaded.name}: the facts' answers")
+        logs = paths.ends()
+        self._require_finite(questions, logs)
+        parts, gaps = [], np.zeros(len(questions))
         for index, site in enumerate(self._sites):
             share = index / len(self._sites)
-            tell(share, f"{self._loaded.name}: layer {site.layer}, {site.block}")
-            without, found = self._along(questions, site)
-            for prompt, values in enumerate(found):
-                ends = float(np.exp(logs[prompt])), float(np.exp(without[prompt]))
-                gap = completeness_gap(float(values.sum()), *ends)
-                gaps[prompt] = max(gaps[prompt], gap)
-            attributions[:, start : start + site.neurons] = found
-            start += site.neurons
+            tell(share, f"{self._loaded.name}: {site.block} of layer {site.layer}")
+            part, gap = self._block(questions, paths, site, logs)
+            parts.append(part)
+            gaps = np.maximum(gaps, gap)
+        attributions = np.concatenate([np.zeros((len(questions), 0)), *parts], axis=1)
         return _Measured(logs, attributions, gaps)
+
+    def _block(
+        self, questions: Sequence[Question], paths: Paths, site: Site, logs: Array
+    ) -> tuple[Array, Array]:
+        """(p, d), (p,): the attributions of one block, and their gaps."""
+        inner = np.tile(SURVEY[:-1], (len(questions), 1))
+        surveyed = np.concatenate([paths.read(site, inner), logs[:, None]], axis=1)
+        self._require_finite(questions, surveyed)
+        probabilities = np.exp(surveyed)
+        rules = [quadrature(each, self._section.steps) for each in probabilities]
+        nodes, weights = (np.stack(each) for each in zip(*rules, strict=True))
+        found = paths.integrate(site, nodes, weights)
+        self._require_finite(questions, found)
+        return found, completeness_gap(found.sum(1), probabilities[:, -1], probabilities[:, 0])
 
     def fact(self, questions: Sequence[Question], measured: _Measured) -> FactNeurons:
         """What the prompts of one fact have found."""
@@ -203,111 +201,12 @@ class _Search:
             n -= site.neurons
         raise IndexError(n)
 
-    @torch.no_grad()
-    def _as_they_are(self, questions: Sequence[Question]) -> Array:
-        """(p,): log P of each answer, no neuron changed."""
-        logs = np.zeros(len(questions))
-        every = [_Row(prompt, 1.0, 0.0) for prompt in range(len(questions))]
-        for rows in self._batches(questions, every, len(self._loaded.description.layers), 0):
-            asked = [questions[row.prompt] for row in rows]
-            for row, log in zip(rows, self._pass(asked).tolist(), strict=True):
-                logs[row.prompt] = log
-        self._require_finite(questions, logs)
-        return logs
-
-    def _along(self, questions: Sequence[Question], site: Site) -> tuple[Array, Array]:
-        """(p,), (p, d): log P with a block's neurons at 0, and their attributions."""
-        without = np.zeros(len(questions))
-        found = torch.zeros(len(questions), site.neurons, dtype=torch.float64)
-        found = found.to(self._loaded.device)
-        every = [_Row(p, *point) for p in range(len(questions)) for point in self._path]
-        for rows in self._batches(questions, every, site.layer, site.neurons):
-            asked = [questions[row.prompt] for row in rows]
-            logs, pulls = self._scaled(asked, site, [row.node for row in rows])
-            # dP/dw = P dlog P/dw, whose second factor does not vanish with P.
-            factors = logs.exp() * logs.new_tensor([row.weight for row in rows])
-            at = torch.tensor([row.prompt for row in rows], device=found.device)
-            found.index_add_(0, at, factors[:, None] * pulls)
-            for row, log in zip(rows, logs.tolist(), strict=True):
-                if not row.weight:
-                    without[row.prompt] = log
-        attributions: Array = found.cpu().numpy()
-        self._require_finite(questions, without + attributions.sum(1))
-        return without, attributions
-
-    def _scaled(
-        self, rows: Sequence[Question], site: Site, nodes: Sequence[float]
-    ) -> tuple[Tensor, Tensor]:
-        """Pass with each row's counted neurons times its node.
-
-        Returns log P (b,), and the sum over these neurons (b, d) of w dlog P/dw, both float64.
-        """
-        counted = self._counted(rows)
-        scale = torch.where(counted, counted.new_tensor(nodes, dtype=torch.float32)[:, None], 1.0)
-        own: list[Tensor] = []
-
-        def change(neurons: Tensor) -> Tensor:
-            neurons = neurons.detach()
-            scaled = (neurons * scale[..., None]).to(neurons.dtype).requires_grad_()
-            own[:] = neurons, scaled
-            return scaled
-
-        with torch.enable_grad():
-            logs = self._pass(rows, {site: change})
-            neurons, scaled = own
-            # Rows do not mix, so the gradient of the sum is each one's own.
-            (gradient,) = torch.autograd.grad(logs.sum(), scaled)
-        pulled = neurons.float() * gradient.float() * counted[..., None]
-        return logs.detach(), pulled.sum(1, dtype=torch.float64)
-
-    def _pass(
-        self,
-        rows: Sequence[Question],
-        changes: dict[Site, Callable[[Tensor], Tensor]] | None = None,
-    ) -> Tensor:
-        """(b,): log P of each row's answer, in one pass of the model."""
-        for module in self._stretching:
-            rotary.reset(module)
-        ids = padded(rows).to(self._loaded.device)
-        with changing(changes or {}, (ids.shape[0], ids.shape[1])):
-            base = self._loaded.model.base_model
-            states = base(input_ids=ids, use_cache=False).last_hidden_state
-        return log_probabilities(self._loaded.readout, states, rows)
-
-    def _counted(self, rows: Sequence[Question]) -> Tensor:
-        """(b, l): where neurons count, and nowhere in the padding."""
-        at = torch.arange(max(len(row.ids) for row in rows))
-        last = self._section.positions == "last"
-        starts = torch.tensor([row.first if last else 0 for row in rows])
-        stops = torch.tensor([len(row.ids) for row in rows])
-        counted = (at >= starts[:, None]) & (at < stops[:, None])
-        return counted.to(self._loaded.device)
-
-    def _batches(
-        self, questions: Sequence[Question], rows: Sequence[_Row], lowest: int, neurons: int
-    ) -> Iterator[list[_Row]]:
-        """The rows, shortest prompts first, in batches that fit and are padded to below twice."""
-        batch: list[_Row] = []
-        for row in sorted(rows, key=lambda row: len(questions[row.prompt].ids)):
-            question = questions[row.prompt]
-            if batch:
-                first = questions[batch[0].prompt]
-                alone = self._stretching and batch[0].prompt != row.prompt
-                taken = path_bytes(self._loaded.description, lowest, neurons, len(question.ids))
-                answers = sum(len(questions[each.prompt].targets) for each in batch)
-                fits = taken.of(len(batch) + 1, answers + len(question.targets)) <= self._room
-                if alone or not fits or len(question.ids) > 2 * len(first.ids) + 16:
-                    yield batch
-                    batch = []
-            batch.append(row)
-        if batch:
-            yield batch
-
     def _require_finite(self, questions: Sequence[Question], numbers: Array) -> None:
-        """Raise ProblemError(NOT_FINITE) naming the first fact whose numbers (p,) are not."""
-        if np.isfinite(numbers).all():
+        """Raise ProblemError(NOT_FINITE) naming the first fact whose numbers (p, ..) are not."""
+        broken = np.flatnonzero(~np.isfinite(numbers).reshape(len(questions), -1).all(1))
+        if not len(broken):
             return
-        question = questions[int(np.flatnonzero(~np.isfinite(numbers))[0])]
+        question = questions[broken[0]]
         detail = (
             f"`{self._loaded.name}` computes infinities or NaN for fact {question.fact}, after "
             f"{question.prompt[:80]!r}. Check the model's weights, or leave this fact out."
