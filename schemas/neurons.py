@@ -180,6 +180,9 @@ class KnowledgeNeuronAnalysis(Contract):
     model: str
     facts: list[FactNeurons]
     overlaps: list[FactOverlap] = Field(description="Of every pair of facts")
+    unavailable_reason: str | None = Field(
+        default=None, description="Why there are no neurons to look at; null where there are"
+    )
     artifacts: list[str] = Field(default_factory=list)
 
 

@@ -56,9 +56,9 @@ def find_knowledge_neurons(
 ) -> KnowledgeNeuronAnalysis:
     """The neurons of these layers that carry each fact of the section.
 
-    A layer without neurons that can be read is skipped. Costs, of each prompt and block, one
-    forward and backward pass of `steps` + 1 rows, and one more forward pass of each prompt; a batch
-    of several rows takes at most `room` bytes.
+    A layer without neurons that can be read is skipped. Costs, of each prompt and block, 12 passes
+    forward, then `steps` forward and, from the last layer to the block, backward; a batch of
+    several of them takes at most `room` bytes.
 
     Raises:
         ProblemError: not-finite, naming the fact for which the model computes infinities or NaN.
@@ -80,7 +80,12 @@ def find_knowledge_neurons(
         for fact in group:
             at = [i for i, question in enumerate(questions) if question.fact == fact[0].fact]
             found.append(search.fact(fact, measured.of(at)))
-    return KnowledgeNeuronAnalysis(model=loaded.name, facts=found, overlaps=_overlaps(found))
+    return KnowledgeNeuronAnalysis(
+        model=loaded.name,
+        facts=found,
+        overlaps=_overlaps(found),
+        unavailable_reason=_reason(loaded.name, section, sites),
+    )
 
 
 def _groups(facts: Sequence[list[Question]], neurons: int) -> Iterator[list[list[Question]]]:
@@ -223,3 +228,10 @@ def _overlaps(facts: Sequence[FactNeurons]) -> list[FactOverlap]:
         FactOverlap(facts=(one, other), jaccard=jaccard, shared=shared)
         for one, other, shared, jaccard in overlaps(sets)
     ]
+
+
+def _reason(model: str, section: KnowledgeNeuronSection, sites: Sequence[Site]) -> str | None:
+    if sites:
+        return None
+    named = " or ".join(section.blocks or tuple(Block))
+    return f"None of the layers of `{model}` that were asked for has a {named} to be read."

@@ -21,6 +21,9 @@ from workers.mixers.sites import Site, changing
 from workers.models import rotary
 from workers.models.loading import LoadedModel
 
+# What one batch takes at most: larger ones are not faster.
+_BATCH_BYTES = 1 << 28
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -48,7 +51,7 @@ class Paths:
         self._loaded = loaded
         self._questions = questions
         self._last = positions == "last"
-        self._room = room
+        self._room = min(room, _BATCH_BYTES)
         self._stretching = rotary.stretching(loaded.model)
 
     def ends(self) -> Array:
