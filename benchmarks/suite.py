@@ -33,6 +33,7 @@ NAMES = (
     "model_pass",
     "neurons",
     "default_job",
+    "knowledge_neurons",
     "many_jobs",
     "perturbation",
     "job_memory",
