@@ -25,14 +25,12 @@ def rows(quick: bool) -> Iterator[Row]:
     fact = {"prompt": prompts[0], "answer": "x", "paraphrases": prompts[1:]}
     section = KnowledgeNeuronSection.model_validate({"facts": [fact]})
     asked = questions_of(loaded.tokeniser, section.facts[0], 0)
+    # The longest way back, through every layer, is what a pass is.
+    [lowest] = sites_of(loaded.model, [0])
+    whole, ones = Paths(loaded, asked, "last", ROOM), np.ones((PROMPTS, 1))
     for layer in (0, model.layers // 2, model.layers - 1):
-        [site] = sites_of(loaded.model, [layer])
-        whole = Paths(loaded, asked, "last", ROOM)
-        # The longest way back, through every layer, is what a pass is.
-        [lowest] = sites_of(loaded.model, [0])
-        ones = np.ones((PROMPTS, 1))
         yield Contest(
-            what=f"knowledge neurons of layer {site.layer}, {model.told}, {PROMPTS} prompts of "
+            what=f"knowledge neurons of layer {layer}, {model.told}, {PROMPTS} prompts of "
             f"{TOKENS} tokens, {section.steps} steps",
             against="a forward and backward pass of the prompts",
             promise=Promise("<=", 25.0),

@@ -10,6 +10,9 @@ from schemas.base import Contract
 from schemas.names import Block, Intervening, Method, Mixer, Ranking
 from schemas.sections import KnowledgeNeurons, NeuronRef
 
+MOST_KNOWLEDGE_NEURONS = 1000
+"""How many neurons of one fact are listed at most."""
+
 
 class ActivationStatistics(Contract):
     """Of each neuron, over every token of every text."""
@@ -162,8 +165,12 @@ class FactNeurons(Contract):
     answer: str
     answer_tokens: list[str]
     prompts: list[PromptKnowledge]
-    neurons: list[KnowledgeNeuron]
-    per_layer: dict[int, int] = Field(description="How many of them each layer has")
+    neurons: list[KnowledgeNeuron] = Field(
+        description=f"The {MOST_KNOWLEDGE_NEURONS} strongest, where there are more"
+    )
+    per_layer: dict[int, int] = Field(
+        description="How many each layer has, those that are not listed among them"
+    )
 
 
 class FactOverlap(Contract):

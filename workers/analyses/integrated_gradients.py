@@ -7,7 +7,7 @@ path integral and its completeness; Dai et al., "Knowledge Neurons in Pretrained
 Axes: p prompts of a fact, n neurons of all the blocks that are looked at.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -78,10 +78,12 @@ def agreed(names: Truths, share: float) -> Truths:
     return found
 
 
-def overlaps(sets: Sequence[frozenset[Hashable]]) -> list[tuple[int, int, int, float | None]]:
-    """(first, second, shared, Jaccard index) of every pair of sets; null where both are empty."""
-    found = []
-    for (i, one), (j, other) in combinations(enumerate(sets), 2):
-        shared, either = len(one & other), len(one | other)
-        found.append((i, j, shared, shared / either if either else None))
-    return found
+def overlaps(names: Truths) -> Iterator[tuple[int, int, int, float | None]]:
+    """(first, second, shared, Jaccard index) of every pair of sets of neurons, rows of (sets, n).
+
+    The index is null where both are empty.
+    """
+    for i, j in combinations(range(len(names)), 2):
+        shared = int((names[i] & names[j]).sum())
+        either = int((names[i] | names[j]).sum())
+        yield i, j, shared, shared / either if either else None

@@ -18,6 +18,7 @@ import numpy as np
 
 from schemas.names import Block
 from schemas.neurons import (
+    MOST_KNOWLEDGE_NEURONS,
     FactNeurons,
     FactOverlap,
     KnowledgeNeuron,
@@ -29,6 +30,7 @@ from schemas.sections import KnowledgeNeuronSection
 from workers.analyses.integrated_gradients import (
     SURVEY,
     Array,
+    Truths,
     agreed,
     completeness_gap,
     named,
@@ -66,24 +68,26 @@ def find_knowledge_neurons(
     """
     sites = sites_of(loaded.model, layers, section.blocks or tuple(Block))
     facts = [questions_of(loaded.tokeniser, fact, i) for i, fact in enumerate(section.facts)]
-    search = _Search(loaded, section, sites, room)
-    prompts, done = sum(map(len, facts)), 0
+    each = 1 + len(sites) * (len(SURVEY) - 1 + section.steps)
+    progress = _Progress(tell, loaded.name, each * sum(map(len, facts)))
+    search = _Search(loaded, section, sites, room, progress)
     found: list[FactNeurons] = []
+    names = np.zeros((len(facts), search.neurons), bool)
     for group in _groups(facts, search.neurons):
-        questions = [question for fact in group for question in fact]
-
-        def told(share: float, what: str, before: int = done, now: int = len(questions)) -> None:
-            tell((before + share * now) / prompts, what)
-
-        measured = search.measure(questions, told)
-        done += len(questions)
+        measured = search.measure([question for fact in group for question in fact])
+        start = 0
         for fact in group:
-            at = [i for i, question in enumerate(questions) if question.fact == fact[0].fact]
-            found.append(search.fact(fact, measured.of(at)))
+            part = measured.of(slice(start, start + len(fact)))
+            names[len(found)] = search.names(part)
+            found.append(search.fact(fact, part, names[len(found)]))
+            start += len(fact)
     return KnowledgeNeuronAnalysis(
         model=loaded.name,
         facts=found,
-        overlaps=_overlaps(found),
+        overlaps=[
+            FactOverlap(facts=(one, other), jaccard=jaccard, shared=shared)
+            for one, other, shared, jaccard in overlaps(names)
+        ],
         unavailable_reason=_reason(loaded.name, section, sites),
     )
 
@@ -108,8 +112,25 @@ class _Measured:
     attributions: Array
     gaps: Array
 
-    def of(self, prompts: list[int]) -> "_Measured":
+    def of(self, prompts: slice) -> "_Measured":
+        """The same of some of the prompts."""
         return _Measured(self.logs[prompts], self.attributions[prompts], self.gaps[prompts])
+
+
+class _Progress:
+    """How many of the rows that must pass through the model have, and for what."""
+
+    def __init__(self, tell: Tell, model: str, rows: int) -> None:
+        self._tell = tell
+        self._model = model
+        self._rows = rows
+        self._done = 0
+        self.what = ""
+
+    def passing(self, rows: int) -> None:
+        """A batch of so many rows begins to pass."""
+        self._tell(self._done / self._rows, f"{self._model}: {self.what}")
+        self._done += rows
 
 
 class _Search:
@@ -121,27 +142,29 @@ class _Search:
         section: KnowledgeNeuronSection,
         sites: Sequence[Site],
         room: int,
+        progress: _Progress,
     ) -> None:
         self._loaded = loaded
         self._section = section
         self._sites = sites
         self._room = room
+        self._progress = progress
         self.neurons = sum(site.neurons for site in sites)
 
-    def measure(self, questions: Sequence[Question], tell: Tell) -> _Measured:
+    def measure(self, questions: Sequence[Question]) -> _Measured:
         """The probabilities of the answers, and what every block adds to them."""
-        paths = Paths(self._loaded, questions, self._section.positions, self._room)
-        tell(0.0, f"{self._loaded.name}: the facts' answers")
+        positions, passing = self._section.positions, self._progress.passing
+        paths = Paths(self._loaded, questions, positions, self._room, passing)
+        self._progress.what = "the facts' answers"
         logs = paths.ends()
         self._require_finite(questions, logs)
-        parts, gaps = [], np.zeros(len(questions))
-        for index, site in enumerate(self._sites):
-            share = index / len(self._sites)
-            tell(share, f"{self._loaded.name}: {site.block} of layer {site.layer}")
-            part, gap = self._block(questions, paths, site, logs)
-            parts.append(part)
-            gaps = np.maximum(gaps, gap)
-        attributions = np.concatenate([np.zeros((len(questions), 0)), *parts], axis=1)
+        attributions, start = np.zeros((len(questions), self.neurons)), 0
+        gaps = np.zeros(len(questions))
+        for site in self._sites:
+            self._progress.what = f"{site.block} of layer {site.layer}"
+            found, gap = self._block(questions, paths, site, logs)
+            attributions[:, start : start + site.neurons] = found
+            gaps, start = np.maximum(gaps, gap), start + site.neurons
         return _Measured(logs, attributions, gaps)
 
     def _block(
@@ -158,28 +181,14 @@ class _Search:
         self._require_finite(questions, found)
         return found, completeness_gap(found.sum(1), probabilities[:, -1], probabilities[:, 0])
 
-    def fact(self, questions: Sequence[Question], measured: _Measured) -> FactNeurons:
-        """What the prompts of one fact have found."""
-        names = named(measured.attributions, self._section.threshold)
-        means, shares = measured.attributions.mean(0), names.mean(0)
-        chosen = np.flatnonzero(agreed(names, self._section.share))
-        # A stable sort: of equals the one that a pass comes to first.
-        chosen = chosen[np.argsort(-means[chosen], kind="stable")]
-        neurons = []
-        for n in chosen.tolist():
-            site, neuron = self._neuron(n)
-            neurons.append(
-                KnowledgeNeuron(
-                    layer=site.layer,
-                    block=site.block,
-                    neuron=neuron,
-                    attribution=float(means[n]),
-                    prompts=float(shares[n]),
-                )
-            )
-        per_layer = {site.layer: 0 for site in self._sites}
-        for each in neurons:
-            per_layer[each.layer] += 1
+    def names(self, measured: _Measured) -> Truths:
+        """(n,): the neurons that enough of a fact's prompts name."""
+        return agreed(named(measured.attributions, self._section.threshold), self._section.share)
+
+    def fact(
+        self, questions: Sequence[Question], measured: _Measured, names: Truths
+    ) -> FactNeurons:
+        """What the prompts of one fact have found, its neurons being `names` (n,)."""
         index = questions[0].fact
         return FactNeurons(
             fact=index,
@@ -194,9 +203,34 @@ class _Search:
                 )
                 for question, log, gap in zip(questions, measured.logs, measured.gaps, strict=True)
             ],
-            neurons=neurons,
-            per_layer=per_layer,
+            neurons=self._strongest(measured, names),
+            per_layer=self._per_layer(names),
         )
+
+    def _strongest(self, measured: _Measured, names: Truths) -> list[KnowledgeNeuron]:
+        means = measured.attributions.mean(0)
+        shares = named(measured.attributions, self._section.threshold).mean(0)
+        chosen = np.flatnonzero(names)
+        # A stable sort: of equals the one that a pass comes to first.
+        chosen = chosen[np.argsort(-means[chosen], kind="stable")]
+        return [
+            KnowledgeNeuron(
+                layer=site.layer,
+                block=site.block,
+                neuron=neuron,
+                attribution=float(means[n]),
+                prompts=float(shares[n]),
+            )
+            for n in chosen[:MOST_KNOWLEDGE_NEURONS].tolist()
+            for site, neuron in [self._neuron(n)]
+        ]
+
+    def _per_layer(self, names: Truths) -> dict[int, int]:
+        found, start = {site.layer: 0 for site in self._sites}, 0
+        for site in self._sites:
+            found[site.layer] += int(names[start : start + site.neurons].sum())
+            start += site.neurons
+        return found
 
     def _neuron(self, n: int) -> tuple[Site, int]:
         """The block of the n-th neuron of all, and its index there."""
@@ -220,14 +254,6 @@ class _Search:
         raise ProblemError(
             ProblemType.NOT_FINITE, detail, [FieldError(pointer=pointer, detail=detail)]
         )
-
-
-def _overlaps(facts: Sequence[FactNeurons]) -> list[FactOverlap]:
-    sets = [frozenset((each.layer, each.block, each.neuron) for each in f.neurons) for f in facts]
-    return [
-        FactOverlap(facts=(one, other), jaccard=jaccard, shared=shared)
-        for one, other, shared, jaccard in overlaps(sets)
-    ]
 
 
 def _reason(model: str, section: KnowledgeNeuronSection, sites: Sequence[Site]) -> str | None:

@@ -38,7 +38,8 @@ class Paths:
     """The paths from 0 to what they are of a block's neurons, for some prompts.
 
     positions: which neurons are scaled, those at the tokens that an answer is read from or at all.
-    room: bytes that a batch of several rows may take.
+    room: bytes that a batch of several rows may take. passing: told how many rows a batch has
+    before it passes.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Paths:
         questions: Sequence[Question],
         positions: Literal["last", "all"],
         room: int,
+        passing: Callable[[int], None] = lambda rows: None,
     ) -> None:
         self._loaded = loaded
         self._questions = questions
         self._last = positions == "last"
         self._room = min(room, _BATCH_BYTES)
+        self._passing = passing
         self._stretching = rotary.stretching(loaded.model)
 
     def ends(self) -> Array:
@@ -110,6 +113,7 @@ class Paths:
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """(b,) float64: log P of each row's answer, in one pass of the model."""
+        self._passing(len(rows))
         for module in self._stretching:
             rotary.reset(module)
         asked = self._asked(rows)

@@ -96,9 +96,10 @@ def test_a_share_of_the_prompts_must_agree(names: np.ndarray, percent: int) -> N
     assert found.tolist() == wanted.tolist()
 
 
-@given(sets=st.lists(st.frozensets(st.integers(0, 6)), max_size=5))
-def test_overlaps_of_every_pair(sets: list[frozenset[int]]) -> None:
-    found = {(i, j): (shared, jaccard) for i, j, shared, jaccard in overlaps(sets)}
+@given(names=arrays(np.bool_, st.tuples(st.integers(0, 5), st.integers(0, 7))))
+def test_overlaps_of_every_pair(names: np.ndarray) -> None:
+    sets = [set(np.flatnonzero(row).tolist()) for row in names]
+    found = {(i, j): (shared, jaccard) for i, j, shared, jaccard in overlaps(names)}
     assert set(found) == {(i, j) for j in range(len(sets)) for i in range(j)}
     for (i, j), (shared, jaccard) in found.items():
         assert shared == sum(each in sets[j] for each in sets[i])

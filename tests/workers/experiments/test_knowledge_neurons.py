@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,8 @@ def test_what_is_reported_is_what_the_attributions_say(loaded: LoadedModel) -> N
         values = [each.attribution for each in fact.neurons]
         assert values == sorted(values, reverse=True)
         assert all(each.prompts >= 0.5 for each in fact.neurons)
-        assert sum(fact.per_layer.values()) == len(fact.neurons)
+        listed = Counter(each.layer for each in fact.neurons)
+        assert {layer: count for layer, count in fact.per_layer.items() if count} == listed
         assert set(fact.per_layer) == {site.layer for site in sites_of(loaded.model, LAYERS)}
     assert [each.facts for each in found.overlaps] == [(0, 1), (0, 2), (1, 2)]
     # Of one prompt, the largest is named and no other below the threshold.
@@ -236,19 +238,36 @@ def test_only_the_blocks_asked_for_are_looked_at(loaded: LoadedModel) -> None:
         assert found.facts[0].prompts[0].completeness_gap == 0
 
 
-def test_progress_ascends_to_the_last_block_and_may_end_the_search(loaded: LoadedModel) -> None:
+def test_of_more_neurons_than_are_listed_the_strongest_are(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = section([FACTS[0], FACTS[0]], threshold=1e-6)
+    whole = find(loaded, asked)
+    monkeypatch.setattr("workers.experiments.knowledge_neurons.MOST_KNOWLEDGE_NEURONS", 3)
+    found = find(loaded, asked)
+    for fact, twin in zip(found.facts, whole.facts, strict=True):
+        assert len(twin.neurons) > 3
+        assert fact.neurons == twin.neurons[:3]
+        assert fact.per_layer == twin.per_layer
+    # Two facts that are the same share all of their neurons, listed or not.
+    [overlap] = found.overlaps
+    assert (overlap.jaccard, overlap.shared) == (1, len(whole.facts[0].neurons))
+
+
+def test_progress_is_told_before_every_batch_and_may_end_the_search(loaded: LoadedModel) -> None:
     told: list[tuple[float, str]] = []
-    find(loaded, section(), tell=lambda share, what: told.append((share, what)))
+    find(loaded, section(), tell=lambda share, what: told.append((share, what)), room=1)
     shares = [share for share, _ in told]
-    assert shares == sorted(shares)
-    assert shares[0] >= 0
-    assert shares[-1] < 1
-    assert (
-        f"model: mixer of layer {loaded.description.layers[-1].layer}" in dict(told[::-1]).values()
-    )
+    assert shares == sorted(set(shares))
+    assert shares[0] == 0
+    # A row a batch, each of them as much of the whole.
+    assert shares[-1] == pytest.approx(1 - 1 / len(shares))
+    assert told[0][1] == "model: the facts' answers"
+    assert told[-1][1].endswith(f"of layer {loaded.description.layers[-1].layer}")
 
     def stop(share: float, what: str) -> None:
-        raise InterruptedError
+        if share > 0.5:
+            raise InterruptedError
 
     with pytest.raises(InterruptedError):
         find(loaded, section(), tell=stop)
