@@ -130,13 +130,11 @@ class Paths:
         return torch.where(self._counted(rows), nodes[:, None], 1.0)
 
     def _counted(self, rows: Sequence[_Row]) -> Tensor:
-        """(b, l): where neurons are scaled, which is nowhere in the padding."""
+        """(b, l): where neurons are scaled; the padding, which nothing reads, is no matter."""
         asked = self._asked(rows)
         at = torch.arange(max(len(question.ids) for question in asked))
         starts = torch.tensor([question.first if self._last else 0 for question in asked])
-        stops = torch.tensor([len(question.ids) for question in asked])
-        counted = (at >= starts[:, None]) & (at < stops[:, None])
-        return counted.to(self._loaded.device)
+        return (at >= starts[:, None]).to(self._loaded.device)
 
     def _asked(self, rows: Sequence[_Row]) -> list[Question]:
         return [self._questions[row.prompt] for row in rows]

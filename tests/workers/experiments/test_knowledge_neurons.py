@@ -341,8 +341,9 @@ def test_where_rotary_frequencies_depend_on_the_longest_text_each_prompt_passes_
     rope = {"rope_type": "dynamic", "factor": 4.0, "original_max_position_embeddings": 8}
     stretched = {"max_position_embeddings": 8, "rope_parameters": {"rope_theta": 1e4, **rope}}
     loaded = _loaded(tmp_path, saver("Llama", **sizes, **heads, **ends, **stretched))
-    long = " ".join(f"w{1 + 7 * k % 30}" for k in range(24))
-    facts = [{"prompt": "w3 w1 w4", "answer": " w9"}, {"prompt": long, "answer": " w9"}]
+    # Both beyond the eight tokens, and near enough that others would pass them together.
+    texts = [" ".join(f"w{1 + 7 * k % 30}" for k in range(length)) for length in (10, 24)]
+    facts = [{"prompt": text, "answer": " w9"} for text in texts]
     together = find(loaded, section(facts, positions="all"), layers=[1])
     for fact, one in zip(facts, together.facts, strict=True):
         alone = find(loaded, section([fact], positions="all"), layers=[1]).facts[0]
