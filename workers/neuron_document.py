@@ -111,7 +111,7 @@ def _block(
 ) -> BlockNeurons:
     found, steps = reading.moments[site], reading.steps.get(site)
     _require_finite(site, [found.mean, found.variance])
-    values = _ranked_values(found, steps, attribution)
+    values = ranked_values(found, steps, attribution)
     rankings = {
         by: [RankedValue(neuron=i, value=number(of[i])) for i in ranked(of, section.top_k)]
         for by, of in values.items()
@@ -144,9 +144,10 @@ def _block(
     )
 
 
-def _ranked_values(
+def ranked_values(
     found: ActivationMoments, steps: StepMoments | None, attribution: Floats | None
 ) -> dict[Ranking, Floats]:
+    """What each ranking ranks by: (d,), or of Delta (c,); without those that there are not."""
     values = {Ranking.VARIANCE: found.variance}
     if found.texts > 1:
         values[Ranking.TEXT_VARIANCE] = found.text_variance

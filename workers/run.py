@@ -43,3 +43,5 @@ def _compute(stages: Stages, index: int) -> None:
     for text, trace in stages.traces(model):
         stages.analyse(model, text, trace)
     stages.measure_neurons(model)
+    stages.find_knowledge(model)
+    stages.perturb(model)

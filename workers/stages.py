@@ -1,6 +1,6 @@
 """The stages of a job, each of them one method; `workers.run` calls them in order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -26,14 +26,22 @@ from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.compared import comparison_part
 from workers.document import TextWriter, target_result
-from workers.figures.picking import averages_part, neuron_parts, universality_part
+from workers.experiments.knowledge_neurons import find_knowledge_neurons
+from workers.figures.picking import (
+    averages_part,
+    knowledge_part,
+    neuron_parts,
+    perturbation_part,
+    universality_part,
+)
 from workers.figures.plan import Drawing, Part, TextPart, figures
 from workers.figures.studio import Drawings
 from workers.findings import Findings
+from workers.intervening import Known, perturb_model
 from workers.matching import Matching
 from workers.models.loading import LoadedModel
 from workers.neuron_document import Texts, neuron_analysis
-from workers.neuron_reading import Sample
+from workers.neuron_reading import NeuronReading, Sample
 from workers.numbers import Floats
 from workers.progress import Report
 from workers.provenance import versions
@@ -87,6 +95,7 @@ class Stages:
             settings = runtime.settings
             self._matching = Matching(attempt.request, attempt.request.universality, settings)
         self._sample: Sample | None = None
+        self._reading: NeuronReading | None = None
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
         self._result_bytes = 0
@@ -125,6 +134,7 @@ class Stages:
             self._runtime.models.make_room(name, needs(work, self._result_bytes).total)
             model = ModelRun(index, loaded, work.selection, lengths, room)
         self._models_loaded += fresh
+        self._attributions, self._reading = {}, None
         self._findings.layers[name] = model.selection.layers
         self._layer_counts[name] = len(loaded.description.layers)
         self._models.append(loaded.provenance)
@@ -178,8 +188,8 @@ class Stages:
 
     def measure_neurons(self, model: ModelRun) -> None:
         """Write what was read of a model's neurons while its texts passed."""
-        reading, section = self._shared.reading(self._attempt, model.loaded), self._request.neurons
-        attributions, self._attributions = self._attributions, {}
+        self._reading = reading = self._shared.reading(self._attempt, model.loaded)
+        section = self._request.neurons
         if self._matching is not None and self._sample is not None:
             self._matching.take(model.loaded.name, self._sample)
         if reading is None or section is None:
@@ -188,7 +198,7 @@ class Stages:
             found = neuron_analysis(
                 model.loaded.name,
                 reading,
-                attributions,
+                self._attributions,
                 section,
                 Texts(self._request.texts, model.loaded.tokeniser, section.ngram),
                 model.loaded.description.layers,
@@ -220,6 +230,55 @@ class Stages:
             names = self._draw(comparison_part(self._attempt.job_id, found, results))
             found = found.model_copy(update={"artifacts": names})
         self._findings.comparison = found
+
+    def find_knowledge(self, model: ModelRun) -> None:
+        """Find the neurons of each fact in a model, where facts are given."""
+        section = self._request.knowledge_neurons
+        if section is None:
+            return
+        layers = model.selection.neurons
+        with self._report.timed(Stage.INTERVENING):
+            tell = self._intervening(model, 0)
+            found = find_knowledge_neurons(model.loaded, section, layers, model.room, tell)
+        if self._request.figures:
+            several = self._several_models
+            names = self._draw(knowledge_part(self._attempt.job_id, section, several, found))
+            found = found.model_copy(update={"artifacts": names})
+        self._findings.knowledge.append(found)
+
+    def perturb(self, model: ModelRun) -> None:
+        """Change a model's neurons and see what changes, where that is asked for."""
+        section = self._request.perturbation
+        if section is None:
+            return
+        name, knowledge = model.loaded.name, self._findings.knowledge
+        known = Known(
+            self._reading,
+            self._attributions,
+            knowledge[-1] if self._request.knowledge_neurons is not None else None,
+            [result for result in self._findings.read if result.model == name],
+        )
+        with self._report.timed(Stage.INTERVENING):
+            tell = self._intervening(model, 1)
+            found = perturb_model(model.loaded, self._request, section, known, model.room, tell)
+        if self._request.figures:
+            texts, several = len(self._request.texts), self._several_models
+            part = perturbation_part(self._attempt.job_id, section, texts, several, found)
+            found = found.model_copy(update={"artifacts": self._draw(part)})
+        self._findings.perturbation.append(found)
+
+    def _intervening(self, model: ModelRun, step: int) -> Callable[[float, str], None]:
+        """What tells how far the facts (step 0) or the interventions (1) of a model are."""
+        sections = (self._request.knowledge_neurons, self._request.perturbation)
+        steps = sum(section is not None for section in sections)
+        before = step if sections[0] is not None else 0
+        models = len(self._request.models)
+
+        def tell(done: float, detail: str) -> None:
+            fraction = (model.index + (before + done) / steps) / models
+            self._report.tell(Stage.INTERVENING, fraction, detail)
+
+        return tell
 
     def average(self) -> None:
         """Average over the texts what was read of their attention, and have that drawn."""
