@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from catalogue.selection import neuron_layers, select
 from catalogue.tokeniser import Tokeniser
-from schemas.catalogue import LayerDescription, ModelDescription
+from schemas.catalogue import ModelDescription
 from schemas.names import Block, Intervening, Method, Mixer, Ranking
 from schemas.problem import FieldError
 from schemas.request import JobRequest
@@ -27,16 +27,6 @@ class Reader:
     described: ModelDescription | None
     tokeniser: Tokeniser | None
     tokens_of_texts: int
-
-
-def neurons_of(layer: LayerDescription, block: Block) -> int | None:
-    """How many neurons a block of a layer has: 0 without it, None where the config does not tell.
-
-    A model's `mixers.sites` then tell once it is loaded.
-    """
-    if block is Block.MLP:
-        return layer.mlp_neurons
-    return 0 if layer.mixer is Mixer.NONE else layer.channels
 
 
 def intervention_errors(request: JobRequest) -> Iterator[FieldError]:
@@ -126,7 +116,7 @@ def _neuron_errors(
                 )
                 yield FieldError(pointer=f"{pointer}/layer", detail=detail)
                 continue
-            size = neurons_of(described.layers[neuron.layer], neuron.block)
+            size = described.layers[neuron.layer].neurons_of(neuron.block)
             if size is not None and neuron.neuron >= size:
                 yield absent(pointer, name, neuron, size)
 

@@ -13,6 +13,7 @@ from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.request import JobRequest
 from schemas.result import TextResult
 from schemas.sections import NeuronRef, NeuronSet, PerturbationSection
+from workers.analyses.neuron_statistics import ranked
 from workers.experiments.changes import Moments
 from workers.experiments.perturbation import checked_sets, perturb
 from workers.mixers.sites import sites_of
@@ -58,14 +59,11 @@ class Known:
         else:
             of_blocks = self._ranked(by) if isinstance(by, Ranking) else self._read_by(by)
             values = {
-                NeuronRef(layer=layer, block=block, neuron=int(neuron)): float(found[neuron])
+                NeuronRef(layer=layer, block=block, neuron=neuron): float(found[neuron])
                 for (layer, block), found in of_blocks
-                for neuron in np.argsort(-np.nan_to_num(np.abs(found)), kind="stable")[
-                    : given.count
-                ]
+                for neuron in ranked(found, given.count)
             }
-        ordered = sorted(values, key=lambda ref: -abs(values[ref]))
-        return [ref for ref in ordered if abs(values[ref]) > 0][: given.count]
+        return sorted(values, key=lambda ref: -abs(values[ref]))[: given.count]
 
     def _of_facts(self) -> Iterator[tuple[NeuronRef, float]]:
         """Every fact's neurons, each with the largest attribution that any fact gives it."""
@@ -77,23 +75,24 @@ class Known:
         yield from found.items()
 
     def _ranked(self, by: Ranking) -> Iterator[tuple[Place, Floats]]:
-        reading = self.reading
-        for site, moments in () if reading is None else reading.moments.items():
+        if self.reading is None:
+            return
+        steps = self.reading.steps
+        for site, moments in self.reading.moments.items():
             place = site.layer, site.block
-            values = ranked_values(moments, reading.steps.get(site), self.attributions.get(place))
+            values = ranked_values(moments, steps.get(site), self.attributions.get(place))
             if by in values:
                 yield place, values[by]
 
     def _read_by(self, by: Method | None) -> Iterator[tuple[Place, Floats]]:
-        """Mean magnitude over the texts of the importance, or where there is none the activation."""
+        """Mean magnitude over the texts of the importance, or of the activation without one."""
         found: dict[int, list[Floats]] = {}
         for text in self.texts:
             for layer, attention in text.attention_analysis.items():
                 if by in attention.methods:
                     neurons = attention.methods[by].neurons
-                    values = (
-                        neurons.activation if neurons.importance is None else neurons.importance
-                    )
+                    importance = neurons.importance
+                    values = neurons.activation if importance is None else importance
                     found.setdefault(layer, []).append(np.abs(np.array(values)))
         for layer, listed in found.items():
             yield (layer, Block.MIXER), np.mean(listed, axis=0)

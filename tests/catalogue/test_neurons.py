@@ -7,7 +7,6 @@ import pytest
 from tokenizers import normalizers
 
 from catalogue.admission import admit
-from catalogue.neurons import neurons_of
 from schemas.catalogue import LayerDescription
 from schemas.names import Block, Mixer
 from schemas.problem import ProblemError, ProblemType
@@ -113,8 +112,8 @@ def test_a_neuron_named_twice_is_refused_once_for_all_models(settings: Settings)
 
 def test_what_the_config_does_not_tell_is_left_to_the_worker() -> None:
     layer = LayerDescription(layer=0, mixer=Mixer.S6, methods=[], channels=4, mlp_neurons=None)
-    assert neurons_of(layer, Block.MLP) is None
-    assert neurons_of(layer, Block.MIXER) == 4
+    assert layer.neurons_of(Block.MLP) is None
+    assert layer.neurons_of(Block.MIXER) == 4
 
 
 KNOWN = {"facts": [{"prompt": "apple 3 apple", "answer": "3"}]}
