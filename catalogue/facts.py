@@ -1,15 +1,15 @@
 """Whether a model can be asked the facts of a request, and what a pass over one of them takes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from catalogue.passing import PassBytes, pass_bytes
 from catalogue.tokeniser import Tokeniser
 from schemas.catalogue import ModelDescription
-from schemas.problem import FieldError
+from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.request import JobRequest
-from schemas.sections import Fact
-from schemas.settings import Settings
+from schemas.sections import Fact, KnowledgeNeuronSection
+from schemas.settings import GIB, Settings
 
 _AT = "/knowledge_neurons"
 # Bytes of one entry of a token's logits: as they are made, in float64, their logarithms, and the
@@ -77,6 +77,34 @@ def fact_errors(
             "prompts, or ask for fewer `steps`."
         )
         yield FieldError(pointer=f"{_AT}/facts", detail=detail)
+
+
+def require_fitting_facts(
+    section: KnowledgeNeuronSection,
+    tokeniser: Tokeniser,
+    described: ModelDescription,
+    layers: Sequence[int],
+    room: int,
+) -> None:
+    """Raise ProblemError(INVALID_REQUEST) unless each prompt passes by itself within `room` bytes.
+
+    layers: whose neurons the gradients end at.
+    """
+    widest = [described.layers[layer] for layer in layers]
+    for index, fact in enumerate(section.facts):
+        for at, prompt in _prompts(fact, f"{_AT}/facts/{index}"):
+            length = len(tokeniser.ids(prompt + fact.answer))
+            answer = length - len(tokeniser.ids(prompt))
+            neurons = max(max(layer.channels or 0, described.mlp_channels or 0) for layer in widest)
+            taken = path_bytes(described, min(layers), neurons, length).of(1, answer)
+            if taken > room:
+                detail = (
+                    f"The prompt has {length} tokens with its answer in `{described.id}`, whose "
+                    f"gradient takes {taken / GIB:.2f} GiB of memory; there are {room / GIB:.2f} "
+                    "GiB for it: shorten it, or name higher layers."
+                )
+                error = FieldError(pointer=at, detail=detail)
+                raise ProblemError(ProblemType.INVALID_REQUEST, detail, [error])
 
 
 def _prompts(fact: Fact, pointer: str) -> list[tuple[str, str]]:

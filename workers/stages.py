@@ -7,6 +7,7 @@ from torch import Tensor
 
 from catalogue.admission import admit, require_lengths
 from catalogue.budget import require_room
+from catalogue.facts import require_fitting_facts
 from catalogue.locate import UnknownModel
 from catalogue.memory import needs, result_bytes, tensor_bytes
 from catalogue.selection import Selection
@@ -236,7 +237,8 @@ class Stages:
         section = self._request.knowledge_neurons
         if section is None:
             return
-        layers = model.selection.neurons
+        layers, loaded = model.selection.neurons, model.loaded
+        require_fitting_facts(section, loaded.tokeniser, loaded.description, layers, model.room)
         with self._report.timed(Stage.INTERVENING):
             tell = self._intervening(model, 0)
             found = find_knowledge_neurons(model.loaded, section, layers, model.room, tell)

@@ -1,6 +1,7 @@
 """Whole jobs that look for facts and intervene on what they find, on models that recall."""
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,18 @@ def test_nothing_found_is_said_and_not_passed_over(bench: Bench) -> None:
     [error] = failure.problem.errors
     assert error.pointer == "/perturbation/sets/0/found_by"
     assert "`position_correlation` found no neuron" in error.detail
+
+
+def test_a_prompt_that_does_not_fit_the_memory_is_refused(bench: Bench) -> None:
+    narrow = bench.runtime.settings.model_copy(update={"job_memory_bytes": 60 << 20})
+    cramped = Bench(replace(bench.runtime, settings=narrow), bench.jobs)
+    fact = {"prompt": " ".join(["apple 3"] * 2000) + " apple", "answer": " 3"}
+    fields = job(models=MODELS[:1], texts=["apple 3"], knowledge_neurons={"facts": [fact]})
+    failure = cramped.fail(**fields, neurons=None)
+    assert failure.kind is ProblemType.INVALID_REQUEST
+    [error] = failure.problem.errors
+    assert error.pointer == "/knowledge_neurons/facts/0/prompt"
+    assert "4002 tokens" in error.detail
 
 
 def test_figures_and_progress_of_interventions(
