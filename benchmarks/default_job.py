@@ -80,7 +80,8 @@ def _against_script(here: Here, quick: bool) -> Row:
         what=f"the default job, {model.told}, L={tokens}, {figures} figures, model in memory",
         against="a script of public parts",
         promise=Promise(">=", 15),
-        note=f"the script's hidden attention on {share} of {CHANNELS} channels, scaled"
+        note="the job also measures the neurons, which the script does not; "
+        f"the script's hidden attention on {share} of {CHANNELS} channels, scaled"
         + (", its figures on one of each kind" if quick else ""),
         promised_at=f"{WHOLE.told}, L={TOKENS}" if quick else "",
     ).judged(seconds["ours"], seconds["other"])

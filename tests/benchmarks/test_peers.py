@@ -131,13 +131,13 @@ def test_the_comparison_of_script_and_job_notices_a_difference() -> None:
         require_close("a number", [1.0, float("nan")], [1.0, 2.0])
 
 
-def test_the_script_draws_as_many_figures_as_the_job(
+def test_the_script_draws_as_many_figures_of_the_attention_as_the_job(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     mpl.use("agg")
     folder = tmp_path_factory.mktemp("figures")
     with opened(Settings(device="cpu")) as here:
-        ran = here.run(JobRequest(texts=["apple 3 river 7 apple"]))
+        ran = here.run(JobRequest(texts=["apple 3 river 7 apple"], neurons=None))
         result = ran.document.results[0]
         place = locate(DEFAULT_MODEL, here.runtime.settings)
     assert place.path is not None
