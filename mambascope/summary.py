@@ -1,8 +1,9 @@
 """What a result says, in tables that fit 80 columns."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
+from statistics import fmean
 
 from rich import box
 from rich.console import RenderableType
@@ -21,6 +22,7 @@ from schemas.result import MethodAttention, ResultDocument, TextResult
 
 MOST_TEXTS = 10
 _STRONGEST = 3
+_CARRIERS = 2
 _TOP_NEURONS = 6
 _TEXT_WIDTH = 34
 
@@ -32,7 +34,7 @@ def summary(document: ResultDocument) -> Iterator[RenderableType]:
         results = list(grouped)
         run = devices.get(model)
         how = f" ({run.architecture}, {run.dtype} on {run.device})" if run else ""
-        subject = _subject(results, document.layers.get(model, []))
+        subject = _subject(results, _layers(document, model))
         yield Text(visible(model), style="bold") + Text(f"{visible(how)}\n{subject}", style="none")
         yield _targets(results)
         yield from _attention(results)
@@ -48,12 +50,20 @@ def _of_model(document: ResultDocument, model: str) -> Iterator[RenderableType]:
     for knowledge in document.knowledge_neurons:
         if knowledge.model == model:
             yield _knowledge(knowledge)
+            if knowledge.unavailable_reason is not None:
+                yield Text(visible(knowledge.unavailable_reason))
     for perturbation in document.perturbation:
         if perturbation.model == model:
             yield _perturbation(document, perturbation)
 
 
-def _subject(results: Sequence[TextResult], layers: Sequence[int]) -> str:
+def _layers(document: ResultDocument, model: str) -> set[int]:
+    """The layers whose attention was read or whose neurons were measured."""
+    blocks = [b for found in document.neuron_analysis if found.model == model for b in found.blocks]
+    return {*document.layers.get(model, []), *(block.layer for block in blocks)}
+
+
+def _subject(results: Sequence[TextResult], layers: Collection[int]) -> str:
     tokens = sum(len(result.tokens) for result in results)
     named = _spans(layers)
     return f"{counted(len(results), 'text')}, {counted(tokens, 'token')}; {named}"
@@ -157,13 +167,18 @@ def _neurons(analysis: NeuronAnalysis) -> Iterator[RenderableType]:
 
 
 def _knowledge(analysis: KnowledgeNeuronAnalysis) -> RenderableType:
-    table = _table("Knowledge neurons", "answer", "probability>", "neurons>", "by layer", "first")
+    columns = ("answer", "probability>", "gap>", "neurons>", "by layer", "first")
+    table = _table("Knowledge neurons", *columns)
     for fact in analysis.facts:
-        probability = f"{fact.prompts[0].probability:.4f}" if fact.prompts else ""
         layers = ", ".join(f"{layer}: {n}" for layer, n in sorted(fact.per_layer.items()) if n)
-        first = [f"{n.layer}/{n.block}/{n.neuron}" for n in fact.neurons[:_STRONGEST]]
+        first = [f"{n.layer}/{n.block}/{n.neuron}" for n in fact.neurons[:_CARRIERS]]
         table.add_row(
-            quoted(fact.answer), probability, str(len(fact.neurons)), layers, ", ".join(first)
+            quoted(fact.answer),
+            f"{fmean(prompt.probability for prompt in fact.prompts):.4f}",
+            f"{max(prompt.completeness_gap for prompt in fact.prompts):.2g}",
+            str(sum(fact.per_layer.values())),
+            layers,
+            ", ".join(first),
         )
     return table
 
@@ -174,17 +189,17 @@ def _perturbation(document: ResultDocument, analysis: PerturbationAnalysis) -> R
         f"Perturbation: changes of the probability, {analysis.baseline_probability:.4f} before",
         "set",
         "neurons>",
-        "done",
+        "intervention",
         "change>",
-        "of random sets>",
-        "as low at random>",
+        "random>",
+        "more\nextreme>",
     )
     for result in analysis.results:
         known = sets.get(result.set_index)
         table.add_row(
-            f"{result.set_index}" + (f": {known.found_by}" if known and known.found_by else ""),
+            f"{result.set_index}" + (f" {known.found_by}" if known and known.found_by else ""),
             str(len(known.neurons)) if known else "",
-            result.kind,
+            f"{result.intervention_index} {result.kind}",
             f"{result.effect.probability:+.4f}",
             f"{result.random.probability.mean:+.4f}",
             f"{result.more_extreme:.0%}",
@@ -199,13 +214,15 @@ def _universality(found: Universality) -> RenderableType:
         "against",
         "tokens>",
         "universal>",
-        "mean excess>",
+        "by\nchance>",
+        "mean\nexcess>",
     )
     for pair in found.pairs:
         table.add_row(
             *map(visible, pair.models),
             str(pair.tokens),
             f"{pair.fraction_universal:.1%}",
+            f"{pair.fraction_by_chance:.1%}",
             f"{pair.mean_excess:.3f}",
         )
     return table
@@ -228,7 +245,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _spans(layers: Sequence[int]) -> str:
+def _spans(layers: Collection[int]) -> str:
     """`layers 0, 6, 12`, and runs of three and more as `0-23`."""
     if not layers:
         return "no layers"

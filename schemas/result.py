@@ -252,7 +252,7 @@ class ResultDocument(Contract):
 
     schema_version: str = RESULT_SCHEMA_VERSION
     job_id: str
-    layers: dict[str, list[int]] = Field(description="Analysed layers by model")
+    layers: dict[str, list[int]] = Field(description="Layers whose attention was read, by model")
     provenance: Provenance
     results: list[TextResult] = Field(description="One per model and text")
     attention_knowledge_averages: list[KnowledgeAverages] = Field(

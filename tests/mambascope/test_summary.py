@@ -180,8 +180,8 @@ def block() -> BlockNeurons:
         statistics=ActivationStatistics(
             mean=zeros,
             std=zeros,
-            skewness=zeros,
-            kurtosis=zeros,
+            skewness=[*zeros],
+            kurtosis=[*zeros],
             minimum=zeros,
             maximum=zeros,
             mean_magnitude=zeros,
@@ -213,6 +213,8 @@ def test_neurons_are_counted_by_layer_and_block() -> None:
     lines = printed(document(text(0, "a b", {}), neuron_analysis=[analysis]))
     assert "6 mlp 4 1 2 0.432 3, 2" in lines
     assert "Layer 0 has experts." in lines
+    shown = document(text(0, "a b", {}), layers={MODEL: []}, neuron_analysis=[analysis])
+    assert "1 text, 2 tokens; layer 6" in printed(shown), "attention was not asked for"
 
 
 def test_knowledge_neurons_perturbation_and_universality_have_their_lines() -> None:
@@ -222,13 +224,14 @@ def test_knowledge_neurons_perturbation_and_universality_have_their_lines() -> N
         answer_tokens=[" Paris"],
         prompts=[
             PromptKnowledge(
-                prompt="a", probability=0.25, log_probability=-1.4, completeness_gap=0.0
+                prompt=prompt, probability=p, log_probability=-1.0, completeness_gap=gap
             )
+            for prompt, p, gap in [("a", 0.25, 0.0), ("b", 0.75, 0.125)]
         ],
         neurons=[
             KnowledgeNeuron(layer=3, block=Block.MLP, neuron=17, attribution=0.5, prompts=1.0)
         ],
-        per_layer={3: 1, 6: 0},
+        per_layer={3: 1001, 6: 0},
     )
     effect = Effect(logit=0.0, probability=-0.5, divergence=0.0, loss=0.0, perplexity=1.0)
     interval = Interval(mean=-0.125, low=0.0, high=0.0)
@@ -258,7 +261,7 @@ def test_knowledge_neurons_perturbation_and_universality_have_their_lines() -> N
         sets=[
             PerturbedSet(
                 set_index=0,
-                found_by=Ranking.VARIANCE,
+                found_by="knowledge_neurons",
                 neurons=[NeuronRef(layer=0, neuron=1)],
             )
         ],
@@ -271,6 +274,7 @@ def test_knowledge_neurons_perturbation_and_universality_have_their_lines() -> N
                 models=(MODEL, "gpt2"),
                 tokens=4096,
                 fraction_universal=0.231,
+                fraction_by_chance=0.002,
                 mean_excess=0.1234,
                 blocks=[],
             )
@@ -279,15 +283,20 @@ def test_knowledge_neurons_perturbation_and_universality_have_their_lines() -> N
     lines = printed(
         document(
             text(0, "a b", {}),
-            knowledge_neurons=[KnowledgeNeuronAnalysis(model=MODEL, facts=[fact], overlaps=[])],
+            knowledge_neurons=[
+                KnowledgeNeuronAnalysis(
+                    model=MODEL, facts=[fact], overlaps=[], unavailable_reason="Experts only."
+                )
+            ],
             perturbation=[perturbation],
             universality=universality,
         )
     )
-    assert '" Paris" 0.2500 1 3: 1 3/mlp/17' in lines
+    assert '" Paris" 0.5000 0.12 1001 3: 1001 3/mlp/17' in lines
+    assert "Experts only." in lines
     assert "Perturbation: changes of the probability, 0.7500 before" in lines
-    assert "0: variance 1 zero -0.5000 -0.1250 5%" in lines
-    assert f"{MODEL} gpt2 4096 23.1% 0.123" in lines
+    assert "0 knowledge_neurons 1 0 zero -0.5000 -0.1250 5%" in lines
+    assert f"{MODEL} gpt2 4096 23.1% 0.2% 0.123" in lines
 
 
 @pytest.mark.parametrize("word", ["long" * 40, "\u592a" * 60, "a\nb\tc" * 20])
