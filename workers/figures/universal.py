@@ -91,8 +91,8 @@ def _caption(part: UniversalityPart, models: int, shown: int, couples: int) -> C
         explains=which,
         facts=f"over {span} that end at the same character  ·  universal: above its baseline by "
         f"> {part.threshold:g}",
-        choices="largest Pearson correlation of a neuron with one of the other model; baseline: "
-        "its neurons rotated at random, or its tokens shuffled; box: middle half, line: 5 to 95%",
+        choices="Pearson correlation; baseline: the other model's neurons rotated at random, or "
+        "its tokens shuffled; box: middle half, line: 5 to 95%",
         job=captions.of_job(part.job_id),
     )
 

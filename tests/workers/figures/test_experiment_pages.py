@@ -259,6 +259,7 @@ def test_every_pair_of_models_has_a_cell_and_the_most_alike_have_panels() -> Non
     assert sorted(s for s in strings if s.count(".") == 1 and s in cells) == cells
     headed = [s for s in strings if len(s) == len("1 in 2") and s[1:5] == " in "]
     assert len(headed) == 2 * MOST_PAIRS
+    assert not [s for s in strings if s.endswith("…")], "the footer is whole"
     best = max(part.pairs, key=lambda pair: pair.fraction_universal)
     assert " in ".join(str(int(name[1]) + 1) for name in best.models) in headed[:2]
     assert "6 models against each other; layer by layer the 4 most alike of 15 pairs" in strings
