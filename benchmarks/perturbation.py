@@ -46,9 +46,8 @@ def said_together(
     loaded: LoadedModel, ids: Sequence[int], site: Site, sets: Sequence[Sequence[int]]
 ) -> Floats:
     """(4, c): logit, probability, divergence and loss under each set, as a job measures them."""
-    place = (site.layer, site.block)
-    conditions = [Condition({place: np.array(neurons)}, (0,), "a set") for neurons in sets]
-    listener = Listener(loaded, {place: site}, {}, _ROOM, lambda tokens: None)
+    conditions = [Condition({site.place: np.array(neurons)}, (0,), "a set") for neurons in sets]
+    listener = Listener(loaded, {site.place: site}, {}, _ROOM, lambda tokens: None)
     zero = [Intervention(kind=Intervening.ZERO)]
     _, [after] = listener.listen(Texts([TraceRequest(ids)]), zero, conditions)
     return np.stack([after.logit, after.probability, after.divergence, after.loss])[..., 0]

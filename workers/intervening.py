@@ -16,15 +16,13 @@ from schemas.sections import NeuronRef, NeuronSet, PerturbationSection
 from workers.analyses.neuron_statistics import ranked
 from workers.experiments.changes import Moments
 from workers.experiments.perturbation import checked_sets, perturb
-from workers.mixers.sites import sites_of
+from workers.mixers.sites import Place, sites_of
 from workers.models.loading import LoadedModel
 from workers.neuron_document import ranked_values
 from workers.neuron_reading import NeuronReading
 from workers.numbers import Floats
 from workers.shared_pass import trace_requests
 from workers.tracing import TraceRequest
-
-Place = tuple[int, Block]
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Known:
         """Of every block that was measured."""
         found = {} if self.reading is None else self.reading.moments
         return {
-            (site.layer, site.block): Moments(
+            site.place: Moments(
                 torch.from_numpy(moments.mean), torch.from_numpy(np.sqrt(moments.variance))
             )
             for site, moments in found.items()
@@ -79,10 +77,9 @@ class Known:
             return
         steps = self.reading.steps
         for site, moments in self.reading.moments.items():
-            place = site.layer, site.block
-            values = ranked_values(moments, steps.get(site), self.attributions.get(place))
+            values = ranked_values(moments, steps.get(site), self.attributions.get(site.place))
             if by in values:
-                yield place, values[by]
+                yield site.place, values[by]
 
     def _read_by(self, by: Method | None) -> Iterator[tuple[Place, Floats]]:
         """Mean magnitude over the texts of the importance, or of the activation without one."""

@@ -26,7 +26,7 @@ from schemas.sections import NeuronSection
 from workers.analyses.neuron_statistics import ranked, sparseness
 from workers.analyses.ngrams import Ngrams, SharedNgram
 from workers.kernels.activation_moments import ActivationMoments, StepMoments
-from workers.mixers.sites import Site
+from workers.mixers.sites import Place, Site
 from workers.neuron_reading import NeuronReading
 from workers.numbers import number, rounded
 
@@ -71,7 +71,7 @@ class Texts:
 def neuron_analysis(
     model: str,
     reading: NeuronReading,
-    attributions: Mapping[tuple[int, Block], Floats],
+    attributions: Mapping[Place, Floats],
     section: NeuronSection,
     texts: Texts,
     layers: Sequence[LayerDescription],
@@ -92,9 +92,7 @@ def neuron_analysis(
         position_bins=bins,
         chance_information=number((bins - 1) / (2 * tokens)),
         blocks=[
-            _block(
-                site, reading, attributions.get((site.layer, site.block)), section, texts, layers
-            )
+            _block(site, reading, attributions.get(site.place), section, texts, layers)
             for site in reading.measured
         ],
         unavailable_reason=_missing(model, asked, reading.measured, section, layers),
@@ -207,7 +205,7 @@ def _missing(
     layers: Sequence[LayerDescription],
 ) -> str | None:
     """Which blocks of the asked layers cannot be read, in words."""
-    found = {(site.layer, site.block) for site in sites}
+    found = {site.place for site in sites}
     blocks = section.blocks or list(Block)
     if not found:
         named = " or ".join(blocks)

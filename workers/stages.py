@@ -40,6 +40,7 @@ from workers.figures.studio import Drawings
 from workers.findings import Findings
 from workers.intervening import Known, perturb_model
 from workers.matching import Matching
+from workers.mixers.sites import Place
 from workers.models.loading import LoadedModel
 from workers.neuron_document import Texts, neuron_analysis
 from workers.neuron_reading import NeuronReading, Sample
@@ -90,7 +91,7 @@ class Stages:
         self._artifacts: dict[str, Artifact] = {}
         self._findings = Findings(attempt.job_id)
         self._layer_counts: dict[str, int] = {}
-        self._attributions: dict[tuple[int, Block], Floats] = {}
+        self._attributions: dict[Place, Floats] = {}
         self._matching: Matching | None = None
         if attempt.request.universality is not None:
             settings = runtime.settings
@@ -166,7 +167,7 @@ class Stages:
         share = model.share(text) / len(self._request.models)
         parts = []
         with self._report.timed(Stage.ANALYSING):
-            self._attribute({(s.layer, s.block): v for s, v in trace.attributed.items()})
+            self._attribute({site.place: found for site, found in trace.attributed.items()})
             for done, reading in enumerate(read_layers(trace.mixers, plan), start=1):
                 if reading.maps:
                     parts.append(writer.layer(reading))
@@ -374,7 +375,7 @@ class Stages:
             attributed=frozenset(model.selection.attributed),
         )
 
-    def _attribute(self, found: Mapping[tuple[int, Block], Tensor]) -> None:
+    def _attribute(self, found: Mapping[Place, Tensor]) -> None:
         """Add one text's attributions, of which the mean over the texts is kept."""
         for at, attributed in found.items():
             share = attributed.double().cpu().numpy() / len(self._request.texts)

@@ -54,7 +54,7 @@ def plain_neurons(settings: Settings, name: str, texts: list[str]) -> dict[Any, 
         shape = (1, ids.shape[1])
 
         def keep(site: Any, x: torch.Tensor) -> None:
-            found.setdefault((site.layer, site.block), []).append(x[0].double().numpy())
+            found.setdefault(site.place, []).append(x[0].double().numpy())
 
         with torch.no_grad(), reading(sites, shape, keep):
             loaded.model(input_ids=ids)

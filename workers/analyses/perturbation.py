@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.names import Block
 from schemas.neurons import Effect, Interval, RandomEffect
+from workers.mixers.sites import Place
 from workers.numbers import Floats, number
 
-Place = tuple[int, Block]
-"""A block of a layer."""
 Chosen = Mapping[Place, NDArray[np.int64]]
 """The neurons of a set: their indices in each block that has any, ascending."""
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from schemas.names import Block, Intervening
 from schemas.sections import Intervention
-from workers.analyses.perturbation import Chosen, Place
-from workers.mixers.sites import Site
+from workers.analyses.perturbation import Chosen
+from workers.mixers.sites import Place, Site
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,10 @@ class Change:
 
         Pieces must come in order.
         """
-        place = (site.layer, site.block)
 
         def change(x: Tensor) -> Tensor:
             by_condition = x.reshape(len(self.conditions), len(self.texts), *x.shape[1:])
-            return self._changed(place, by_condition, start).reshape(x.shape)
+            return self._changed(site.place, by_condition, start).reshape(x.shape)
 
         return change
 

@@ -19,11 +19,11 @@ from catalogue.passing import pass_bytes
 from schemas import pieces
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.sections import Intervention
-from workers.analyses.perturbation import Place, Said
+from workers.analyses.perturbation import Said
 from workers.experiments.changes import Change, Condition, Moments
 from workers.experiments.judging import LossMeter, Targets, judged_at_once, logits_of
 from workers.experiments.streams import beginning, begins_at, keeping, layers_by_stream
-from workers.mixers.sites import Site, changing
+from workers.mixers.sites import Place, Site, changing
 from workers.models import rotary
 from workers.models.loading import LoadedModel
 from workers.numbers import Floats

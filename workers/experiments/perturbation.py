@@ -14,7 +14,6 @@ from schemas.sections import NeuronRef, PerturbationSection
 from workers.analyses.perturbation import (
     Changes,
     Chosen,
-    Place,
     Said,
     effect,
     matched_sets,
@@ -23,7 +22,7 @@ from workers.analyses.perturbation import (
 )
 from workers.experiments.changes import Condition, Moments
 from workers.experiments.listening import Listener, Texts
-from workers.mixers.sites import Site, sites_of
+from workers.mixers.sites import Place, Site, sites_of
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading
 from workers.numbers import number
@@ -104,7 +103,7 @@ def checked_sets(loaded: LoadedModel, section: PerturbationSection) -> dict[int,
     """
     given = {i: each.neurons for i, each in enumerate(section.sets) if each.neurons is not None}
     layers = {neuron.layer for neurons in given.values() for neuron in neurons}
-    sizes = {(s.layer, s.block): s.neurons for s in sites_of(loaded.model, layers)}
+    sizes = {site.place: site.neurons for site in sites_of(loaded.model, layers)}
     errors = []
     for index, neurons in given.items():
         for at, neuron in enumerate(neurons):
@@ -140,7 +139,7 @@ class _Plan:
         """Of the sets of a section. Raises ValueError as `perturb` does."""
         if len(sets) != len(section.sets):
             raise ValueError(f"{len(sets)} sets are not the {len(section.sets)} of the section")
-        sites = {(site.layer, site.block): site for site in pool}
+        sites = {site.place: site for site in pool}
         sizes = {place: site.neurons for place, site in sites.items()}
         conditions: list[Condition] = []
         spans = []
@@ -220,9 +219,7 @@ def measured_moments(
     for _, outcome in trace_each(loaded, requests, set(), set(), room):
         traced(outcome)
     return {
-        (site.layer, site.block): Moments(
-            torch.from_numpy(found.mean), torch.from_numpy(found.variance**0.5)
-        )
+        site.place: Moments(torch.from_numpy(found.mean), torch.from_numpy(found.variance**0.5))
         for site, found in reading.moments.items()
     }
 

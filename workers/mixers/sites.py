@@ -25,6 +25,9 @@ _MLP_PROJECTIONS = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "ou
 _SHARED = ("shared_transf", "shared_transformer")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)$")
 
+Place = tuple[int, Block]
+"""A block of a layer: what a site is called where its modules do not matter."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -37,6 +40,11 @@ class Site:
     block: Block
     projection: nn.Module
     mixer: nn.Module | None = None
+
+    @property
+    def place(self) -> Place:
+        """Its layer and block."""
+        return self.layer, self.block
 
     @property
     def neurons(self) -> int:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from schemas.names import Block
 from workers.analyses.perturbation import (
     Changes,
-    Place,
     Said,
     effect,
     matched_sets,
@@ -19,6 +18,7 @@ from workers.analyses.perturbation import (
     random_effect,
     student_quantile,
 )
+from workers.mixers.sites import Place
 
 SIZES: dict[Place, int] = {(0, Block.MIXER): 7, (0, Block.MLP): 4, (3, Block.MIXER): 11}
 

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from schemas.names import Block, Intervening
 from schemas.sections import Intervention
-from workers.analyses.perturbation import Place
 from workers.experiments.changes import Change, Condition, Moments
-from workers.mixers.sites import Site
+from workers.mixers.sites import Place, Site
 
 PLACE: Place = (2, Block.MLP)
 SITE = Site(*PLACE, nn.Linear(6, 3))

@@ -377,7 +377,7 @@ def test_without_its_neurons_a_fact_is_forgotten_as_without_random_ones_it_is_no
     for fact in found.facts:
         questions = questions_of(loaded.tokeniser, asked.facts[fact.fact], fact.fact)
         chosen = {
-            site: [n.neuron for n in fact.neurons if (n.layer, n.block) == (site.layer, site.block)]
+            site: [n.neuron for n in fact.neurons if (n.layer, n.block) == site.place]
             for site in sites
         }
         before = _without(loaded, questions, {})

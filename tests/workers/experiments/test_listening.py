@@ -18,9 +18,10 @@ from tests.reference import perturbation as reference
 from tests.tiny_architectures import save_mamba2, saver
 from tests.tiny_models import VOCABULARY, one_thread, save_gpt2, save_mamba
 from tests.workers.experiments.models import MIXER, MLP, loaded_from, pool_of, projection
-from workers.analyses.perturbation import Place, Said
+from workers.analyses.perturbation import Said
 from workers.experiments.changes import Condition, Moments
 from workers.experiments.listening import Listener, Texts
+from workers.mixers.sites import Place
 from workers.models import rotary
 from workers.models.loading import LoadedModel
 from workers.tracing import TraceRequest
@@ -75,7 +76,7 @@ def moments_of(loaded: LoadedModel) -> dict[Place, Moments]:
     """Made up: what is written in the place of a neuron need not be its mean."""
     draw = torch.Generator().manual_seed(0)
     return {
-        (site.layer, site.block): Moments(
+        site.place: Moments(
             torch.randn(site.neurons, generator=draw), torch.rand(site.neurons, generator=draw)
         )
         for site in pool_of(loaded)
@@ -83,7 +84,7 @@ def moments_of(loaded: LoadedModel) -> dict[Place, Moments]:
 
 
 def listener(loaded: LoadedModel, room: int = 1 << 30) -> Listener:
-    sites = {(site.layer, site.block): site for site in pool_of(loaded)}
+    sites = {site.place: site for site in pool_of(loaded)}
     return Listener(loaded, sites, moments_of(loaded), room, lambda tokens: None)
 
 
@@ -173,7 +174,7 @@ def test_rows_pass_together_as_far_as_there_is_room(loaded: LoadedModel) -> None
         passes[room] = []
         heard = Listener(
             loaded,
-            {(site.layer, site.block): site for site in pool_of(loaded)},
+            {site.place: site for site in pool_of(loaded)},
             {},
             room,
             passes[room].append,
@@ -192,7 +193,7 @@ def test_without_neurons_of_a_block_its_projection_reads_zeros(loaded: LoadedMod
     with torch.no_grad():
         parameters.weight.zero_()
         expected = wide(input_ids=ids).logits[0, -1]
-    every = conditions([{(site.layer, site.block): list(range(site.neurons))}])
+    every = conditions([{site.place: list(range(site.neurons))}])
     [found] = listener(loaded).listen(Texts(REQUESTS[:1]), INTERVENTIONS[:1], every)[1]
     assert found.logit[0, 0] == pytest.approx(float(expected[target]), abs=ABSOLUTE)
 

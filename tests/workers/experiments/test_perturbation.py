@@ -223,7 +223,7 @@ def test_a_set_of_whole_blocks_stands_beside_itself(mamba: LoadedModel) -> None:
 def test_moments_that_are_not_given_are_measured(gpt2: LoadedModel) -> None:
     sets = [neurons(0, [1, 2], MLP), neurons(1, [3])]
     moments = measured_moments(gpt2, pool_of(gpt2), TEXTS, 1 << 30)
-    site = next(s for s in pool_of(gpt2) if (s.layer, s.block) == (1, MIXER))
+    site = next(s for s in pool_of(gpt2) if s.place == (1, MIXER))
     seen: list[torch.Tensor] = []
     hook = site.projection.register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
     for text in TEXTS:
