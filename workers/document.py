@@ -2,9 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from catalogue.tokeniser import Tokeniser
@@ -30,10 +28,8 @@ from workers.analyses.knowledge_extraction import Knowledge, extract
 from workers.analyses.maps import MethodMaps
 from workers.analyses.methods import LayerReading
 from workers.analyses.neurons import summarise
-from workers.numbers import number, rounded
+from workers.numbers import Floats, listed, number, rounded
 from workers.tracing import TextTrace
-
-Floats = NDArray[np.float64]
 
 STRONGEST_PAIRS = 10
 TOP_TOKENS = 5
@@ -243,8 +239,7 @@ def heatmap(matrix: Tensor, query_positions: list[int]) -> Heatmap:
 
 
 def _listed(tensor: Tensor) -> list[float]:
-    values: list[float] = rounded(_on_host(tensor)).tolist()
-    return values
+    return listed(_on_host(tensor))
 
 
 def _on_host(tensor: Tensor) -> Floats:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from catalogue.tokeniser import Tokeniser
 from schemas.catalogue import LayerDescription
@@ -28,9 +27,7 @@ from workers.analyses.ngrams import Ngrams, SharedNgram
 from workers.kernels.activation_moments import ActivationMoments, StepMoments
 from workers.mixers.sites import Place, Site
 from workers.neuron_reading import NeuronReading
-from workers.numbers import number, rounded
-
-Floats = NDArray[np.float64]
+from workers.numbers import Floats, listed, number, rounded
 
 # Texts whose tokens are kept, of those that context was shown from.
 _KEPT_TEXTS = 256
@@ -135,8 +132,8 @@ def _block(
         rare=np.flatnonzero((active > 0) & (active < section.rare_below)).tolist(),
         delta=None
         if steps is None
-        else DeltaStatistics(mean=_listed(steps.mean), variance=_listed(steps.variance)),
-        attribution=None if attribution is None else _listed(attribution),
+        else DeltaStatistics(mean=listed(steps.mean), variance=listed(steps.variance)),
+        attribution=None if attribution is None else listed(attribution),
         rankings=rankings,
         profiles=[_profile(neuron, found, section, texts) for neuron in named],
     )
@@ -160,15 +157,15 @@ def ranked_values(
 
 def _statistics(found: ActivationMoments) -> ActivationStatistics:
     return ActivationStatistics(
-        mean=_listed(found.mean),
-        std=_listed(np.sqrt(found.variance)),
+        mean=listed(found.mean),
+        std=listed(np.sqrt(found.variance)),
         skewness=_or_none(found.skewness),
         kurtosis=_or_none(found.kurtosis),
-        minimum=_listed(found.minimum),
-        maximum=_listed(found.maximum),
-        mean_magnitude=_listed(found.mean_magnitude),
-        fraction_active=_listed(found.fraction_active),
-        fraction_positive=_listed(found.fraction_positive),
+        minimum=listed(found.minimum),
+        maximum=listed(found.maximum),
+        mean_magnitude=listed(found.mean_magnitude),
+        fraction_active=listed(found.fraction_active),
+        fraction_positive=listed(found.fraction_positive),
     )
 
 
@@ -233,11 +230,6 @@ def _require_finite(site: Site, found: Sequence[Floats]) -> None:
             f"Layer {site.layer}: the neurons of its {site.block} hold infinities or NaN. Check "
             "the model's weights, or leave this layer out.",
         )
-
-
-def _listed(values: Floats) -> list[float]:
-    found: list[float] = rounded(values).tolist()
-    return found
 
 
 def _or_none(values: Floats) -> list[float | None]:

@@ -27,6 +27,12 @@ def rounded(values: Floats) -> Floats:
     return near
 
 
+def listed(values: Floats) -> list[float]:
+    """The values (n,) at seven significant digits."""
+    found: list[float] = rounded(values).tolist()
+    return found
+
+
 def number(value: float | Tensor) -> float:
     """One value, which may be a tensor of no axes, at seven significant digits."""
     return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}")

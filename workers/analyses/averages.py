@@ -4,14 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.names import Method
 from schemas.neurons import Interval
 from schemas.result import AveragedKnowledge, KnowledgeMetrics, TextResult
-from workers.numbers import number
-
-Floats = NDArray[np.float64]
+from workers.numbers import Floats, number
 
 MEASURES = tuple(KnowledgeMetrics.model_fields)
 # Bounds of a 95 % interval.

@@ -5,15 +5,12 @@ from itertools import combinations
 from statistics import fmean
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.comparison import Comparison, DepthProfile, RelevanceAgreement
 from schemas.names import Method
 from schemas.result import TextResult, Token
 from workers.analyses.neuron_statistics import hoyer
-from workers.numbers import number
-
-Floats = NDArray[np.float64]
+from workers.numbers import Floats, number
 
 
 def compare(results: Sequence[TextResult], layer_counts: Mapping[str, int]) -> Comparison:

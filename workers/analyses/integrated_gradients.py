@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from itertools import combinations, pairwise
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-Array = npt.NDArray[np.float64]
-Truths = npt.NDArray[np.bool_]
+from workers.numbers import Floats
 
-SURVEY: Array = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 12)])
+Truths = NDArray[np.bool_]
+
+SURVEY: Floats = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 12)])
 """Points of the path, both ends among them, at which the probability is read beforehand."""
 
 # Nodes of a panel; the share of the panels that is spread whatever the probability does; and how
@@ -24,7 +25,7 @@ SURVEY: Array = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 12)])
 _PANEL, _SPREAD, _TOWARDS_START = 3, 0.6, 54.0
 
 
-def quadrature(probabilities: Array, steps: int) -> tuple[Array, Array]:
+def quadrature(probabilities: Floats, steps: int) -> tuple[Floats, Floats]:
     """(nodes, weights) of the integral over 0..1, (steps,) each, in ascending order.
 
     A probability rises within a small part of the path, mostly close to its start: behind a norm
@@ -48,7 +49,7 @@ def quadrature(probabilities: Array, steps: int) -> tuple[Array, Array]:
     return np.concatenate(nodes), np.concatenate(weights)
 
 
-def completeness_gap(totals: Array, probabilities: Array, without: Array) -> Array:
+def completeness_gap(totals: Floats, probabilities: Floats, without: Floats) -> Floats:
     """(p,): |sum of attributions - (P(w) - P(0))| relative to the larger of the two probabilities.
 
     0 where both are.
@@ -58,7 +59,7 @@ def completeness_gap(totals: Array, probabilities: Array, without: Array) -> Arr
     return np.divide(gaps, larger, out=np.zeros_like(gaps), where=larger > 0)
 
 
-def named(attributions: Array, threshold: float) -> Truths:
+def named(attributions: Floats, threshold: float) -> Truths:
     """(p, n): the neurons that each prompt names, of their attributions (p, n).
 
     Those with at least `threshold` of the prompt's largest attribution; none that is not positive.

@@ -20,7 +20,7 @@ from schemas.names import Block
 from schemas.neurons import UniversalBlock, Universality, UniversalPair
 from schemas.sections import FEWEST_SHARED_TOKENS, NeuronRef
 from workers.analyses.neuron_samples import BlockSample, ModelSample
-from workers.numbers import number, rounded
+from workers.numbers import listed, number
 
 _Value = TypeVar("_Value")
 
@@ -282,8 +282,7 @@ def _of_all(block: BlockSample, values: Sequence[_Value]) -> list[_Value | None]
 
 
 def _rounded(correlations: Tensor) -> list[float]:
-    values: list[float] = rounded(correlations.clamp(-1, 1).to(torch.float64).numpy()).tolist()
-    return values
+    return listed(correlations.clamp(-1, 1).to(torch.float64).numpy())
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -29,7 +29,6 @@ from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.sections import KnowledgeNeuronSection
 from workers.analyses.integrated_gradients import (
     SURVEY,
-    Array,
     Truths,
     agreed,
     completeness_gap,
@@ -41,6 +40,7 @@ from workers.experiments.answers import Question, questions_of
 from workers.experiments.paths import Paths
 from workers.mixers.sites import Site, sites_of
 from workers.models.loading import LoadedModel
+from workers.numbers import Floats
 
 # Attributions that are held at once, of the facts that pass together.
 _HELD_BYTES = 1 << 26
@@ -108,9 +108,9 @@ def _groups(facts: Sequence[list[Question]], neurons: int) -> Iterator[list[list
 class _Measured:
     """Of p prompts: log P (p,), the attributions (p, n) and the worst block's gap (p,)."""
 
-    logs: Array
-    attributions: Array
-    gaps: Array
+    logs: Floats
+    attributions: Floats
+    gaps: Floats
 
     def of(self, prompts: slice) -> "_Measured":
         """The same of some of the prompts."""
@@ -168,8 +168,8 @@ class _Search:
         return _Measured(logs, attributions, gaps)
 
     def _block(
-        self, questions: Sequence[Question], paths: Paths, site: Site, logs: Array
-    ) -> tuple[Array, Array]:
+        self, questions: Sequence[Question], paths: Paths, site: Site, logs: Floats
+    ) -> tuple[Floats, Floats]:
         """(p, d), (p,): the attributions of one block, and their gaps."""
         inner = np.tile(SURVEY[:-1], (len(questions), 1))
         surveyed = np.concatenate([paths.read(site, inner), logs[:, None]], axis=1)
@@ -240,7 +240,7 @@ class _Search:
             n -= site.neurons
         raise IndexError(n)
 
-    def _require_finite(self, questions: Sequence[Question], numbers: Array) -> None:
+    def _require_finite(self, questions: Sequence[Question], numbers: Floats) -> None:
         """Raise ProblemError(NOT_FINITE) naming the first fact whose numbers (p, ..) are not."""
         broken = np.flatnonzero(~np.isfinite(numbers).reshape(len(questions), -1).all(1))
         if not len(broken):

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from catalogue.facts import path_bytes
-from workers.analyses.integrated_gradients import Array
 from workers.experiments.answers import Question, log_probabilities, padded
 from workers.mixers.sites import Site, changing
 from workers.models import rotary
 from workers.models.loading import LoadedModel
+from workers.numbers import Floats
 
 # What one batch takes at most: larger ones are not faster.
 _BATCH_BYTES = 1 << 28
@@ -57,7 +57,7 @@ class Paths:
         self._passing = passing
         self._stretching = rotary.stretching(loaded.model)
 
-    def ends(self) -> Array:
+    def ends(self) -> Floats:
         """(p,): log P of each answer, no neuron changed."""
         found = np.zeros(len(self._questions))
         for rows in self._batches(np.ones((len(found), 1)), None):
@@ -65,7 +65,7 @@ class Paths:
                 found[[row.prompt for row in rows]] = self._pass(rows).cpu().numpy()
         return found
 
-    def read(self, site: Site, points: Array) -> Array:
+    def read(self, site: Site, points: Floats) -> Floats:
         """(p, k): log P of each answer at points (p, k) of its path, by passes without a graph."""
         found = np.zeros(points.shape)
         for rows in self._batches(points, None):
@@ -75,7 +75,7 @@ class Paths:
             found[[row.prompt for row in rows], [row.k for row in rows]] = logs.cpu().numpy()
         return found
 
-    def integrate(self, site: Site, nodes: Array, weights: Array) -> Array:
+    def integrate(self, site: Site, nodes: Floats, weights: Floats) -> Floats:
         """(p, d) float64: sum over the nodes (p, k) of weight * sum over t of w dP/dw[t, d]."""
         device = self._loaded.device
         found = torch.zeros(len(nodes), site.neurons, dtype=torch.float64, device=device)
@@ -85,7 +85,7 @@ class Paths:
             factors = logs.exp() * logs.new_tensor([weights[row.prompt, row.k] for row in rows])
             for row, pull in zip(rows, factors[:, None] * pulls, strict=True):
                 found[row.prompt] += pull
-        integrals: Array = found.cpu().numpy()
+        integrals: Floats = found.cpu().numpy()
         return integrals
 
     def _gradients(self, rows: Sequence[_Row], site: Site) -> tuple[Tensor, Tensor]:
@@ -139,7 +139,7 @@ class Paths:
     def _asked(self, rows: Sequence[_Row]) -> list[Question]:
         return [self._questions[row.prompt] for row in rows]
 
-    def _batches(self, points: Array, graph: Site | None) -> Iterator[list[_Row]]:
+    def _batches(self, points: Floats, graph: Site | None) -> Iterator[list[_Row]]:
         """The points (p, k) as rows, shortest prompts first, in batches that fit into the room.
 
         Padding stays below half of a batch. graph: the block that the gradients end at.

@@ -18,8 +18,7 @@ from workers.kernels._moments_numba import ACTIVE, HIGH, LOW, M2, M3, M4, MAGNIT
 from workers.kernels._parallel import run
 from workers.kernels._scan_numba import BLOCK
 from workers.kernels.steps import Step
-
-Floats = NDArray[np.float64]
+from workers.numbers import Floats
 
 
 @dataclass(frozen=True)
