@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from catalogue.tokeniser import Tokeniser
 from schemas.names import Block, Method, Ranking
@@ -42,12 +41,7 @@ class Known:
     def moments(self) -> dict[Place, Moments]:
         """Of every block that was measured."""
         found = {} if self.reading is None else self.reading.moments
-        return {
-            site.place: Moments(
-                torch.from_numpy(moments.mean), torch.from_numpy(np.sqrt(moments.variance))
-            )
-            for site, moments in found.items()
-        }
+        return {site.place: Moments.of(moments) for site, moments in found.items()}
 
     def strongest(self, given: NeuronSet) -> list[NeuronRef]:
         """The neurons that a set is to be made of, largest magnitude first; perhaps none."""

@@ -22,6 +22,7 @@ from workers.mixers.sites import Site
 from workers.models import rotary
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading
+from workers.padding import padded, pads_little
 from workers.passes import Batch, Captured, pass_over
 
 # What one batch holds at most, in activations and captures and in tokens: larger ones are not
@@ -178,7 +179,7 @@ def _batches(lengths: list[int], budget: int) -> Iterator[list[int]]:
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         longest = lengths[index]
         fits = (len(group) + 1) * longest <= budget
-        if group and not (fits and longest <= 2 * lengths[group[0]] + 16):
+        if group and not (fits and pads_little(lengths[group[0]], longest)):
             yield group
             group = []
         group.append(index)
@@ -266,15 +267,12 @@ class _Tracer:
         return outcomes
 
     def _batch(self, requests: list[TraceRequest]) -> Batch:
-        ids = nn.utils.rnn.pad_sequence(
-            [torch.tensor(request.ids) for request in requests], batch_first=True
-        )
         return Batch(
             model=self.loaded.model,
             modules=self.modules,
             hidden={layer: _adapter(module).hidden for layer, module in self.modules.items()},
             gradient_layers=sorted(self.gradient_layers),
-            ids=ids.to(self.loaded.device),
+            ids=padded(request.ids for request in requests).to(self.loaded.device),
             positions=[request.position for request in requests],
             watch=_Watch.over(requests),
             attributed=self.attributed,

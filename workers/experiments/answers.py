@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from catalogue.tokeniser import Tokeniser
 from schemas.sections import Fact
@@ -50,11 +50,6 @@ def _question(tokeniser: Tokeniser, fact: int, prompt: str, answer: str) -> Ques
     if not before or len(ids) <= len(before) or ids[: len(before)] != before:
         raise ValueError(f"{answer!r} does not continue {prompt!r}")
     return Question(fact, prompt, tuple(ids[:-1]), tuple(ids[len(before) :]))
-
-
-def padded(rows: Sequence[Question]) -> Tensor:
-    """(b, l): the rows' ids, right-padded."""
-    return nn.utils.rnn.pad_sequence([torch.tensor(row.ids) for row in rows], batch_first=True)
 
 
 def log_probabilities(readout: Readout, states: Tensor, rows: Sequence[Question]) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from schemas.names import Block, Intervening
 from schemas.sections import Intervention
 from workers.analyses.perturbation import Chosen
+from workers.kernels.activation_moments import ActivationMoments
 from workers.mixers.sites import Place, Site
 
 
@@ -23,6 +24,11 @@ class Moments:
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def of(cls, found: ActivationMoments) -> "Moments":
+        """Those that were measured."""
+        return cls(torch.from_numpy(found.mean), torch.from_numpy(np.sqrt(found.variance)))
 
 
 @dataclass(frozen=True)

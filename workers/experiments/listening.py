@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from catalogue.passing import pass_bytes
 from schemas import pieces
@@ -27,6 +27,7 @@ from workers.mixers.sites import Place, Site, changing
 from workers.models import rotary
 from workers.models.loading import LoadedModel
 from workers.numbers import Floats
+from workers.padding import padded, pads_little
 from workers.passes import in_pieces, states_over
 from workers.tracing import TraceRequest
 
@@ -100,7 +101,7 @@ class Listener:
         for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
             length = lengths[index]
             fits = len(indices) < min(self._rows(length), most)
-            if indices and not (fits and length <= 2 * lengths[indices[0]] + 16):
+            if indices and not (fits and pads_little(lengths[indices[0]], length)):
                 yield _Group.of(texts, indices, self.loaded.device)
                 indices = []
             indices = [*indices, index]
@@ -216,9 +217,7 @@ class _Group:
     def of(cls, texts: Texts, indices: list[int], device: torch.device) -> "_Group":
         """Those of the texts."""
         requests = [texts.requests[index] for index in indices]
-        ids = nn.utils.rnn.pad_sequence(
-            [torch.tensor(request.ids) for request in requests], batch_first=True
-        )
+        ids = padded(request.ids for request in requests)
         names = [f"{texts.what} {request.text}" for request in requests]
         return cls(indices, requests, ids.to(device), names)
 

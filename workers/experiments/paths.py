@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from catalogue.facts import path_bytes
-from workers.experiments.answers import Question, log_probabilities, padded
+from workers.experiments.answers import Question, log_probabilities
 from workers.mixers.sites import Site, changing
 from workers.models import rotary
 from workers.models.loading import LoadedModel
 from workers.numbers import Floats
+from workers.padding import padded, pads_little
 
 # What one batch takes at most: larger ones are not faster.
 _BATCH_BYTES = 1 << 28
@@ -117,7 +118,7 @@ class Paths:
         for module in self._stretching:
             rotary.reset(module)
         asked = self._asked(rows)
-        ids = padded(asked).to(self._loaded.device)
+        ids = padded(question.ids for question in asked).to(self._loaded.device)
         changes = {} if site is None or change is None else {site: change}
         with changing(changes, (ids.shape[0], ids.shape[1])):
             base = self._loaded.model.base_model
@@ -142,7 +143,7 @@ class Paths:
     def _batches(self, points: Floats, graph: Site | None) -> Iterator[list[_Row]]:
         """The points (p, k) as rows, shortest prompts first, in batches that fit into the room.
 
-        Padding stays below half of a batch. graph: the block that the gradients end at.
+        graph: the block that the gradients end at.
         """
         model = self._loaded.description
         layer, neurons = (len(model.layers), 0) if graph is None else (graph.layer, graph.neurons)
@@ -156,7 +157,7 @@ class Paths:
                 answers += len(question.targets)
                 fits = taken(length).of(len(batch) + 1, answers) <= self._room
                 alone = bool(self._stretching) and bool(batch) and batch[0].prompt != prompt
-                if batch and (alone or not fits or length > 2 * shortest + 16):
+                if batch and (alone or not fits or not pads_little(shortest, length)):
                     yield batch
                     batch, answers = [], len(question.targets)
                 shortest = shortest if batch else length

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from catalogue.neurons import absent
 from schemas.names import Intervening
@@ -218,10 +217,7 @@ def measured_moments(
     requests = [TraceRequest(text.ids, text=i, reading=reading) for i, text in enumerate(texts)]
     for _, outcome in trace_each(loaded, requests, set(), set(), room):
         traced(outcome)
-    return {
-        site.place: Moments(torch.from_numpy(found.mean), torch.from_numpy(found.variance**0.5))
-        for site, found in reading.moments.items()
-    }
+    return {site.place: Moments.of(found) for site, found in reading.moments.items()}
 
 
 def _loss(heard: Heard) -> float | None:

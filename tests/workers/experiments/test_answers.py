@@ -7,8 +7,9 @@ from catalogue.locate import locate
 from schemas.sections import Fact
 from schemas.settings import Settings
 from tests.tiny_models import save_mamba
-from workers.experiments.answers import Question, log_probabilities, padded, questions_of
+from workers.experiments.answers import Question, log_probabilities, questions_of
 from workers.models.loading import LoadedModel, load
+from workers.padding import padded
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,9 @@ def test_the_probability_is_the_product_over_the_answers_tokens(loaded: LoadedMo
         Question(1, "", ids=(3,), targets=(4,)),
         Question(2, "", ids=(11, 12), targets=(12, 13)),
     ]
-    states = loaded.model.base_model(input_ids=padded(rows), use_cache=False).last_hidden_state
+    states = loaded.model.base_model(
+        input_ids=padded(row.ids for row in rows), use_cache=False
+    ).last_hidden_state
     found = log_probabilities(loaded.readout, states, rows).exp()
     for row, probability in zip(rows, found, strict=True):
         logits = loaded.model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[0]

@@ -22,11 +22,12 @@ from tests.tiny_architectures import save_mamba2, saver
 from tests.tiny_models import VOCABULARY, one_thread, save_gpt2, save_mamba
 from training.recall_data import recall_prompts
 from workers.analyses.integrated_gradients import SURVEY, quadrature
-from workers.experiments.answers import Question, log_probabilities, padded, questions_of
+from workers.experiments.answers import Question, log_probabilities, questions_of
 from workers.experiments.knowledge_neurons import find_knowledge_neurons
 from workers.experiments.paths import Paths
 from workers.mixers.sites import Site, changing, sites_of
 from workers.models.loading import LoadedModel, load
+from workers.padding import padded
 
 ROOM = 1 << 28
 LAYERS = (0, 1, 2)
@@ -404,7 +405,7 @@ def _without(
 
         return change
 
-    ids = padded(questions)
+    ids = padded(question.ids for question in questions)
     changes = {site: zero(chosen) for site, chosen in neurons.items() if chosen}
     with torch.no_grad(), changing(changes, (ids.shape[0], ids.shape[1])):
         states = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
