@@ -6,15 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.names import Method
-from schemas.neurons import Interval
 from schemas.result import AveragedKnowledge, KnowledgeMetrics, TextResult
-from workers.numbers import Floats, number
+from workers.analyses.intervals import bootstrapped, rounded_interval
+from workers.numbers import Floats
 
 MEASURES = tuple(KnowledgeMetrics.model_fields)
-# Bounds of a 95 % interval.
-_BOUNDS = (0.025, 0.975)
-# How often each text was drawn, of so many resamples at once that this many numbers are held.
-_COUNTS = 1 << 21
 
 
 def averaged_knowledge(
@@ -33,30 +29,6 @@ def averaged_knowledge(
     models = dict.fromkeys(result.model for result in results)
     by_model = [[result for result in results if result.model == model] for model in models]
     return [found for of_model in by_model for found in _averages(of_model, seed, resamples)]
-
-
-def bootstrapped(values: Floats, seed: int, resamples: int) -> Floats:
-    """Means of values (texts, k) and the bounds of their intervals, (3, k): mean, low, high."""
-    # Differences from the first text: of values that are all alike every mean is the value itself.
-    first = values[0]
-    spread = values - first
-    means = np.concatenate([counts @ spread for counts in _draws(len(values), seed, resamples)])
-    means /= len(values)
-    bounds = np.quantile(means, _BOUNDS, axis=0, overwrite_input=True)
-    found: Floats = first + np.concatenate([spread.mean(0)[None], bounds])
-    return found
-
-
-def _draws(texts: int, seed: int, resamples: int) -> Iterator[Floats]:
-    """How often each resample has each text, some resamples (rows, texts) at a time."""
-    source = np.random.default_rng(seed)
-    height = max(1, _COUNTS // texts)
-    for start in range(0, resamples, height):
-        rows = min(height, resamples - start)
-        drawn = source.integers(texts, size=(rows, texts))
-        drawn += texts * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * texts)
-        yield counts.reshape(rows, texts).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -87,7 +59,7 @@ def _averages(
     for group in groups:
         texts = len(group.metrics)
         of_group = zip(MEASURES, next(found[texts]).T.tolist(), strict=True)
-        intervals = {name: _interval(*numbers) for name, numbers in of_group}
+        intervals = {name: rounded_interval(*numbers) for name, numbers in of_group}
         yield AveragedKnowledge(
             model=results[0].model,
             layer=group.layer,
@@ -108,7 +80,3 @@ def _groups(results: Sequence[TextResult]) -> list[_Group]:
         _Group(layer, method, metrics)
         for (layer, method), metrics in sorted(found.items(), key=lambda item: item[0][0])
     ]
-
-
-def _interval(mean: float, low: float, high: float) -> Interval:
-    return Interval(mean=number(mean), low=number(low), high=number(high))

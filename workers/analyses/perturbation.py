@@ -1,4 +1,4 @@
-"""What changes when neurons are changed: matched random sets, effects, and their intervals.
+"""What changes when neurons are changed: matched random sets, and effects.
 
 Pure functions of numbers that were measured (`workers.experiments.perturbation` measures them).
 
@@ -6,20 +6,20 @@ Axes: c conditions, n texts.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.neurons import Effect, Interval, RandomEffect
+from schemas.neurons import Effect, RandomEffect
+from workers.analyses.intervals import mean_interval, rounded_interval
 from workers.mixers.sites import Place
 from workers.numbers import Floats, number
 
 Chosen = Mapping[Place, NDArray[np.int64]]
 """The neurons of a set: their indices in each block that has any, ascending."""
 
-_LEVEL = 0.95
 # exp of more than this is beyond a float.
 _LARGEST_EXPONENT = math.log(np.finfo(np.float64).max)
 
@@ -101,12 +101,12 @@ def random_effect(changes: Changes) -> RandomEffect:
     ratios = None if loss is None else [_ratio(end) for end in loss]
     perplexity = None
     if ratios is not None and None not in ratios:
-        perplexity = _rounded(*(end for end in ratios if end is not None))
+        perplexity = rounded_interval(*(end for end in ratios if end is not None))
     return RandomEffect(
-        logit=_rounded(*mean_interval(changes.logit)),
-        probability=_rounded(*mean_interval(changes.probability)),
-        divergence=_rounded(*mean_interval(changes.divergence)),
-        loss=None if loss is None else _rounded(*loss),
+        logit=rounded_interval(*mean_interval(changes.logit)),
+        probability=rounded_interval(*mean_interval(changes.probability)),
+        divergence=rounded_interval(*mean_interval(changes.divergence)),
+        loss=None if loss is None else rounded_interval(*loss),
         perplexity=perplexity,
     )
 
@@ -114,29 +114,6 @@ def random_effect(changes: Changes) -> RandomEffect:
 def more_extreme(own: Changes, randoms: Changes) -> float:
     """Share of the random sets that lower the probability at least as much as the first of own."""
     return number(float((randoms.probability <= own.probability[0]).mean()))
-
-
-def mean_interval(values: Floats) -> tuple[float, float, float]:
-    """(mean, low, high): Student's 95 % interval of the mean that the values (c,) are drawn about.
-
-    It says how well the mean over random sets is known, not how far single sets lie from it.
-    Raises ValueError: fewer than two values.
-    """
-    count = len(values)
-    if count < 2:
-        raise ValueError("an interval needs two values")
-    mean = float(values.mean())
-    reach = student_quantile(count - 1) * float(values.std(ddof=1)) / math.sqrt(count)
-    return mean, mean - reach, mean + reach
-
-
-def student_quantile(degrees: int) -> float:
-    """The t that 95 % of Student's distribution with so many degrees of freedom lie within.
-
-    The distribution function is the finite sum of Abramowitz and Stegun, Handbook of Mathematical
-    Functions, 26.7.3 and 26.7.4, over the angle with tan = t / sqrt(degrees); bisected.
-    """
-    return math.tan(_bisected(lambda angle: _within(angle, degrees))) * math.sqrt(degrees)
 
 
 def matched_sets(
@@ -161,32 +138,6 @@ def matched_sets(
     return found
 
 
-def _bisected(rises: Callable[[float], float]) -> float:
-    """The angle at which a rising function of it comes to the level."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rises(middle) < _LEVEL else (low, middle)
-    return low
-
-
-def _within(angle: float, degrees: int) -> float:
-    """The share of Student's distribution between -t and t."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = degrees % 2
-    # The powers of the cosine: 1, 3, .. up to degrees - 2, or 0, 2, .. up to it.
-    term = cosine if odd else 1.0
-    total = 0.0
-    for power in range(odd, degrees - 1, 2):
-        total += term
-        term *= cosine**2 * (power + 1) / (power + 2)
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
-
-
 def _ratio(loss: float) -> float | None:
     """exp(loss), None beyond a float."""
     return number(math.exp(loss)) if loss < _LARGEST_EXPONENT else None
-
-
-def _rounded(mean: float, low: float, high: float) -> Interval:
-    return Interval(mean=number(mean), low=number(low), high=number(high))

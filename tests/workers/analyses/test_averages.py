@@ -1,20 +1,17 @@
-"""Averages over texts against a loop that draws one by one, and how often the interval holds."""
+"""Averages over texts against a loop that draws one by one."""
 
-import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from schemas.names import Method
 from schemas.neurons import Interval
 from schemas.result import AveragedKnowledge, KnowledgeMetrics, TextResult
 from tests.workers.figures.documents import Shape, document, recall_words
-from workers.analyses import averages as module
-from workers.analyses.averages import MEASURES, averaged_knowledge, bootstrapped
+from workers.analyses import intervals
+from workers.analyses.averages import MEASURES, averaged_knowledge
 
 Floats = NDArray[np.float64]
 ROLLOUT, MEAN = Method.ROLLOUT, Method.ATTENTION_WEIGHTED
@@ -58,7 +55,7 @@ def loop(values: Sequence[float], seed: int, resamples: int) -> Interval:
 
 @pytest.mark.parametrize("at_once", [1 << 21, 33, 1])
 def test_against_a_loop(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(module, "_COUNTS", at_once)
+    monkeypatch.setattr(intervals, "_COUNTS", at_once)
     results = job(texts=9)
     found = averaged_knowledge(results, seed=7, resamples=200)
     assert [(of.model, of.layer, of.method, of.texts) for of in found] == [
@@ -75,42 +72,6 @@ def test_against_a_loop(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
             # Half of the seventh digit of a number that begins with 1.
             assert interval.model_dump() == pytest.approx(expected.model_dump(), rel=5e-7)
             assert all(value == float(f"{value:.7g}") for value in interval.model_dump().values())
-
-
-def test_the_interval_holds_the_truth_about_95_times_of_100() -> None:
-    """1,000 experiments of 100 normal texts each; the percentile bootstrap is right in 94 %."""
-    truth, experiments = 3.0, 1000
-    values = np.random.default_rng(1).normal(truth, 2.0, size=(100, experiments))
-    mean, low, high = bootstrapped(values, seed=2, resamples=2000)
-    right = float(((low <= truth) & (truth <= high)).mean())
-    # Four standard deviations of the share are 0.03.
-    assert 0.91 < right < 0.97
-    np.testing.assert_allclose(mean, values.mean(0))
-    # As wide as theory has it: 2 * 1.96 standard errors, with n in place of n - 1.
-    width = (high - low) / (2 * 1.959964 * values.std(0) / 10)
-    assert width.mean() == pytest.approx(1.0, abs=0.01)
-
-
-@settings(deadline=None, derandomize=True)
-@given(
-    value=st.floats(-1e9, 1e9, allow_subnormal=False),
-    texts=st.integers(1, 40),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_of_texts_that_are_all_alike_the_interval_is_the_number_itself(
-    value: float, texts: int, seed: int
-) -> None:
-    """One text is the case that every job has."""
-    found = bootstrapped(np.full((texts, 1), value), seed, 50)
-    assert found.tolist() == [[value]] * 3
-
-
-@settings(deadline=None, derandomize=True, max_examples=50)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12), st.integers(0, 2**32 - 1))
-def test_an_interval_lies_within_the_texts(values: list[float], seed: int) -> None:
-    _, low, high = bootstrapped(np.array(values)[:, None], seed, 100)
-    slack = 1e-9 * max(map(abs, values))
-    assert min(values) - slack <= low[0] <= high[0] <= max(values) + slack
 
 
 def test_the_order_of_models_and_of_texts_does_not_matter() -> None:
@@ -161,13 +122,3 @@ def test_every_measure_of_the_document_is_averaged() -> None:
         if field.annotation is Interval
     }
     assert intervals == set(MEASURES)
-
-
-def test_many_texts_take_a_bounded_part_of_memory() -> None:
-    """All draws at once would be 2,000 x 5,000 numbers, 80 MB, and their indices as many."""
-    values = np.random.default_rng(0).normal(size=(5000, 8))
-    tracemalloc.start()
-    bootstrapped(values, seed=0, resamples=2000)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 70e6

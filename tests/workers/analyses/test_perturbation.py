@@ -1,4 +1,4 @@
-"""Matched random sets, effects and intervals, from numbers given by hand."""
+"""Matched random sets and effects, from numbers given by hand."""
 
 import math
 
@@ -13,10 +13,8 @@ from workers.analyses.perturbation import (
     Said,
     effect,
     matched_sets,
-    mean_interval,
     more_extreme,
     random_effect,
-    student_quantile,
 )
 from workers.mixers.sites import Place
 
@@ -65,37 +63,6 @@ def test_every_other_set_is_drawn_equally_often() -> None:
     assert counts.keys() == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
     # 1200 each; five standard deviations are 155.
     assert all(abs(count - 1200) < 155 for count in counts.values())
-
-
-# Any table of Student's t, two-sided 95 %.
-@pytest.mark.parametrize(
-    ("degrees", "quantile"),
-    [
-        (1, 12.7062),
-        (2, 4.30265),
-        (3, 3.18245),
-        (4, 2.77645),
-        (9, 2.26216),
-        (19, 2.09302),
-        (30, 2.04227),
-        (199, 1.97196),
-    ],
-)
-def test_students_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
-    assert student_quantile(degrees) == pytest.approx(quantile, rel=1e-5)
-
-
-def test_the_interval_holds_the_mean_in_95_percent_of_experiments() -> None:
-    draws = np.random.default_rng(0).normal(3.0, 2.0, (4000, 5))
-    held = 0
-    for values in draws:
-        mean, low, high = mean_interval(values)
-        assert low <= mean <= high
-        held += low <= 3.0 <= high
-    # Five standard deviations of a share of 0.95 among 4000 are 0.017.
-    assert abs(held / 4000 - 0.95) < 0.017
-    with pytest.raises(ValueError, match="two"):
-        mean_interval(np.array([1.0]))
 
 
 def said(probability: list[list[float]], loss: list[list[float]]) -> Said:
