@@ -10,7 +10,7 @@ from catalogue.cached import description, tokeniser
 from catalogue.facts import fact_errors
 from catalogue.locate import Location, UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
-from catalogue.neurons import Reader, intervention_errors, perturbation_errors
+from catalogue.perturbation import Reader, intervention_errors, perturbation_errors
 from catalogue.selection import select
 from catalogue.tokeniser import Tokeniser
 from catalogue.universality import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catalogue.neurons import absent
+from catalogue.perturbation import absent
 from schemas.names import Intervening
 from schemas.neurons import PerturbationAnalysis, Perturbed, PerturbedSet
 from schemas.problem import ProblemError, ProblemType, and_more
