@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from schemas.comparison import Comparison
 from schemas.result import TextResult
 from workers.analyses.comparison import methods_of, shares
-from workers.figures.plan import ComparedModel, ComparedText, ComparisonPart
+from workers.figures.parts import ComparedModel, ComparedText, ComparisonPart
 
 
 def comparison_part(

@@ -28,6 +28,7 @@ from workers.analyses.methods import read_layers
 from workers.compared import comparison_part
 from workers.document import TextWriter, target_result
 from workers.experiments.knowledge_neurons import find_knowledge_neurons
+from workers.figures.parts import Part, TextPart
 from workers.figures.picking import (
     averages_part,
     knowledge_part,
@@ -35,7 +36,7 @@ from workers.figures.picking import (
     perturbation_part,
     universality_part,
 )
-from workers.figures.plan import Drawing, Part, TextPart, figures
+from workers.figures.plan import Drawing, figures
 from workers.figures.studio import Drawings
 from workers.findings import Findings
 from workers.intervening import Known, perturb_model

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from schemas.job import Shows
 from workers.figures.drawing import page_about
-from workers.figures.plan import Part
+from workers.figures.parts import Part
 from workers.tether import die_with_parent
 
 # The computation goes first where the two compete for a core.

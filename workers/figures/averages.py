@@ -12,7 +12,7 @@ from workers.figures.curves import Across, Curve
 from workers.figures.legends import Entry
 from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import AveragesPart
+from workers.figures.parts import AveragesPart
 
 # Lengths in inches.
 LEFT, PANEL_WIDTH, PANEL_HEIGHT = 0.75, 3.15, 1.6

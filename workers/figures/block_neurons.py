@@ -11,7 +11,7 @@ from workers.figures.concordance import ROW, concordance
 from workers.figures.legends import Entry
 from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import BlockPart
+from workers.figures.parts import BlockPart
 from workers.figures.scale import NICE_STEPS, Scale, thin
 
 # Lengths in inches.

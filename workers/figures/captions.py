@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from schemas.names import Method
 from schemas.result import MethodAttention, TextResult, Token
 from workers.figures import style, words
-from workers.figures.plan import TextPart
+from workers.figures.parts import TextPart
 
 # Room for each quoted token, tried in turn until the line fits.
 QUOTED_TOKEN_INCHES = (1.6, 1.1, 0.8, 0.5)

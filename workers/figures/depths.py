@@ -13,7 +13,7 @@ from workers.figures.captions import Caption
 from workers.figures.colours import KINDS, ink_on
 from workers.figures.marks import Box, Picture
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import ComparisonPart
+from workers.figures.parts import ComparisonPart
 from workers.figures.scale import Scale
 
 # Lengths in inches.

@@ -9,7 +9,7 @@ from workers.figures.interventions import interventions
 from workers.figures.neuron_layers import neuron_layers
 from workers.figures.overview import overview
 from workers.figures.page import Page
-from workers.figures.plan import (
+from workers.figures.parts import (
     AveragesPart,
     BlockPart,
     ComparisonPart,

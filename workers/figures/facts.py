@@ -16,7 +16,7 @@ from workers.figures.legends import Entry
 from workers.figures.marks import Box, Picture, dots
 from workers.figures.overlap import overlap
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import KnowledgePart
+from workers.figures.parts import KnowledgePart
 from workers.figures.scale import NICE_STEPS, Scale
 
 # Lengths in inches. The columns of the first panel: the fact's number ends, its prompt and answer

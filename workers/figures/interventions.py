@@ -15,7 +15,7 @@ from workers.figures.captions import Caption
 from workers.figures.frame import Frame
 from workers.figures.marks import Box, dots, lines, rectangles
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import PerturbationPart
+from workers.figures.parts import PerturbationPart
 from workers.figures.scale import Scale
 
 # Conditions that a page shows; of more, those that change the target's probability most.

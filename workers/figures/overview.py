@@ -10,7 +10,7 @@ from workers.figures import captions, style, words
 from workers.figures.labels import CLEARANCE, TokenAxis
 from workers.figures.marks import Box
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import TextPart
+from workers.figures.parts import TextPart
 from workers.figures.scale import NICE_STEPS, TINIEST, Scale
 from workers.figures.series import Series, relevances
 

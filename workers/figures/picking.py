@@ -17,7 +17,7 @@ from schemas.neurons import (
 )
 from schemas.result import AveragedKnowledge
 from schemas.sections import KnowledgeNeuronSection, NeuronSection, PerturbationSection
-from workers.figures.plan import (
+from workers.figures.parts import (
     QUANTILES,
     AveragesPart,
     BlockPart,

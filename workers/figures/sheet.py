@@ -10,7 +10,7 @@ from workers.figures import captions, panels, style
 from workers.figures.labels import TokenAxis
 from workers.figures.marks import Box
 from workers.figures.page import LETTER_WIDTH, Page
-from workers.figures.plan import TextPart
+from workers.figures.parts import TextPart
 from workers.figures.scale import Scale
 from workers.figures.series import relevances
 

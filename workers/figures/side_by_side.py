@@ -13,7 +13,7 @@ from workers.figures.captions import Caption
 from workers.figures.colours import Floats, Rgb, ink_on
 from workers.figures.marks import Box, rounded
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import ComparedModel, ComparedText, ComparisonPart
+from workers.figures.parts import ComparedModel, ComparedText, ComparisonPart
 from workers.figures.scale import Scale
 
 # Lengths in inches.

@@ -12,7 +12,7 @@ from workers.figures import captions, style, words
 from workers.figures.colours import Floats, ink_on
 from workers.figures.marks import Box, rounded
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import TextPart
+from workers.figures.parts import TextPart
 from workers.figures.scale import Scale
 
 # Words are what a strip's time goes into: this many in all, shared out between the methods.

@@ -23,7 +23,8 @@ from threading import Thread
 import structlog
 
 from schemas.problem import ProblemError, ProblemType
-from workers.figures.plan import Drawing, Figure, Part, figures
+from workers.figures.parts import Part
+from workers.figures.plan import Drawing, Figure, figures
 
 log = structlog.get_logger("workers.figures")
 

@@ -15,7 +15,7 @@ from workers.figures.frame import Frame
 from workers.figures.legends import Entry
 from workers.figures.marks import Box, Picture, lines
 from workers.figures.page import FOOTER_HEIGHT, HEADER_HEIGHT, Page
-from workers.figures.plan import CorrelatedBlock, CorrelatedPair, UniversalityPart
+from workers.figures.parts import CorrelatedBlock, CorrelatedPair, UniversalityPart
 from workers.figures.scale import NICE_STEPS, Scale
 
 # Pairs of models that a page shows layer by layer; of more, the most alike.

@@ -26,7 +26,8 @@ from schemas.result import (
     Token,
 )
 from workers.figures.drawing import page_about
-from workers.figures.plan import Drawing, TextPart, figures
+from workers.figures.parts import TextPart
+from workers.figures.plan import Drawing, figures
 
 Floats = npt.NDArray[np.float64]
 NOUNS = ["apple", "river", "stone", "cloud", "lamp", "horse", "bread", "chair", "paper", "glass"]

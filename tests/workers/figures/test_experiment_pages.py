@@ -31,7 +31,7 @@ from workers.figures.interventions import MOST_ROWS, interventions
 from workers.figures.marks import LINE, MOVE, Outline, Picture
 from workers.figures.page import Page
 from workers.figures.panels import VOID
-from workers.figures.plan import KnowledgePart, PerturbationPart, UniversalityPart
+from workers.figures.parts import KnowledgePart, PerturbationPart, UniversalityPart
 from workers.figures.scale import Scale
 from workers.figures.universal import BASELINE, MOST_PAIRS, universal
 

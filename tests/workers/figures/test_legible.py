@@ -10,7 +10,7 @@ from workers.analyses.comparison import compare
 from workers.compared import comparison_part
 from workers.figures.depths import depths
 from workers.figures.overview import overview
-from workers.figures.plan import ComparisonPart
+from workers.figures.parts import ComparisonPart
 from workers.figures.sheet import sheet
 from workers.figures.side_by_side import side_by_side
 from workers.figures.strip import token_strip

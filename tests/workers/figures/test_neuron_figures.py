@@ -20,7 +20,8 @@ from tests.workers.figures.experiment_documents import (
 from tests.workers.figures.neuron_documents import JOB, SECTION, Neurons, neuron_analysis
 from workers.figures import picking
 from workers.figures.drawing import page_about
-from workers.figures.plan import QUANTILES, BlockPart, Figure, NeuronOverviewPart, Part, figures
+from workers.figures.parts import QUANTILES, BlockPart, NeuronOverviewPart, Part
+from workers.figures.plan import Figure, figures
 from workers.figures.studio import Studio
 
 pytestmark = pytest.mark.filterwarnings("error")

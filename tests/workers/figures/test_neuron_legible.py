@@ -21,7 +21,8 @@ from tests.workers.figures.neuron_documents import JOB, SECTION, Neurons, neuron
 from workers.figures import picking
 from workers.figures.drawing import page_about
 from workers.figures.page import Page
-from workers.figures.plan import Part, figures
+from workers.figures.parts import Part
+from workers.figures.plan import figures
 
 pytestmark = pytest.mark.filterwarnings("error")
 

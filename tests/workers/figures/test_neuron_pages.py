@@ -17,7 +17,7 @@ from workers.figures.concordance import GROUND
 from workers.figures.marks import Outline, Words
 from workers.figures.neuron_layers import neuron_layers
 from workers.figures.page import Page
-from workers.figures.plan import BlockPart, NeuronOverviewPart
+from workers.figures.parts import BlockPart, NeuronOverviewPart
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -19,7 +19,7 @@ from workers.figures.labels import TokenAxis
 from workers.figures.marks import CURVE, Outline, Picture, Words
 from workers.figures.overview import overview
 from workers.figures.page import Page
-from workers.figures.plan import TextPart
+from workers.figures.parts import TextPart
 from workers.figures.scale import Scale, thin
 from workers.figures.sheet import sheet
 from workers.figures.strip import MOST_WORDS, NEIGHBOURS, token_strip

@@ -20,7 +20,8 @@ from schemas.problem import ProblemError, ProblemType
 from schemas.result import Heatmap
 from tests.workers.conftest import ROOT, until
 from tests.workers.figures.documents import Shape, document, draw, parts, recall_words
-from workers.figures.plan import Drawing, TextPart, figures
+from workers.figures.parts import TextPart
+from workers.figures.plan import Drawing, figures
 from workers.figures.studio import Studio
 from workers.interrupts import Interrupts, TimeLimitReached
 
