@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workers.kernels import sparsity
 from workers.numbers import Floats
 
 
@@ -46,17 +47,13 @@ def sparseness(magnitude: Floats) -> Sparseness:
 
 
 def hoyer(values: Sequence[float] | Floats) -> float:
-    """How sparse some numbers are: (sqrt(d) - |v|_1 / |v|_2) / (sqrt(d) - 1), 0 of nothing.
-
-    Source: Hoyer, "Non-negative Matrix Factorization with Sparseness Constraints" (2004).
-    """
+    """How sparse some numbers are, by Hoyer's measure; 0 of nothing."""
     size = np.abs(np.asarray(values, dtype=np.float64))
     largest = size.max(initial=0.0)
-    if len(size) < 2 or not largest:
-        return 0.0
-    size = size / largest
-    root = np.sqrt(len(size))
-    return max(0.0, float((root - size.sum() / np.sqrt((size**2).sum())) / (root - 1)))
+    # In units of the largest: the square of a small number may be 0.
+    size = size / (largest or 1.0)
+    sums, norms = size.sum(keepdims=True), np.sqrt((size**2).sum(keepdims=True))
+    return max(0.0, float(sparsity.hoyer(sums, norms, len(size))[0]))
 
 
 def ranked(values: Floats, most: int) -> list[int]:

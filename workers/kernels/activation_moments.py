@@ -17,6 +17,7 @@ from workers.kernels import _moments_numba as loops
 from workers.kernels._moments_numba import ACTIVE, HIGH, LOW, M2, M3, M4, MAGNITUDE, MEAN, PLACE
 from workers.kernels._parallel import run
 from workers.kernels._scan_numba import BLOCK
+from workers.kernels.sparsity import hoyer
 from workers.kernels.steps import Step
 from workers.numbers import Floats
 
@@ -123,8 +124,8 @@ class ActivationMoments:
         run(loops.norms, len(which), total * self.neurons, array, which, norms)
         self.tokens += total
         for r, (row, count, text) in enumerate(which.tolist()):
-            of_tokens = norms[row, :count].astype(np.float64)
-            self._hoyer += float(_hoyer(of_tokens, self.neurons).sum())
+            magnitudes, squares = norms[row, :count].astype(np.float64).T
+            self._hoyer += float(hoyer(magnitudes, np.sqrt(squares), self.neurons).sum())
             length = lengths[found[r]]
             if offset + count < length:
                 self._open[text] = sums[r]
@@ -279,17 +280,6 @@ class StepMoments:
         """(c,): of the population."""
         variance: Floats = self._sums[1] / self._tokens
         return variance
-
-
-def _hoyer(of_tokens: Floats, neurons: int) -> Floats:
-    """(l,): of sums of magnitudes and of squares (l, 2)."""
-    root = np.sqrt(neurons)
-    norm = np.sqrt(of_tokens[:, 1])
-    if neurons < 2:
-        return np.zeros(len(of_tokens))
-    ratio = np.divide(of_tokens[:, 0], norm, out=np.full(len(norm), root), where=norm > 0)
-    found: Floats = (root - ratio) / (root - 1)
-    return found
 
 
 def _relative_entropy(inside: Floats, overall: Floats) -> Floats:

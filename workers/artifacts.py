@@ -1,0 +1,78 @@
+"""The files of one attempt: figures as they get drawn, then the tensors and the document."""
+
+from collections.abc import Sequence
+
+from jobs.artifacts import ArtifactWriter
+from schemas.job import Artifact, Shows
+from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
+from workers.figures.parts import Part
+from workers.figures.plan import Drawing, figures
+from workers.figures.studio import Drawings
+from workers.progress import Report
+
+_MEDIA_TYPES = {
+    ArtifactKind.RESULT: "application/json",
+    ArtifactKind.FIGURE: "image/png",
+    ArtifactKind.TENSORS: "application/octet-stream",
+}
+
+
+class Artifacts:
+    """Has figures drawn, and stores each file under the attempt's token."""
+
+    def __init__(self, writer: ArtifactWriter, drawings: Drawings, report: Report) -> None:
+        self._writer = writer
+        self._drawings = drawings
+        self._report = report
+        self._stored: dict[str, Artifact] = {}
+
+    def draw(self, part: Part) -> list[str]:
+        """Have a part drawn; the names of its figures."""
+        self._drawings.begin(part)
+        return [figure.name for figure in figures(part)]
+
+    def store_drawn(self) -> None:
+        """Store the figures that are there already."""
+        for drawing in self._drawings.collect(wait=False):
+            self._store_figure(drawing)
+
+    def collect(self, expected: Sequence[str]) -> None:
+        """Wait for the figures that are still being drawn; `expected` are all, in their order."""
+        if not expected:
+            return
+        drawings = self._drawings.collect()
+        while True:
+            drawn = len(self._stored)
+            detail = f"figure {min(drawn + 1, len(expected))} of {len(expected)}"
+            self._report.tell(Stage.DRAWING, drawn / len(expected), detail)
+            with self._report.timed(Stage.DRAWING):
+                drawing = next(drawings, None)
+            if drawing is None:
+                break
+            self._store_figure(drawing)
+        if self._stored.keys() != set(expected):
+            differ = self._stored.keys() ^ set(expected)
+            raise RuntimeError(f"figures named and figures drawn differ: {differ}")
+        self._stored = {name: self._stored[name] for name in expected}
+
+    def store_tensors(self, data: bytes) -> None:
+        """Store the tensors' file."""
+        self._store(TENSORS_FILE, data, ArtifactKind.TENSORS, Shows())
+
+    def store_result(self, data: bytes) -> None:
+        """Store the document."""
+        self._store(RESULT_FILE, data, ArtifactKind.RESULT, Shows())
+
+    @property
+    def listed(self) -> list[Artifact]:
+        """All that were stored, the document first."""
+        first = self._stored[RESULT_FILE]
+        return [first, *(each for name, each in self._stored.items() if name != RESULT_FILE)]
+
+    def _store_figure(self, drawing: Drawing) -> None:
+        self._store(drawing.name, drawing.png, ArtifactKind.FIGURE, drawing.shows)
+
+    def _store(self, name: str, data: bytes, kind: ArtifactKind, shows: Shows) -> None:
+        with self._report.timed(Stage.STORING):
+            written = self._writer.put(name, data, kind, _MEDIA_TYPES[kind], shows)
+        self._stored[name] = written
