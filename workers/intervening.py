@@ -1,6 +1,6 @@
 """Which neurons a job intervenes on, and the texts that it does it on: from findings to a run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from schemas.request import JobRequest
 from schemas.result import TextResult
 from schemas.sections import NeuronRef, NeuronSet, PerturbationSection
 from workers.analyses.neuron_statistics import ranked
+from workers.experiments import Tell
 from workers.experiments.changes import Moments
 from workers.experiments.perturbation import checked_sets, perturb
 from workers.mixers.sites import Place, sites_of
@@ -95,7 +96,7 @@ def perturb_model(
     section: PerturbationSection,
     known: Known,
     room: int,
-    tell: Callable[[float, str], None],
+    tell: Tell,
 ) -> PerturbationAnalysis:
     """Intervene on each set of the section in one model.
 

@@ -1,22 +1,17 @@
 """The stages of a job, each of them one method; `workers.run` calls them in order."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
-from torch import Tensor
+from collections.abc import Iterator
 
 from catalogue.admission import admit, require_lengths
 from catalogue.budget import require_room
 from catalogue.facts import require_fitting_facts
 from catalogue.locate import UnknownModel
 from catalogue.memory import needs, result_bytes, tensor_bytes
-from catalogue.selection import Selection
 from catalogue.universality import Compared, sample_bytes
 from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
-from schemas.job import Artifact, Shows
-from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Block, Stage
+from schemas.names import Block, Stage
 from schemas.neurons import NeuronAnalysis
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.result import KnowledgeAverages, ModelProvenance, Provenance
@@ -25,10 +20,12 @@ from workers.analyses.averages import averaged_knowledge
 from workers.analyses.comparison import compare
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
+from workers.artifacts import Artifacts
 from workers.compared import comparison_part
 from workers.document import TextWriter, target_result
+from workers.experiments import Tell
 from workers.experiments.knowledge_neurons import find_knowledge_neurons
-from workers.figures.parts import Part, TextPart
+from workers.figures.parts import TextPart
 from workers.figures.picking import (
     averages_part,
     knowledge_part,
@@ -36,43 +33,18 @@ from workers.figures.picking import (
     perturbation_part,
     universality_part,
 )
-from workers.figures.plan import Drawing, figures
 from workers.figures.studio import Drawings
 from workers.findings import Findings
 from workers.intervening import Known, perturb_model
 from workers.matching import Matching
-from workers.mixers.sites import Place
-from workers.models.loading import LoadedModel
+from workers.model_run import ModelRun
 from workers.neuron_document import Texts, neuron_analysis
-from workers.neuron_reading import NeuronReading, Sample
-from workers.numbers import Floats
 from workers.progress import Report
 from workers.provenance import versions
 from workers.runtime import Runtime
 from workers.shared_pass import SharedPass
 from workers.tensors import TensorFile
 from workers.tracing import TextTrace, traced
-
-_MEDIA_TYPES = {
-    ArtifactKind.RESULT: "application/json",
-    ArtifactKind.FIGURE: "image/png",
-    ArtifactKind.TENSORS: "application/octet-stream",
-}
-
-
-@dataclass(frozen=True)
-class ModelRun:
-    """One of the job's models, ready to run on its texts; a batch may take `room` bytes."""
-
-    index: int
-    loaded: LoadedModel
-    selection: Selection
-    lengths: list[int]
-    room: int
-
-    def share(self, text: int) -> float:
-        """The text's share of the model's tokens, which is about its share of the work."""
-        return self.lengths[text] / sum(self.lengths)
 
 
 class Stages:
@@ -83,22 +55,18 @@ class Stages:
     ) -> None:
         self._runtime = runtime
         self._shared = shared
-        self._drawings = drawings
         self._attempt = attempt
         self._request = attempt.request
         self._report = Report(runtime.jobs.store, attempt)
-        self._writer = runtime.jobs.artifacts.writer(attempt)
+        writer = runtime.jobs.artifacts.writer(attempt)
+        self._artifacts = Artifacts(writer, drawings, self._report)
         self._tensors = TensorFile(runtime.settings.max_tensor_bytes)
-        self._artifacts: dict[str, Artifact] = {}
         self._findings = Findings(attempt.job_id)
         self._layer_counts: dict[str, int] = {}
-        self._attributions: dict[Place, Floats] = {}
         self._matching: Matching | None = None
         if attempt.request.universality is not None:
             settings = runtime.settings
             self._matching = Matching(attempt.request, attempt.request.universality, settings)
-        self._sample: Sample | None = None
-        self._reading: NeuronReading | None = None
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
         self._result_bytes = 0
@@ -137,7 +105,6 @@ class Stages:
             self._runtime.models.make_room(name, needs(work, self._result_bytes).total)
             model = ModelRun(index, loaded, work.selection, lengths, room)
         self._models_loaded += fresh
-        self._attributions, self._reading = {}, None
         self._findings.layers[name] = model.selection.layers
         self._layer_counts[name] = len(loaded.description.layers)
         self._models.append(loaded.provenance)
@@ -146,11 +113,10 @@ class Stages:
 
     def traces(self, model: ModelRun) -> Iterator[tuple[int, TextTrace]]:
         """Run the model on every text, a batch at a time, shortest texts first."""
-        self._sample = (
-            None if self._matching is None else self._matching.sample(model.index, model.loaded)
-        )
+        if self._matching is not None:
+            model.sample = self._matching.sample(model.index, model.loaded)
         outcomes = self._shared.outcomes(
-            self._attempt, model.loaded, model.selection, model.room, self._sample
+            self._attempt, model.loaded, model.selection, model.room, model.sample
         )
         while True:
             self._report.tell(Stage.TRACING, self._traced, f"running {model.loaded.name}")
@@ -168,12 +134,12 @@ class Stages:
         share = model.share(text) / len(self._request.models)
         parts = []
         with self._report.timed(Stage.ANALYSING):
-            self._attribute({site.place: found for site, found in trace.attributed.items()})
+            model.attribute({site.place: found for site, found in trace.attributed.items()})
             for done, reading in enumerate(read_layers(trace.mixers, plan), start=1):
                 if reading.maps:
                     parts.append(writer.layer(reading))
                 if reading.attributed is not None:
-                    self._attribute({(reading.layer, Block.MIXER): reading.attributed})
+                    model.attribute({(reading.layer, Block.MIXER): reading.attributed})
                 if self._request.tensors:
                     self._tensors.add(model.index, text, reading.layer, reading.maps)
                 so_far = self._analysed + share * done / len(chosen.captured)
@@ -185,23 +151,22 @@ class Stages:
         self._findings.add(model.index, text, result)
         if self._request.figures and result.has_attention_analysis:
             part = TextPart(job_id=self._attempt.job_id, subject=writer.subject, result=result)
-            self._drawings.begin(part)
-            for drawing in self._drawings.collect(wait=False):
-                self._keep(drawing)
+            self._artifacts.draw(part)
+            self._artifacts.store_drawn()
 
     def measure_neurons(self, model: ModelRun) -> None:
         """Write what was read of a model's neurons while its texts passed."""
-        self._reading = reading = self._shared.reading(self._attempt, model.loaded)
+        model.reading = reading = self._shared.reading(self._attempt, model.loaded)
         section = self._request.neurons
-        if self._matching is not None and self._sample is not None:
-            self._matching.take(model.loaded.name, self._sample)
+        if self._matching is not None and model.sample is not None:
+            self._matching.take(model.loaded.name, model.sample)
         if reading is None or section is None:
             return
         with self._report.timed(Stage.ANALYSING):
             found = neuron_analysis(
                 model.loaded.name,
                 reading,
-                self._attributions,
+                model.attributions,
                 section,
                 Texts(self._request.texts, model.loaded.tokeniser, section.ngram),
                 model.loaded.description.layers,
@@ -214,7 +179,7 @@ class Stages:
         if not self._request.figures:
             return found
         parts = neuron_parts(self._attempt.job_id, section, self._several_models, found)
-        names = [self._draw(part) for part in parts]
+        names = [self._artifacts.draw(part) for part in parts]
         blocks = [
             block.model_copy(update={"artifacts": of_block})
             for block, of_block in zip(found.blocks, names, strict=False)
@@ -230,7 +195,7 @@ class Stages:
         with self._report.timed(Stage.ANALYSING):
             found = compare(results, self._layer_counts)
         if self._request.figures and found.profiles:
-            names = self._draw(comparison_part(self._attempt.job_id, found, results))
+            names = self._artifacts.draw(comparison_part(self._attempt.job_id, found, results))
             found = found.model_copy(update={"artifacts": names})
         self._findings.comparison = found
 
@@ -246,7 +211,9 @@ class Stages:
             found = find_knowledge_neurons(model.loaded, section, layers, model.room, tell)
         if self._request.figures:
             several = self._several_models
-            names = self._draw(knowledge_part(self._attempt.job_id, section, several, found))
+            names = self._artifacts.draw(
+                knowledge_part(self._attempt.job_id, section, several, found)
+            )
             found = found.model_copy(update={"artifacts": names})
         self._findings.knowledge.append(found)
 
@@ -257,8 +224,8 @@ class Stages:
             return
         name, knowledge = model.loaded.name, self._findings.knowledge
         known = Known(
-            self._reading,
-            self._attributions,
+            model.reading,
+            model.attributions,
             knowledge[-1] if self._request.knowledge_neurons is not None else None,
             [result for result in self._findings.read if result.model == name],
         )
@@ -268,10 +235,10 @@ class Stages:
         if self._request.figures:
             texts, several = len(self._request.texts), self._several_models
             part = perturbation_part(self._attempt.job_id, section, texts, several, found)
-            found = found.model_copy(update={"artifacts": self._draw(part)})
+            found = found.model_copy(update={"artifacts": self._artifacts.draw(part)})
         self._findings.perturbation.append(found)
 
-    def _intervening(self, model: ModelRun, step: int) -> Callable[[float, str], None]:
+    def _intervening(self, model: ModelRun, step: int) -> Tell:
         """What tells how far the facts (step 0) or the interventions (1) of a model are."""
         sections = (self._request.knowledge_neurons, self._request.perturbation)
         steps = sum(section is not None for section in sections)
@@ -295,7 +262,7 @@ class Stages:
             names = []
             if self._request.figures:
                 part = averages_part(self._attempt.job_id, model, self._several_models, of_model)
-                names = [] if part is None else self._draw(part)
+                names = [] if part is None else self._artifacts.draw(part)
             averages = KnowledgeAverages(model=model, averages=of_model, artifacts=names)
             self._findings.averages.append(averages)
 
@@ -307,56 +274,33 @@ class Stages:
         with self._report.timed(Stage.ANALYSING):
             found = self._matching.compare()
         if self._request.figures:
-            names = self._draw(universality_part(self._attempt.job_id, found))
+            names = self._artifacts.draw(universality_part(self._attempt.job_id, found))
             found = found.model_copy(update={"artifacts": names})
         self._findings.universality = found
 
     def collect_figures(self) -> None:
         """Wait for the figures that are still being drawn; the findings name all of them."""
-        expected = self._findings.figures
-        if not expected:
-            return
-        drawings = self._drawings.collect()
-        while True:
-            drawn = len(self._artifacts)
-            detail = f"figure {min(drawn + 1, len(expected))} of {len(expected)}"
-            self._report.tell(Stage.DRAWING, drawn / len(expected), detail)
-            with self._report.timed(Stage.DRAWING):
-                drawing = next(drawings, None)
-            if drawing is None:
-                break
-            self._keep(drawing)
-        if self._artifacts.keys() != set(expected):
-            differ = self._artifacts.keys() ^ set(expected)
-            raise RuntimeError(f"figures named and figures drawn differ: {differ}")
-        self._artifacts = {name: self._artifacts[name] for name in expected}
+        self._artifacts.collect(self._findings.figures)
 
     def write_tensors(self) -> None:
         """Store the tensors, when asked for and there are any."""
         self._report.tell(Stage.STORING, 0.0, "writing the result")
         if self._tensors.held:
-            self._store(TENSORS_FILE, self._tensors.render(), ArtifactKind.TENSORS, Shows())
+            self._artifacts.store_tensors(self._tensors.render())
 
     def succeed(self) -> None:
         """Store the document with the seconds spent so far, and end the job."""
-        result = self._findings.render(self._provenance())
-        self._store(RESULT_FILE, result, ArtifactKind.RESULT, Shows())
-        first = self._artifacts.pop(RESULT_FILE)
-        self._runtime.jobs.store.succeed(self._attempt, [first, *self._artifacts.values()])
+        self._artifacts.store_result(self._findings.render(self._provenance()))
+        self._runtime.jobs.store.succeed(self._attempt, self._artifacts.listed)
 
     @property
     def _several_models(self) -> bool:
         return len(self._request.models) > 1
 
-    def _draw(self, part: Part) -> list[str]:
-        """Have a part drawn; the names of its figures."""
-        self._drawings.begin(part)
-        return [figure.name for figure in figures(part)]
-
     def _text_writer(self, model: ModelRun, text: int) -> TextWriter:
-        models, texts = self._request.models, self._request.texts
+        texts = self._request.texts
         return TextWriter(
-            subject=Subject(model.loaded.name, text, len(models) > 1, len(texts) > 1),
+            subject=Subject(model.loaded.name, text, self._several_models, len(texts) > 1),
             text=texts[text],
             tokens=model.loaded.tokeniser.encode(texts[text]),
             layers=model.loaded.description.layers,
@@ -376,12 +320,6 @@ class Stages:
             attributed=frozenset(model.selection.attributed),
         )
 
-    def _attribute(self, found: Mapping[Place, Tensor]) -> None:
-        """Add one text's attributions, of which the mean over the texts is kept."""
-        for at, attributed in found.items():
-            share = attributed.double().cpu().numpy() / len(self._request.texts)
-            self._attributions[at] = self._attributions.get(at, 0.0) + share
-
     def _provenance(self) -> Provenance:
         return Provenance(
             models=self._models,
@@ -390,11 +328,3 @@ class Stages:
             seconds={stage: round(spent, 4) for stage, spent in self._report.seconds.items()},
             models_loaded=self._models_loaded,
         )
-
-    def _keep(self, drawing: Drawing) -> None:
-        self._store(drawing.name, drawing.png, ArtifactKind.FIGURE, drawing.shows)
-
-    def _store(self, name: str, data: bytes, kind: ArtifactKind, shows: Shows) -> None:
-        with self._report.timed(Stage.STORING):
-            written = self._writer.put(name, data, kind, _MEDIA_TYPES[kind], shows)
-        self._artifacts[name] = written

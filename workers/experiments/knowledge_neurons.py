@@ -11,7 +11,7 @@ batch. Source: Dai et al., "Knowledge Neurons in Pretrained Transformers" (2104.
 Axes: p prompts, b rows of a batch, l tokens, d neuron of a block, n neurons of all the blocks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ from workers.analyses.integrated_gradients import (
     overlaps,
     quadrature,
 )
+from workers.experiments import Tell
 from workers.experiments.answers import Question, questions_of
 from workers.experiments.paths import Paths
 from workers.mixers.sites import Site, sites_of
@@ -44,9 +45,6 @@ from workers.numbers import Floats
 
 # Attributions that are held at once, of the facts that pass together.
 _HELD_BYTES = 1 << 26
-
-Tell = Callable[[float, str], None]
-"""Told how much is done, of 1, and what is being done; may raise to end it."""
 
 
 def find_knowledge_neurons(

@@ -1,6 +1,6 @@
 """What changes in what a model says when neurons are changed, beside as many drawn at random."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from workers.analyses.perturbation import (
     more_extreme,
     random_effect,
 )
+from workers.experiments import Tell
 from workers.experiments.changes import Condition, Moments
 from workers.experiments.listening import Listener, Texts
 from workers.mixers.sites import Place, Site, sites_of
@@ -27,7 +28,6 @@ from workers.neuron_reading import NeuronReading
 from workers.numbers import number
 from workers.tracing import TraceRequest, trace_each, traced
 
-Tell = Callable[[float, str], None]
 Heard = tuple[Said, list[Said]]
 """What is said before any change, and under each intervention."""
 
