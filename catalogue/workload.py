@@ -48,9 +48,7 @@ class Workload:
 
     @property
     def neurons(self) -> int:
-        """Neurons of the layers whose neurons are read; what the config does not tell counts as
-        many as its MLP could have.
-        """
+        """How many neurons are read, at most: an MLP of experts counts as what a token passes."""
         layers = [self.model.layers[layer] for layer in self.selection.neurons]
         unknown = self.model.mlp_channels or 0
         return sum(

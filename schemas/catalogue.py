@@ -32,7 +32,7 @@ class ModelList(Contract):
 
 
 class LayerDescription(Contract):
-    """The mixer of one layer and the methods that apply to it."""
+    """One layer: its mixer, the methods that apply to it, and how many neurons it has."""
 
     layer: int
     mixer: Mixer

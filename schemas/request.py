@@ -52,10 +52,13 @@ class JobRequest(Contract):
         description="Each reads every text; `GET /v1/models` says which there are",
     )
     texts: list[Text] = Field(
-        min_length=1, description="Each is analysed by itself, and none is cut"
+        min_length=1,
+        description="Each is read by itself, and none is cut; neurons are measured over all",
     )
     layers: Layers = Field(
-        default=None, description="Layer indices, `all`, or null for four evenly spaced layers"
+        default=None,
+        description="Layer indices, `all`, or null for four evenly spaced layers; "
+        "`attention` may have others",
     )
     target: Target = Target()
     attention: AttentionSection | None = Field(

@@ -74,7 +74,11 @@ class Settings(BaseSettings):
     max_row_tokens: int = Field(
         default=131072, gt=0, description="Per text, where only the target's row is read"
     )
-    max_total_tokens: int = Field(default=131072, gt=0, description="Over all texts of a job")
+    max_total_tokens: int = Field(
+        default=131072,
+        gt=0,
+        description="Over all texts of a job, and over its facts' prompts times their `steps`",
+    )
     job_memory_bytes: int = Field(
         default=8 * GIB, gt=0, description="For one job: the model, activations, matrices, tensors"
     )
