@@ -157,12 +157,13 @@ def _layer_errors(subject: _Subject, described: ModelDescription) -> Iterator[Fi
     asked = {"/layers": request.layers}
     if request.attention is not None:
         asked["/attention/layers"] = request.attention.layers
+    other = ", or leave the model out" if len(request.models) > 1 else ""
     for pointer, layers in asked.items():
         for index, layer in enumerate(layers if isinstance(layers, list) else []):
             if layer >= count:
                 detail = (
                     f"{subject.whom} has no layer {layer}: "
-                    f"it has {count} layers, name one of 0 to {count - 1}."
+                    f"it has {count} layers, name one of 0 to {count - 1}{other}."
                 )
                 yield FieldError(pointer=f"{pointer}/{index}", detail=detail)
 

@@ -199,7 +199,7 @@ def _perturbation(document: ResultDocument, analysis: PerturbationAnalysis) -> R
         table.add_row(
             f"{result.set_index}" + (f" {known.found_by}" if known and known.found_by else ""),
             str(len(known.neurons)) if known else "",
-            f"{result.intervention_index} {result.kind}",
+            f"{result.intervention_index} {result.intervention.kind}",
             f"{result.effect.probability:+.4f}",
             f"{result.random.probability.mean:+.4f}",
             f"{result.more_extreme:.0%}",

@@ -7,8 +7,8 @@ follow the index of the coordinate.
 from pydantic import Field
 
 from schemas.base import Contract
-from schemas.names import Block, Intervening, Method, Mixer, Ranking
-from schemas.sections import KnowledgeNeurons, NeuronRef
+from schemas.names import Block, Method, Mixer, Ranking
+from schemas.sections import Intervention, KnowledgeNeurons, NeuronRef
 
 MOST_KNOWLEDGE_NEURONS = 1000
 """How many neurons of one fact are listed at most."""
@@ -236,7 +236,7 @@ class Perturbed(Contract):
 
     set_index: int = Field(description="Index into `sets` of the request")
     intervention_index: int = Field(description="Index into `interventions`")
-    kind: Intervening
+    intervention: Intervention
     effect: Effect
     random: RandomEffect
     random_sets: int

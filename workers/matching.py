@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from workers.analyses.alignment import shared_tokens
 from workers.analyses.neuron_samples import ModelSample
 from workers.analyses.universality import universality
-from workers.mixers.sites import sites_of
+from workers.mixers.sites import in_words, sites_of
 from workers.models.fetching import fetch
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import Sample
@@ -43,8 +43,8 @@ class Matching:
         sites = sites_of(loaded.model, layers, blocks)
         if not sites:
             detail = (
-                f"None of the layers of `{loaded.name}` that were asked for has a "
-                f"{' or '.join(blocks)} to be compared: name others, or leave the model out."
+                f"None of the layers of `{loaded.name}` that were asked for has "
+                f"{in_words(blocks)} to be compared: name others, or leave the model out."
             )
             raise _refusal("/universality", detail)
         return Sample(sites, self._places[index])

@@ -25,7 +25,7 @@ from schemas.sections import NeuronSection
 from workers.analyses.neuron_statistics import ranked, sparseness
 from workers.analyses.ngrams import Ngrams, SharedNgram
 from workers.kernels.activation_moments import ActivationMoments, StepMoments
-from workers.mixers.sites import Place, Site
+from workers.mixers.sites import Place, Site, in_words
 from workers.neuron_reading import NeuronReading
 from workers.numbers import Floats, listed, number, rounded
 
@@ -111,7 +111,7 @@ def _block(
         by: [RankedValue(neuron=i, value=number(of[i])) for i in ranked(of, section.top_k)]
         for by, of in values.items()
     }
-    named = dict.fromkeys(
+    profiled = dict.fromkeys(
         entry.neuron
         for by, ranking in rankings.items()
         if by is not Ranking.DELTA_VARIANCE
@@ -135,7 +135,7 @@ def _block(
         else DeltaStatistics(mean=listed(steps.mean), variance=listed(steps.variance)),
         attribution=None if attribution is None else listed(attribution),
         rankings=rankings,
-        profiles=[_profile(neuron, found, section, texts) for neuron in named],
+        profiles=[_profile(neuron, found, section, texts) for neuron in profiled],
     )
 
 
@@ -205,8 +205,8 @@ def _missing(
     found = {site.place for site in sites}
     blocks = section.blocks or list(Block)
     if not found:
-        named = " or ".join(blocks)
-        return f"None of the layers of `{model}` that were asked for has a {named} to be read."
+        which = in_words(blocks)
+        return f"None of the layers of `{model}` that were asked for has {which} to be read."
     hidden = [
         layer
         for layer in asked

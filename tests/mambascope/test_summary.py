@@ -39,7 +39,7 @@ from schemas.result import (
     TextResult,
     Token,
 )
-from schemas.sections import NeuronRef
+from schemas.sections import Intervention, NeuronRef
 
 MODEL = "state-spaces/mamba-130m-hf"
 
@@ -238,7 +238,7 @@ def test_knowledge_neurons_perturbation_and_universality_have_their_lines() -> N
     perturbed = Perturbed(
         set_index=0,
         intervention_index=0,
-        kind=Intervening.ZERO,
+        intervention=Intervention(kind=Intervening.ZERO),
         effect=effect,
         random=RandomEffect(
             logit=interval,

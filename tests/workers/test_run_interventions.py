@@ -82,7 +82,7 @@ def test_sets_are_made_of_what_the_sections_found(bench: Bench) -> None:
         best = sorted(ranking, key=lambda at: -ranking[at])[:3]
         assert [(ref.layer, ref.block, ref.neuron) for ref in found.neurons] == best
     assert {ref.block for ref in perturbed.sets[4].neurons} == {Block.MIXER}
-    pairs = [(result.set_index, result.kind) for result in perturbed.results]
+    pairs = [(result.set_index, result.intervention.kind) for result in perturbed.results]
     assert pairs == [(index, kind) for index in range(6) for kind in Intervening]
     assert all(result.random_sets == 3 for result in perturbed.results)
 

@@ -39,7 +39,7 @@ from workers.analyses.integrated_gradients import (
 from workers.experiments import Tell
 from workers.experiments.answers import Question, questions_of
 from workers.experiments.paths import Paths
-from workers.mixers.sites import Site, sites_of
+from workers.mixers.sites import Site, in_words, sites_of
 from workers.models.loading import LoadedModel
 from workers.numbers import Floats
 
@@ -257,5 +257,5 @@ class _Search:
 def _reason(model: str, section: KnowledgeNeuronSection, sites: Sequence[Site]) -> str | None:
     if sites:
         return None
-    named = " or ".join(section.blocks or tuple(Block))
-    return f"None of the layers of `{model}` that were asked for has a {named} to be read."
+    which = in_words(section.blocks or tuple(Block))
+    return f"None of the layers of `{model}` that were asked for has {which} to be read."

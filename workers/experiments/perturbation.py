@@ -169,7 +169,7 @@ class _Plan:
                     Perturbed(
                         set_index=set_index,
                         intervention_index=index,
-                        kind=intervention.kind,
+                        intervention=intervention,
                         effect=effect(own),
                         random=random_effect(randoms),
                         random_sets=section.random_sets,

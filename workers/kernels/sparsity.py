@@ -15,5 +15,6 @@ def hoyer(magnitudes: Floats, norms: Floats, count: int) -> Floats:
         return np.zeros(len(norms))
     root = np.sqrt(count)
     ratio = np.divide(magnitudes, norms, out=np.full(len(norms), root), where=norms > 0)
-    found: Floats = (root - ratio) / (root - 1)
+    # Rounding may leave what is all alike a little below 0.
+    found: Floats = np.maximum((root - ratio) / (root - 1), 0.0)
     return found

@@ -54,6 +54,12 @@ class Site:
         return int(wide[0] if isinstance(projection, Conv1D) else wide[1])
 
 
+def in_words(blocks: Collection[Block]) -> str:
+    """Blocks in words: "a mixer or an MLP"."""
+    words = {Block.MIXER: "a mixer", Block.MLP: "an MLP"}
+    return " or ".join(words[block] for block in blocks)
+
+
 def sites_of(
     model: nn.Module, layers: Collection[int], blocks: Collection[Block] = tuple(Block)
 ) -> list[Site]:

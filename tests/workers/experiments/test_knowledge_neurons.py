@@ -232,7 +232,7 @@ def test_only_the_blocks_asked_for_are_looked_at(loaded: LoadedModel) -> None:
     assert (found.unavailable_reason is None) == has_mlp
     if not has_mlp:
         assert found.unavailable_reason is not None
-        assert "`model` that were asked for has a mlp" in found.unavailable_reason
+        assert "`model` that were asked for has an MLP" in found.unavailable_reason
         # Nothing to name is no error, and no answer is less probable for it.
         assert [fact.per_layer for fact in found.facts] == [{}] * 3
         assert [each.jaccard for each in found.overlaps] == [None] * 3

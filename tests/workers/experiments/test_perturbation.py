@@ -173,7 +173,7 @@ def test_every_part_follows_the_request(gpt2: LoadedModel) -> None:
     sets = [neurons(0, [1, 2]), neurons(1, [5], MLP) + neurons(0, [0, 7], MLP)]
     found = perturbed(gpt2, sets, ALL, TEXTS, CONTROLS)
     assert [each.neurons for each in found.sets] == sets
-    order = [(r.set_index, r.intervention_index, r.kind) for r in found.results]
+    order = [(r.set_index, r.intervention_index, r.intervention.kind) for r in found.results]
     assert order == [(i, j, kind.kind) for i in range(2) for j, kind in enumerate(ALL)]
     assert found.control_probability is not None
     for result in found.results:
@@ -200,7 +200,7 @@ def test_results_depend_on_the_seed_and_not_on_the_room(mamba: LoadedModel) -> N
         assert values(one.effect) == pytest.approx(values(two.effect), abs=5e-5)
         assert values(one.random) == pytest.approx(values(two.random), abs=2e-4)
         assert values(one.random) != pytest.approx(values(three.random), abs=1e-3)
-        if one.kind is Intervening.NOISE:
+        if one.intervention.kind is Intervening.NOISE:
             assert values(one.effect) != pytest.approx(values(three.effect), abs=1e-4)
         else:
             assert values(one.effect) == pytest.approx(values(three.effect), abs=5e-5)

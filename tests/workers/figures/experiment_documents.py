@@ -170,7 +170,7 @@ def perturbation(made: Perturbations) -> PerturbationAnalysis:
             Perturbed(
                 set_index=index,
                 intervention_index=place,
-                kind=intervention.kind,
+                intervention=intervention,
                 effect=_effect(made.size * float(rng.normal(-0.3, 0.2)), rng),
                 random=_random(abs(made.size) * 0.03, rng),
                 random_sets=20,
