@@ -157,7 +157,7 @@ def test_blocks_of_a_gpt2_and_of_experts(bench: Bench) -> None:
     none = analysed(bench, models=["tiny"], neurons={"blocks": ["mlp"]})
     assert none.blocks == []
     assert none.unavailable_reason is not None
-    assert "mlp" in none.unavailable_reason
+    assert "an MLP" in none.unavailable_reason
 
 
 def test_jobs_in_company_have_the_neurons_they_have_alone(bench: Bench) -> None:

@@ -280,23 +280,30 @@ def _step_sums(values: Any, bias: Any, softplus: bool, shift: float) -> Any:
 
 @kernel
 def read_steps(
-    first: int, last: int, x: Any, bias: Any, softplus: bool, texts: Any, before: int, sums: Any
+    first: int,
+    last: int,
+    x: Any,
+    bias: Any,
+    softplus: bool,
+    texts: Any,
+    before: int,
+    place: int,
+    sums: Any,
 ) -> None:
-    """Go on through a batch of x (b, c, l), for channels `first..last`; sums (2, c): mean and M2.
+    """Go on through a batch of x (b, c, l), for channels `first..last`.
 
     texts (b, 2): which row to read, and its tokens here. bias (c,), which with a softplus makes x
-    Delta.
+    Delta. sums (2, ..): running mean and M2 of all channels, the first of these at `place`.
     """
     for c in range(first, last):
-        done = before
+        done, own = before, place + c
         for r in range(len(texts)):
             size = texts[r, 1]
             values = x[texts[r, 0], c, :size]
-            mean = sums[0, c]
+            mean = sums[0, own]
             s1, s2 = _step_sums(values, bias[c], softplus, mean)
-            n = np.float64(done + size)
-            step = s1 / n
-            sums[0, c] = mean + step
+            step = s1 / np.float64(done + size)
+            sums[0, own] = mean + step
             # Their squares about the old mean, moved to the new one.
-            sums[1, c] += max(0.0, s2 - s1 * step)
+            sums[1, own] += max(0.0, s2 - s1 * step)
             done += size

@@ -252,22 +252,20 @@ class StepMoments:
 
     def read(self, step: Step, first: int, rows: Sequence[int], lengths: Sequence[int]) -> None:
         """Go on through a batch's step, of channels from `first` on; rows have `lengths` tokens."""
-        x = step.before.detach().to("cpu", torch.float32).numpy()
+        x = step.before.detach().to("cpu", torch.float32).contiguous().numpy()
         which = np.array([pair for pair in zip(rows, lengths, strict=True) if pair[1] > 0])
         if not len(which):
             return
         channels = x.shape[1]
-        own = slice(first, first + channels)
         bias = np.zeros(channels, np.float32)
         if step.bias is not None:
             bias[:] = step.bias.detach().to("cpu", torch.float32).numpy()
-        sums, total = self._sums[:, own], int(which[:, 1].sum())
-        before = int(self._tokens[first])
+        total, before = int(which[:, 1].sum()), int(self._tokens[first])
         run(
             *(loops.read_steps, channels, 4 * total * channels),
-            *(x, bias, step.softplus, which, before, sums),
+            *(x, bias, step.softplus, which, before, first, self._sums),
         )
-        self._tokens[own] += total
+        self._tokens[first : first + channels] += total
 
     @property
     def mean(self) -> Floats:

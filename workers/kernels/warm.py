@@ -2,6 +2,7 @@
 
 import torch
 
+from workers.kernels.activation_moments import ActivationMoments, Positions, StepMoments
 from workers.kernels.causal_conv import causal_conv
 from workers.kernels.hidden_attention import (
     Moments,
@@ -11,6 +12,7 @@ from workers.kernels.hidden_attention import (
     weighted_rows,
 )
 from workers.kernels.selective_scan import selective_scan
+from workers.kernels.steps import Step
 
 _TOKENS, _CHANNELS, _STATES = 17, 3, 2
 
@@ -39,3 +41,6 @@ def warm_up() -> None:
     hidden = causal_conv(hidden, torch.rand(_CHANNELS, 3, generator=draw))
     out = selective_scan(hidden, step, A, keys, queries, D, z, D, delta_softplus=True)
     out.sum().backward()
+    neurons = ActivationMoments(_CHANNELS, Positions.of([_TOKENS], bins=2), top=1)
+    neurons.read(x[None], [0], [0], [_TOKENS])
+    StepMoments(_CHANNELS).read(Step(delta.T[None]), 0, [0], [_TOKENS])

@@ -23,14 +23,19 @@ warm_up()
 before = compiled()
 
 from benchmarks.known_answer import peaks
+from benchmarks.neurons import read
 from catalogue.locate import locate
 from schemas.names import DEFAULT_MODEL
 from schemas.settings import Settings
 from training.recall_data import recall_prompts
+from workers.mixers.sites import sites_of
 from workers.models.loading import load
 
 settings = Settings()
 peaks(load(locate(DEFAULT_MODEL, settings), settings), recall_prompts(0, 1, 8), layer=1)
+for name in ("pocket/recall-mamba", "pocket/recall-mamba2"):
+    loaded = load(locate(name, settings), settings)
+    read(loaded, [[1, 2, 3], [4]], sites_of(loaded.model, [0, 1]))
 after = compiled()
 late = {kernel for kernel, count in after.items() if before.get(kernel) != count}
 print(len(after), "kernels; compiled late:", late)
