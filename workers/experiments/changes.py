@@ -91,9 +91,10 @@ class Change:
             return x.masked_fill(mask, 0.0)
         if kind is Intervening.MEAN:
             return torch.where(mask, self.moments[place].mean.to(x), x)
-        factor = torch.where(mask, self.intervention.factor, 1.0)
-        # In float32: a factor rounded to half precision would be another one.
-        return (x * factor).to(x.dtype)
+        # In float32: a factor rounded to half precision would be another one, and one beyond
+        # float32 is infinite, which shows in what the model says.
+        given = torch.tensor(self.intervention.factor, dtype=torch.float64).float().to(x.device)
+        return (x * torch.where(mask, given, 1.0)).to(x.dtype)
 
     def _mask(self, place: Place, x: Tensor) -> Tensor:
         """(c, 1, 1, d): which neurons of a block each condition changes."""

@@ -224,9 +224,10 @@ def test_a_text_of_a_model_that_stretches_its_positions_is_read_as_alone(tmp_pat
         np.testing.assert_allclose(together.logit[:, [index]], alone.logit, rtol=0, atol=ABSOLUTE)
 
 
-def test_what_holds_no_numbers_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("factor", [1e38, -1e308])
+def test_what_holds_no_numbers_is_named(factor: float, tmp_path: Path) -> None:
     loaded = loaded_from(tmp_path, save_gpt2)
-    far = [*INTERVENTIONS[:1], Intervention(kind=Intervening.SCALE, factor=1e38)]
+    far = [*INTERVENTIONS[:1], Intervention(kind=Intervening.SCALE, factor=factor)]
     each = conditions([{(0, MIXER): [1]}, {(1, MLP): [2]}])
     with pytest.raises(ProblemError) as raised:
         listener(loaded).listen(Texts(REQUESTS[2:]), far, each)
