@@ -8,9 +8,9 @@ import torch
 import transformers
 
 from catalogue.locate import locate
-from schemas.names import Mixer
+from schemas.names import Dtype, Mixer
 from schemas.problem import ProblemError, ProblemType
-from schemas.settings import Settings
+from schemas.settings import ModelSettings, Settings
 from tests.tiny_architectures import saver
 from tests.tiny_models import VOCABULARY
 from workers.mixers.softmax import SoftmaxTrace
@@ -113,3 +113,19 @@ def test_one_whose_attention_is_not_what_is_known_is_refused(
     with pytest.raises(ProblemError, match=r"reconstruction error 0\.0099") as refused:
         _load(tmp_path, "Llama", **SIZES)
     assert refused.value.kind is ProblemType.UNSUPPORTED_ARCHITECTURE
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more"),
+    [
+        ("Gemma2", {"num_key_value_heads": 2, "head_dim": 8}),  # caps its logits
+        ("Cohere", {"logit_scale": 0.3}),
+    ],
+)
+def test_capped_and_scaled_logits_are_known_in_half_precision(
+    architecture: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    saver(architecture, **(SIZES | more))(tmp_path / "model")
+    half = (("model", ModelSettings(dtype=Dtype.BFLOAT16)),)
+    settings = Settings(model_dir=tmp_path, device="cpu", models=half)
+    assert load(locate("model", settings), settings).model.dtype is torch.bfloat16
