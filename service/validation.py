@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from itertools import islice
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -166,8 +167,24 @@ def _model_at(path: Path) -> type[BaseModel]:
 def _of_field(path: Path) -> str:
     name = next(step for step in reversed(path) if isinstance(step, str))
     owner = path[: len(path) - path[::-1].index(name) - 1]
-    description = _model_at(owner).model_fields[name].description
-    return f"Give one of these: {description}."
+    field = _model_at(owner).model_fields[name]
+    names = _names(field.annotation)
+    if names:
+        return f"Give one of these: {', '.join(names)}."
+    return f"Give one of these: {field.description}."
+
+
+def _names(annotation: Any) -> list[str]:
+    """Every value that a field may have, null aside, where all of them are names; else none."""
+    found: list[str] = []
+    for member in _members(annotation):
+        if get_origin(member) is Literal:
+            found += get_args(member)
+        elif isinstance(member, type) and issubclass(member, StrEnum):
+            found += [each.value for each in member]
+        elif member is not NoneType:
+            return []
+    return found
 
 
 def _members(annotation: Any) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from schemas.names import Method, Ranking
 from schemas.problem import FieldError, ProblemError, ProblemType
 from service.body import MAX_FAULTS, parse_object
 from service.validation import validate_request
@@ -48,6 +49,15 @@ def test_a_union_is_one_fault_at_its_deepest_place() -> None:
     assert [error.pointer for error in found] == ["/layers/1", "/layers/2"]
     [error] = errors_of({"texts": ["a"], "layers": {"list": 1}})
     assert error.pointer == "/layers"
+
+
+@pytest.mark.parametrize("given", ["kurtosis", 5])
+def test_what_may_be_one_of_several_kinds_of_name_lists_all_of_them(given: object) -> None:
+    asked = {"texts": ["a"], "perturbation": {"sets": [{"found_by": given}]}}
+    [error] = errors_of(asked)
+    assert error.pointer == "/perturbation/sets/0/found_by"
+    names = error.detail.removeprefix("Give one of these: ").removesuffix(".").split(", ")
+    assert set(names) == {*Ranking, *Method, "knowledge_neurons"}
 
 
 def test_long_values_are_not_repeated() -> None:
