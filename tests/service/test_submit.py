@@ -106,7 +106,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"perturbation": {"sets": [{"found_by": "luck"}]}},
         "/perturbation/sets/0/found_by",
-        "Found by a ranking",
+        "attribution, attention_weighted",
     ),
     ({"perturbation": {"sets": [{}]}}, "/perturbation/sets/0", "either `neurons` or `found_by`"),
     (
