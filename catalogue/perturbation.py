@@ -1,6 +1,7 @@
 """Whether a request's interventions on neurons fit the models that it names."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from catalogue.selection import neuron_layers, select
@@ -13,6 +14,8 @@ from schemas.sections import Intervention, NeuronRef, PerturbationSection
 from schemas.settings import Settings
 
 _AT = "/perturbation"
+# Neurons that all random sets may draw together.
+_MOST_DRAWN = 1 << 21
 _UNUSED = {"factor": Intervening.SCALE, "std": Intervening.NOISE}
 
 
@@ -42,6 +45,15 @@ def intervention_errors(request: JobRequest) -> Iterator[FieldError]:
         yield from _repeats(index, given.neurons or [])
     for index, intervention in enumerate(section.interventions):
         yield from _unused(index, intervention)
+    drawn = section.random_sets * sum(
+        given.count if given.neurons is None else len(given.neurons) for given in section.sets
+    )
+    if drawn > _MOST_DRAWN:
+        detail = (
+            f"The random sets would draw {drawn} neurons; at most {_MOST_DRAWN} are drawn: give "
+            "fewer or smaller sets, or ask for fewer `random_sets`."
+        )
+        yield FieldError(pointer=f"{_AT}/random_sets", detail=detail)
 
 
 def perturbation_errors(
@@ -56,6 +68,26 @@ def perturbation_errors(
         yield from _found_errors(request, section, reader.name, reader.described)
     if reader.tokeniser is not None:
         yield from _control_errors(section, reader, reader.tokeniser, settings)
+        yield from _passing_errors(section, reader, reader.tokeniser, settings)
+
+
+def _passing_errors(
+    section: PerturbationSection, reader: Reader, tokeniser: Tokeniser, settings: Settings
+) -> Iterator[FieldError]:
+    """Tokens that would pass under all conditions, where they are too many."""
+    conditions = len(section.sets) * (1 + section.random_sets) * len(section.interventions)
+    tokens = reader.tokens_of_texts
+    for text in section.control_texts:
+        with suppress(ValueError):  # which is told of by itself
+            tokens += tokeniser.count(text)
+    passing, most = (1 + conditions) * tokens, settings.max_perturbed_tokens
+    if passing > most:
+        detail = (
+            f"{conditions} conditions (each set and its random ones under each intervention) on "
+            f"{tokens} tokens in {reader.name} are {passing} tokens to pass; a job may pass "
+            f"{most}: give fewer sets, interventions or texts, or ask for fewer `random_sets`."
+        )
+        yield FieldError(pointer=_AT, detail=detail)
 
 
 def _not_asked_for(request: JobRequest, found_by: str) -> str | None:

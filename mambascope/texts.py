@@ -10,6 +10,8 @@ from typing import Any
 from mambascope.usage import UsageProblem
 
 STDIN = "-"
+# More than a service takes; a file without an end would fill the memory.
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,14 @@ class Sourced:
 def read_bytes(name: str) -> bytes:
     """A file's bytes, or those of standard input for `-`. Raises UsageProblem."""
     try:
-        return sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        if name == STDIN:
+            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise UsageProblem(f"{label(name)} holds more than {_MOST_BYTES >> 20} MiB of text.")
+        return data
     except OSError as error:
         raise UsageProblem(f"{name} cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Over all texts of a job, and over its facts' prompts times their `steps`",
     )
+    max_perturbed_tokens: int = Field(
+        default=2**21, gt=0, description="That pass under all conditions of `perturbation`"
+    )
     job_memory_bytes: int = Field(
         default=8 * GIB, gt=0, description="For one job: the model, activations, matrices, tensors"
     )

@@ -208,3 +208,23 @@ def test_a_control_text_without_tokens_is_refused(settings: Settings, tmp_path: 
     found = faults(settings, {"control_texts": ["apple", "~"]}, models=["strips"])
     assert found.keys() == {"/perturbation/control_texts/1"}
     assert "no token" in found["/perturbation/control_texts/1"]
+
+
+def test_conditions_that_would_pass_too_many_tokens_are_refused(settings: Settings) -> None:
+    sets = [{"found_by": "variance"}] * 2
+    # Two sets and ten random ones of each under one intervention, and no change: 23 passes.
+    asked = {"sets": sets, "random_sets": 10, "control_texts": ["apple"]}
+    enough = settings.model_copy(update={"max_perturbed_tokens": 23 * 4})
+    assert faults(enough, asked) == {}
+    few = settings.model_copy(update={"max_perturbed_tokens": 23 * 4 - 1})
+    found = faults(few, asked)
+    assert list(found) == ["/perturbation"]
+    assert "22 conditions" in found["/perturbation"]
+    assert "92 tokens to pass; a job may pass 91" in found["/perturbation"]
+
+
+def test_random_sets_that_would_draw_too_many_neurons_are_refused(settings: Settings) -> None:
+    asked = {"sets": [{"found_by": "variance", "count": 10_000}] * 2, "random_sets": 200}
+    found = faults(settings, asked)
+    assert list(found) == ["/perturbation/random_sets"]
+    assert "would draw 4000000 neurons" in found["/perturbation/random_sets"]

@@ -76,3 +76,8 @@ def test_file_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
         read_texts(str(tmp_path))
     with pytest.raises(UsageProblem, match="no file's name"):
         read_texts("a\0b")
+
+
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(UsageProblem, match="/dev/zero holds more than 64 MiB"):
+        read_texts("/dev/zero")
