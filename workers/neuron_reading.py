@@ -5,6 +5,7 @@ Axes: b texts of a batch, p tokens of a piece, d neuron, n tokens of a sample.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -30,9 +31,7 @@ class Sample:
     _taken: dict[Site, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        counts = [len(places) for places in self.places]
-        self._first = [sum(counts[:text]) for text in range(len(counts))]
-        self.tokens = sum(counts)
+        *self._first, self.tokens = accumulate(map(len, self.places), initial=0)
 
     def take(self, site: Site, x: Tensor, text: int, start: int) -> None:
         """Keep what is chosen of one text's activations x (p, d), the tokens from `start` on."""
