@@ -13,7 +13,7 @@ from catalogue.memory import (
 from catalogue.workload import Workload, without_gradient
 from schemas.catalogue import ModelDescription
 from schemas.names import NEEDS_GRADIENT, Method
-from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError
 from schemas.settings import GIB
 
 SETTING = "MAMBASCOPE_JOB_MEMORY_BYTES"
@@ -48,7 +48,7 @@ def require_room(index: int, work: Workload, results: int, budget: int) -> int:
     """
     error = memory_error(index, work, results, budget)
     if error is not None:
-        raise ProblemError(ProblemType.INVALID_REQUEST, error.detail, [error])
+        raise ProblemError.of_field(error)
     return activation_room(work, results, budget)
 
 

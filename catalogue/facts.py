@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from catalogue.passing import PassBytes, pass_bytes
 from catalogue.tokeniser import Tokeniser
 from schemas.catalogue import ModelDescription
-from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError
 from schemas.request import JobRequest
 from schemas.sections import Fact, KnowledgeNeuronSection
 from schemas.settings import GIB, Settings
@@ -103,8 +103,7 @@ def require_fitting_facts(
                     f"gradient takes {taken / GIB:.2f} GiB of memory; there are {room / GIB:.2f} "
                     "GiB for it: shorten it, or name higher layers."
                 )
-                error = FieldError(pointer=at, detail=detail)
-                raise ProblemError(ProblemType.INVALID_REQUEST, detail, [error])
+                raise ProblemError.of_field(FieldError(pointer=at, detail=detail))
 
 
 def _prompts(fact: Fact, pointer: str) -> list[tuple[str, str]]:

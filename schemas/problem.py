@@ -102,3 +102,8 @@ class ProblemError(Exception):
         super().__init__(detail)
         self.kind = kind
         self.problem = Problem.of(kind, detail, errors)
+
+    @classmethod
+    def of_field(cls, error: FieldError) -> "ProblemError":
+        """A request of which one field is wrong (invalid-request)."""
+        return cls(ProblemType.INVALID_REQUEST, error.detail, [error])

@@ -8,7 +8,7 @@ import numpy as np
 from catalogue.tokeniser import Tokeniser
 from schemas.names import Block, Method, Ranking
 from schemas.neurons import KnowledgeNeuronAnalysis, PerturbationAnalysis
-from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError
 from schemas.request import JobRequest
 from schemas.result import TextResult
 from schemas.sections import NeuronRef, NeuronSet, PerturbationSection
@@ -135,5 +135,5 @@ def _nothing_found(model: str, index: int, given: NeuronSet) -> ProblemError:
         f"`{given.found_by}` found no neuron in `{model}`, so there is nothing to intervene on. "
         "Give `neurons` one by one, ask for other layers, or leave this set out."
     )
-    error = FieldError(pointer=f"/perturbation/sets/{index}/found_by", detail=detail)
-    return ProblemError(ProblemType.INVALID_REQUEST, detail, [error])
+    pointer = f"/perturbation/sets/{index}/found_by"
+    return ProblemError.of_field(FieldError(pointer=pointer, detail=detail))

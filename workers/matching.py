@@ -7,7 +7,7 @@ from catalogue.locate import locate
 from catalogue.selection import neuron_layers
 from schemas.names import Block
 from schemas.neurons import Universality
-from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError
 from schemas.request import JobRequest
 from schemas.sections import FEWEST_SHARED_TOKENS, UniversalitySection
 from schemas.settings import Settings
@@ -46,7 +46,7 @@ class Matching:
                 f"None of the layers of `{loaded.name}` that were asked for has "
                 f"{in_words(blocks)} to be compared: name others, or leave the model out."
             )
-            raise _refusal("/universality", detail)
+            raise ProblemError.of_field(FieldError(pointer="/universality", detail=detail))
         return Sample(sites, self._places[index])
 
     def take(self, model: str, sample: Sample) -> None:
@@ -75,14 +75,9 @@ class Matching:
                 f"their neurons are compared over at least {FEWEST_SHARED_TOKENS}: give more or "
                 "longer texts."
             )
-            raise _refusal("/texts", detail)
+            raise ProblemError.of_field(FieldError(pointer="/texts", detail=detail))
         return places
 
 
 def _count(places: Sequence[Sequence[int]]) -> int:
     return sum(len(of_text) for of_text in places)
-
-
-def _refusal(pointer: str, detail: str) -> ProblemError:
-    error = FieldError(pointer=pointer, detail=detail)
-    return ProblemError(ProblemType.INVALID_REQUEST, detail, [error])

@@ -13,7 +13,7 @@ from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.names import Block, Stage
 from schemas.neurons import NeuronAnalysis
-from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.problem import FieldError, ProblemError
 from schemas.result import KnowledgeAverages, ModelProvenance, Provenance
 from schemas.sections import AttentionSection, NeuronSection
 from workers.analyses.averages import averaged_knowledge
@@ -88,7 +88,7 @@ class Stages:
             except UnknownModel as error:
                 # It was there when the request was judged.
                 gone = FieldError(pointer=f"/models/{index}", detail=str(error))
-                raise ProblemError(ProblemType.INVALID_REQUEST, str(error), [gone]) from error
+                raise ProblemError.of_field(gone) from error
             if fresh:
                 # Its files may have been fetched only now.
                 alone = self._request.model_copy(update={"models": [name], "universality": None})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from catalogue.budget import tensors_error
 from schemas.artifact_names import tensor_key
 from schemas.names import Method
-from schemas.problem import ProblemError, ProblemType
+from schemas.problem import ProblemError
 from workers.analyses.maps import MethodMaps
 
 _ALIGNMENT = 8
@@ -32,7 +32,7 @@ class TensorFile:
         self.expected += size
         error = tensors_error(self.expected, self.limit)
         if error is not None:
-            raise ProblemError(ProblemType.INVALID_REQUEST, error.detail, [error])
+            raise ProblemError.of_field(error)
 
     def add(self, model: int, text: int, layer: int, maps: dict[Method, MethodMaps]) -> None:
         """Keep every tensor that the methods define for one layer; indices as in the request."""

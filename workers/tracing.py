@@ -318,9 +318,7 @@ def _failure(request: TraceRequest, target: TargetIds, logits: Tensor) -> Proble
         f"The model's own top token for text {request.text} is the contrast itself, so there is "
         "nothing to explain. Name `target.token`, or another contrast."
     )
-    return ProblemError(
-        ProblemType.INVALID_REQUEST, detail, [FieldError(pointer="/target/contrast", detail=detail)]
-    )
+    return ProblemError.of_field(FieldError(pointer="/target/contrast", detail=detail))
 
 
 def _failure_inside(
