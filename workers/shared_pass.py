@@ -74,7 +74,7 @@ class SharedPass:
         requests = self._read_neurons(attempt, loaded, chosen, requests, sample)
         yield from trace_each(
             *(loaded, requests, chosen.captured, chosen.gradient, room),
-            attributed=_attributed(loaded, chosen, attempt.request),
+            attributed=_attributed(requests, chosen),
         )
 
     def _read_neurons(
@@ -116,7 +116,7 @@ class SharedPass:
         try:
             for index, outcome in trace_each(
                 *(loaded, requests, chosen.captured, chosen.gradient, room - held),
-                attributed=_attributed(loaded, chosen, self._attempts[0].request),
+                attributed=_attributed(requests, chosen),
             ):
                 found[owners[index]][requests[index].text] = outcome
         except Exception as error:
@@ -132,9 +132,10 @@ def measured_sites(loaded: LoadedModel, chosen: Selection, request: JobRequest) 
     return sites_of(loaded.model, chosen.neurons, request.neurons.blocks or tuple(Block))
 
 
-def _attributed(loaded: LoadedModel, chosen: Selection, request: JobRequest) -> list[Site]:
-    """The MLPs whose neurons' gradients are wanted."""
-    sites = measured_sites(loaded, chosen, request)
+def _attributed(requests: Sequence[TraceRequest], chosen: Selection) -> list[Site]:
+    """The MLPs whose neurons' gradients are wanted, the same for all texts of a pass."""
+    reading = next((text.reading for text in requests if text.reading is not None), None)
+    sites = () if reading is None else reading.measured
     return [site for site in sites if site.block is Block.MLP and site.layer in chosen.attributed]
 
 
