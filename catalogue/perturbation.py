@@ -1,7 +1,6 @@
 """Whether a request's interventions on neurons fit the models that it names."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from catalogue.selection import neuron_layers, select
@@ -67,24 +66,21 @@ def perturbation_errors(
         yield from _neuron_errors(section, reader.name, reader.described)
         yield from _found_errors(request, section, reader.name, reader.described)
     if reader.tokeniser is not None:
-        yield from _control_errors(section, reader, reader.tokeniser, settings)
-        yield from _passing_errors(section, reader, reader.tokeniser, settings)
+        controls = yield from _control_errors(section, reader, reader.tokeniser, settings)
+        tokens = reader.tokens_of_texts + controls
+        yield from _passing_errors(section, reader.name, tokens, settings)
 
 
 def _passing_errors(
-    section: PerturbationSection, reader: Reader, tokeniser: Tokeniser, settings: Settings
+    section: PerturbationSection, name: str, tokens: int, settings: Settings
 ) -> Iterator[FieldError]:
-    """Tokens that would pass under all conditions, where they are too many."""
+    """Whether the `tokens` of texts and controls are too many to pass under all conditions."""
     conditions = len(section.sets) * (1 + section.random_sets) * len(section.interventions)
-    tokens = reader.tokens_of_texts
-    for text in section.control_texts:
-        with suppress(ValueError):  # which is told of by itself
-            tokens += tokeniser.count(text)
     passing, most = (1 + conditions) * tokens, settings.max_perturbed_tokens
     if passing > most:
         detail = (
             f"{conditions} conditions (each set and its random ones under each intervention) on "
-            f"{tokens} tokens in {reader.name} are {passing} tokens to pass; a job may pass "
+            f"{tokens} tokens in {name} are {passing} tokens to pass; a job may pass "
             f"{most}: give fewer sets, interventions or texts, or ask for fewer `random_sets`."
         )
         yield FieldError(pointer=_AT, detail=detail)
@@ -211,7 +207,8 @@ def _within(request: JobRequest, described: ModelDescription) -> list[int]:
 
 def _control_errors(
     section: PerturbationSection, reader: Reader, tokeniser: Tokeniser, settings: Settings
-) -> Iterator[FieldError]:
+) -> Generator[FieldError, None, int]:
+    """What is wrong with the control texts; returns the tokens of those that can be read."""
     described = reader.described
     limit = settings.max_row_tokens if described is None else described.max_row_tokens
     total = 0
@@ -239,3 +236,4 @@ def _control_errors(
             f"{reader.name}; a job takes at most {settings.max_total_tokens}: give fewer."
         )
         yield FieldError(pointer=f"{_AT}/control_texts", detail=detail)
+    return total
