@@ -29,14 +29,11 @@ class Compared:
     def widths(self, request: JobRequest, section: UniversalitySection) -> list[int]:
         """Neurons of each block of the request's layers, at most."""
         blocks = section.blocks or list(Block)
-        unknown, widths = self.model.mlp_channels or 0, []
-        for index in select_layers(request.layers, len(self.model.layers)):
-            layer = self.model.layers[index]
-            if Block.MIXER in blocks:
-                widths.append(layer.channels or 0)
-            if Block.MLP in blocks:
-                widths.append(unknown if layer.mlp_neurons is None else layer.mlp_neurons)
-        return widths
+        return [
+            self.model.neurons_at_most(layer, block)
+            for layer in select_layers(request.layers, len(self.model.layers))
+            for block in blocks
+        ]
 
     def tokens(self, section: UniversalitySection) -> int:
         """Tokens that are compared, at most."""

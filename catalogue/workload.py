@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from catalogue.selection import Selection, select
 from schemas.catalogue import LayerDescription, ModelDescription
-from schemas.names import NEEDS_GRADIENT, Method
+from schemas.names import NEEDS_GRADIENT, Block, Method
 from schemas.request import JobRequest
 from schemas.sections import Rows
 from schemas.settings import Settings
@@ -48,13 +48,9 @@ class Workload:
 
     @property
     def neurons(self) -> int:
-        """How many neurons are read, at most: an MLP of experts counts as what a token passes."""
-        layers = [self.model.layers[layer] for layer in self.selection.neurons]
-        unknown = self.model.mlp_channels or 0
-        return sum(
-            (layer.channels or 0) + (unknown if layer.mlp_neurons is None else layer.mlp_neurons)
-            for layer in layers
-        )
+        """Neurons of the layers whose neurons are read, at most."""
+        layers = self.selection.neurons
+        return sum(self.model.neurons_at_most(layer, of) for layer in layers for of in Block)
 
     @property
     def whole(self) -> set[Method]:

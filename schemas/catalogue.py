@@ -99,6 +99,13 @@ class ModelDescription(Contract):
     default_layers: list[int] = Field(description="What `layers: null` means for this model")
     resident_on: list[str] = Field(description="Workers that hold the model in memory")
 
+    def neurons_at_most(self, layer: int, block: Block) -> int:
+        """Neurons of a block; of an MLP untold by the config, as many as a token passes."""
+        known = self.layers[layer].neurons_of(block)
+        if known is None and block is Block.MLP:
+            known = self.mlp_channels
+        return known or 0
+
     def layers_with(self, methods: Collection[Method]) -> set[int]:
         """The layers whose mixer all of the methods can read."""
         return {known.layer for known in self.layers if set(methods) <= set(known.methods)}
