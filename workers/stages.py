@@ -1,6 +1,8 @@
 """The stages of a job, each of them one method; `workers.run` calls them in order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
 from catalogue.admission import admit, require_lengths
 from catalogue.budget import require_room
@@ -11,8 +13,14 @@ from catalogue.universality import Compared, sample_bytes
 from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
+from schemas.comparison import Comparison
 from schemas.names import Block, Stage
-from schemas.neurons import NeuronAnalysis
+from schemas.neurons import (
+    KnowledgeNeuronAnalysis,
+    NeuronAnalysis,
+    PerturbationAnalysis,
+    Universality,
+)
 from schemas.problem import FieldError, ProblemError
 from schemas.result import KnowledgeAverages, ModelProvenance, Provenance
 from schemas.sections import AttentionSection, NeuronSection
@@ -25,7 +33,7 @@ from workers.compared import comparison_part
 from workers.document import TextWriter, target_result
 from workers.experiments import Tell
 from workers.experiments.knowledge_neurons import find_knowledge_neurons
-from workers.figures.parts import TextPart
+from workers.figures.parts import Part, TextPart
 from workers.figures.picking import (
     averages_part,
     knowledge_part,
@@ -45,6 +53,11 @@ from workers.runtime import Runtime
 from workers.shared_pass import SharedPass
 from workers.tensors import TensorFile
 from workers.tracing import TextTrace, traced
+
+# What is found of a whole model, or of all of them, with figures of its own.
+_Section = TypeVar(
+    "_Section", Comparison, KnowledgeNeuronAnalysis, PerturbationAnalysis, Universality
+)
 
 
 class Stages:
@@ -194,9 +207,9 @@ class Stages:
         results = self._findings.read
         with self._report.timed(Stage.ANALYSING):
             found = compare(results, self._layer_counts)
-        if self._request.figures and found.profiles:
-            names = self._artifacts.draw(comparison_part(self._attempt.job_id, found, results))
-            found = found.model_copy(update={"artifacts": names})
+        if found.profiles:
+            part = partial(comparison_part, self._attempt.job_id, results=results)
+            found = self._drawn(found, part)
         self._findings.comparison = found
 
     def find_knowledge(self, model: ModelRun) -> None:
@@ -209,13 +222,8 @@ class Stages:
         with self._report.timed(Stage.INTERVENING):
             tell = self._intervening(model, 0)
             found = find_knowledge_neurons(model.loaded, section, layers, model.room, tell)
-        if self._request.figures:
-            several = self._several_models
-            names = self._artifacts.draw(
-                knowledge_part(self._attempt.job_id, section, several, found)
-            )
-            found = found.model_copy(update={"artifacts": names})
-        self._findings.knowledge.append(found)
+        part = partial(knowledge_part, self._attempt.job_id, section, self._several_models)
+        self._findings.knowledge.append(self._drawn(found, part))
 
     def perturb(self, model: ModelRun) -> None:
         """Change a model's neurons and see what changes, where that is asked for."""
@@ -232,11 +240,9 @@ class Stages:
         with self._report.timed(Stage.INTERVENING):
             tell = self._intervening(model, 1)
             found = perturb_model(model.loaded, self._request, section, known, model.room, tell)
-        if self._request.figures:
-            texts, several = len(self._request.texts), self._several_models
-            part = perturbation_part(self._attempt.job_id, section, texts, several, found)
-            found = found.model_copy(update={"artifacts": self._artifacts.draw(part)})
-        self._findings.perturbation.append(found)
+        texts, several = len(self._request.texts), self._several_models
+        part = partial(perturbation_part, self._attempt.job_id, section, texts, several)
+        self._findings.perturbation.append(self._drawn(found, part))
 
     def _intervening(self, model: ModelRun, step: int) -> Tell:
         """What tells how far the facts (step 0) or the interventions (1) of a model are."""
@@ -273,10 +279,8 @@ class Stages:
         self._report.tell(Stage.ANALYSING, self._analysed, "comparing the models' neurons")
         with self._report.timed(Stage.ANALYSING):
             found = self._matching.compare()
-        if self._request.figures:
-            names = self._artifacts.draw(universality_part(self._attempt.job_id, found))
-            found = found.model_copy(update={"artifacts": names})
-        self._findings.universality = found
+        part = partial(universality_part, self._attempt.job_id)
+        self._findings.universality = self._drawn(found, part)
 
     def collect_figures(self) -> None:
         """Wait for the figures that are still being drawn; the findings name all of them."""
@@ -292,6 +296,12 @@ class Stages:
         """Store the document with the seconds spent so far, and end the job."""
         self._artifacts.store_result(self._findings.render(self._provenance()))
         self._runtime.jobs.store.succeed(self._attempt, self._artifacts.listed)
+
+    def _drawn(self, found: _Section, part: Callable[[_Section], Part]) -> _Section:
+        """A section with the names of its figures, which are being drawn, where they are wanted."""
+        if not self._request.figures:
+            return found
+        return found.model_copy(update={"artifacts": self._artifacts.draw(part(found))})
 
     @property
     def _several_models(self) -> bool:
