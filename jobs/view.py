@@ -30,12 +30,24 @@ def path_of(job_id: str) -> str:
     return f"/{API_VERSION}/jobs/{job_id}"
 
 
+def links_of(job_id: str) -> Links:
+    """Where the rest of a job lies."""
+    path = path_of(job_id)
+    return Links(
+        self=path,
+        result=f"{path}/result",
+        artifacts=f"{path}/artifacts",
+        archive=f"{path}/archive",
+        events=f"{path}/events",
+        cancel=f"{path}/cancel",
+    )
+
+
 def job_from(job_id: str, values: list[bytes | None], rank: int | None) -> Job | None:
     """The job that the answers to `JobStore.stage_get` describe."""
     found = {name: text(value) for name, value in zip(FIELDS, values, strict=True) if value}
     if not found:
         return None
-    path = path_of(job_id)
     return Job(
         id=job_id,
         status=Status(found["status"]),
@@ -51,7 +63,7 @@ def job_from(job_id: str, values: list[bytes | None], rank: int | None) -> Job |
         attempts=int(found["attempts"]),
         request=JobRequest.model_validate_json(found["request"]),
         error=Problem.model_validate_json(found["error"]) if "error" in found else None,
-        links=Links(self=path, result=f"{path}/result", artifacts=f"{path}/artifacts"),
+        links=links_of(job_id),
     )
 
 

@@ -6,6 +6,8 @@ API_VERSION = "v1"
 RESULT_SCHEMA_VERSION = "1"
 PROBLEM_BASE = "urn:mambascope:problem:"
 DEFAULT_MODEL = "pocket/recall-mamba"
+# 24 to 64 bytes in base64, as Standard Webhooks 1.0 has it.
+WEBHOOK_SECRET = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}$"
 
 
 class Status(StrEnum):
@@ -21,6 +23,13 @@ class Status(StrEnum):
     def terminal(self) -> bool:
         """Whether nothing more will happen to the job."""
         return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+
+class Happening(StrEnum):
+    """The kinds of events of a job."""
+
+    STATUS = "status"
+    PROGRESS = "progress"
 
 
 class Method(StrEnum):

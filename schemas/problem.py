@@ -16,9 +16,17 @@ class ProblemType(Enum):
     REQUEST_TIMEOUT = ("request-timeout", "The body did not arrive in time", 408)
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", "The body must be JSON", 415)
     BODY_TOO_LARGE = ("body-too-large", "The body is over the limit", 413)
+    UNAUTHENTICATED = ("unauthenticated", "A valid key is needed", 401)
     NOT_FOUND = ("not-found", "There is no such thing here", 404)
+    GONE = ("gone", "The job is there no more", 410)
     METHOD_NOT_ALLOWED = ("method-not-allowed", "This method is not allowed here", 405)
     NOT_FINISHED = ("not-finished", "The job has not ended yet", 409)
+    ALREADY_ENDED = ("already-ended", "The job has ended already", 409)
+    KEY_REUSED = ("idempotency-key-reused", "This key came with another body before", 422)
+    RANGE_NOT_SATISFIABLE = ("range-not-satisfiable", "The range lies outside the bytes", 416)
+    RATE_LIMIT = ("rate-limit", "Too many requests", 429)
+    QUEUE_LIMIT = ("queue-limit", "Too many jobs are waiting", 429)
+    TOKEN_LIMIT = ("token-limit", "Too many tokens for one day", 429)
     JOB_FAILED = ("job-failed", "The job did not succeed, so there is no result", 409)
     UNAVAILABLE = ("unavailable", "A part of the service does not answer", 503)
     INTERNAL = ("internal", "The service made a mistake", 500)
@@ -45,9 +53,16 @@ class ProblemType(Enum):
 
 
 class FieldError(Contract):
-    """One field that is wrong: a JSON pointer into the request, and what to do."""
+    """One part that is wrong: where it stands in the request, and what to do."""
 
-    pointer: str = Field(description="JSON pointer (RFC 6901) to the field", examples=["/layers/0"])
+    pointer: str = Field(
+        default="",
+        description="JSON pointer (RFC 6901) to the field of the body",
+        examples=["/layers/0"],
+    )
+    parameter: str | None = Field(
+        default=None, description="The query parameter or header that is meant; null: the body"
+    )
     detail: str = Field(description="What is wrong and how to mend it")
 
 

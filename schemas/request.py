@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from schemas.base import Contract
-from schemas.names import DEFAULT_MODEL
+from schemas.names import DEFAULT_MODEL, WEBHOOK_SECRET
 from schemas.sections import (
     AttentionSection,
     KnowledgeNeuronSection,
@@ -39,6 +39,24 @@ class Target(Contract):
     )
     contrast: str | None = Field(
         default=None, min_length=1, description="A token whose logit is subtracted; null: none"
+    )
+
+
+class Webhook(Contract):
+    """Who is told when the job has ended, as Standard Webhooks 1.0 has it."""
+
+    url: str = Field(
+        max_length=2000,
+        pattern=r"^https?://[^\s/?#]+[^\s#]*$",
+        description="Is sent a POST, signed, once the job has ended; again until it answers 2xx",
+        examples=["https://example.org/mambascope"],
+    )
+    secret: str | None = Field(
+        default=None,
+        max_length=200,
+        pattern=WEBHOOK_SECRET,
+        description="`whsec_` and base64 of 24 to 64 bytes, which sign what is sent; never shown "
+        "again. Null: the secret of this installation",
     )
 
 
@@ -79,6 +97,14 @@ class JobRequest(Contract):
     figures: bool = Field(default=True, strict=True, description="Draw PNG figures")
     tensors: bool = Field(
         default=False, strict=True, description="Store matrices and vectors as safetensors"
+    )
+    webhook: Webhook | None = Field(
+        default=None, description="Null: nobody is told when the job has ended"
+    )
+    reuse: bool = Field(
+        default=True,
+        strict=True,
+        description="Whether the result of an equal job may be served; false: compute it anew",
     )
     metadata: dict[str, str] = Field(
         default_factory=dict,

@@ -2,17 +2,27 @@
 
 import ipaddress
 import json
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    SecretStr,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas.names import Dtype
+from schemas.names import WEBHOOK_SECRET, Dtype
 
 MIB = 2**20
 GIB = 2**30
+DAY = 24 * 3600
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
@@ -25,6 +35,12 @@ def _separated(value: Any) -> Any:
 
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
+
+
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    if re.fullmatch(WEBHOOK_SECRET, value.get_secret_value()) is None:
+        raise ValueError("give `whsec_` and base64 of 24 to 64 bytes")
+    return value
 
 
 class ModelSettings(BaseModel):
@@ -91,6 +107,30 @@ class Settings(BaseSettings):
     max_figures: int = Field(default=2000, gt=0, description="Of one job; each about 0.1 s")
     max_contribution_tokens: int = Field(
         default=512, gt=0, description="Per text when `contribution` reads all rows"
+    )
+
+    result_ttl: int = Field(
+        default=7 * DAY, ge=0, description="Jobs that have ended are kept so long; 0: for ever"
+    )
+    tombstone_ttl: int = Field(
+        default=30 * DAY,
+        gt=0,
+        description="How long a job that is gone is told from an unknown one",
+    )
+    max_stored_bytes: int | None = Field(
+        default=None, gt=0, description="Of all artifacts; above it the oldest go. Null: no limit"
+    )
+    max_wait: int = Field(default=60, ge=0, description="The longest `?wait=`")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = Field(
+        default=(), description="Whose pages may use this service from a browser; `*`: all"
+    )
+
+    webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
+        default=None, description="Signs the webhooks of jobs that bring no secret"
+    )
+    webhook_timeout: int = Field(default=15, gt=0, description="For a receiver to answer")
+    allow_private_webhooks: bool = Field(
+        default=False, description="Also to loopback, private and link-local addresses"
     )
 
     job_time_limit: int = Field(default=1800, gt=0)

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from jobs.view import links_of
 from schemas.catalogue import (
     Health,
     LayerDescription,
@@ -16,7 +17,7 @@ from schemas.catalogue import (
     ModelSummary,
     Readiness,
 )
-from schemas.job import Artifact, ArtifactList, Job, Links, Shows
+from schemas.job import Artifact, ArtifactList, Job, Shows
 from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Dtype, Method, Mixer, Status
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
@@ -47,9 +48,7 @@ _EXAMPLES: dict[str, BaseModel] = {
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         queue_position=0,
         request=_REQUEST,
-        links=Links(
-            self=_JOB_PATH, result=f"{_JOB_PATH}/result", artifacts=f"{_JOB_PATH}/artifacts"
-        ),
+        links=links_of(_JOB_ID),
     ),
     "artifacts": ArtifactList(
         job_id=_JOB_ID,

@@ -33,7 +33,9 @@ def job(status: Status) -> Job:
         status=status,
         created_at=datetime.now(UTC),
         request=JobRequest(texts=["a"]),
-        links=Links(self="http://elsewhere/1", result="", artifacts=""),
+        links=Links(
+            self="http://elsewhere/1", result="", artifacts="", archive="", events="", cancel=""
+        ),
     )
 
 
