@@ -2,5 +2,6 @@
 
 from jobs.hub import Jobs, open_jobs
 from jobs.store import Attempt, StaleAttempt, StoredArtifacts
+from jobs.submission import Terms
 
-__all__ = ["Attempt", "Jobs", "StaleAttempt", "StoredArtifacts", "open_jobs"]
+__all__ = ["Attempt", "Jobs", "StaleAttempt", "StoredArtifacts", "Terms", "open_jobs"]

@@ -5,16 +5,33 @@ from dataclasses import dataclass
 from redis import Redis
 
 from jobs.artifacts import ArtifactStore
-from jobs.connect import connect
+from jobs.connect import connect, text
 from jobs.gathering import Gathering
+from jobs.listing import JobListing
 from jobs.presence import Presence
 from jobs.queue import JobQueue
 from jobs.reader import JobReader
 from jobs.store import JobStore
+from jobs.submission import KeyReused, QueueFull, Terms
 from jobs.view import job_from
 from schemas.job import Job
+from schemas.names import Departure, Status
 from schemas.request import JobRequest
 from schemas.settings import Settings
+
+_PLAIN = Terms()
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What came of a submission. `job` is None when the job it once made is there no more.
+
+    `is_replay`: its idempotency key had made the job before.
+    """
+
+    id: str
+    job: Job | None
+    is_replay: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,25 +43,59 @@ class Jobs:
     artifacts: ArtifactStore
     presence: Presence
     gathering: Gathering
+    listing: JobListing
     redis: Redis
     reader: JobReader
 
-    def submit(self, request: JobRequest, caller: str = "") -> Job:
+    def submit(self, request: JobRequest, terms: Terms = _PLAIN) -> Submitted:
         """Accept a request: record, queue entry and the returned view, in one transaction.
 
-        When this returns, the job survives the death of any process. `caller` as in
-        `JobStore.stage_create`. One round trip.
+        When this returns, the job survives the death of any process. One round trip, and another
+        where the job needs no worker of its own. Raises KeyReused and QueueFull.
         """
         job_id = self.store.new_id()
         with self.redis.pipeline(transaction=True) as pipe:
-            self.queue.stage_submit(pipe, job_id)
-            self.store.stage_create(pipe, job_id, request, caller)
+            ticket = self.queue.stage_submit(pipe, job_id)
+            self.store.stage_create(pipe, job_id, request, terms)
             self.store.stage_get(pipe, job_id)
-            values, rank = pipe.execute()[-2:]
-        job = job_from(job_id, values, rank)
-        if job is None:
-            raise RuntimeError(f"job {job_id} was written but is not there: is the store evicting?")
-        return job
+            (outcome, stands), values, rank = pipe.execute()[-3:]
+        if outcome != b"queued":
+            self.queue.take_back(ticket)
+        match outcome:
+            case b"other":
+                raise KeyReused
+            case b"full":
+                raise QueueFull
+            case b"same":
+                return Submitted(text(stands), self.store.get(text(stands)), is_replay=True)
+        return Submitted(job_id, job_from(job_id, values, rank))
+
+    def cancel(self, job_id: str) -> Status | None:
+        """End a job as cancelled; its status then, or None when there is no such job."""
+        cancelled = self.store.cancel(job_id)
+        if cancelled is None:
+            return None
+        status, heir = cancelled
+        if heir:
+            self.queue.submit(heir)
+        return status
+
+    def remove(self, job_id: str, why: Departure) -> bool:
+        """Remove a job and what it holds; whether there was one."""
+        heir = self.store.remove(job_id, why)
+        if heir:
+            self.queue.submit(heir)
+        self.discard_garbage()
+        return heir is not None
+
+    def discard_garbage(self) -> list[str]:
+        """Remove the bytes that no one will ever read again; ids of the jobs that wrote them."""
+        discarded = []
+        for job_id, token in self.store.dead_attempts():
+            self.artifacts.discard(job_id, token)
+            self.store.forget_attempt(job_id, token)
+            discarded.append(job_id)
+        return discarded
 
     def close(self) -> None:
         """Give the connections back."""
@@ -61,6 +112,7 @@ def open_jobs(settings: Settings) -> Jobs:
         artifacts=ArtifactStore(settings),
         presence=Presence(redis, settings),
         gathering=Gathering(redis, settings),
+        listing=JobListing(redis, settings),
         redis=redis,
         reader=JobReader(settings),
     )

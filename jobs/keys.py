@@ -38,9 +38,59 @@ class Keys:
         return f"{self.prefix}:missing"
 
     @property
-    def sequence(self) -> str:
-        """Counter: how many jobs were accepted so far."""
-        return f"{self.prefix}:sequence"
+    def changes(self) -> str:
+        """Channel: every event of every job, as JSON."""
+        return f"{self.prefix}:changes"
+
+    @property
+    def places(self) -> str:
+        """Hash: the last place in the queue that each caller was given."""
+        return f"{self.prefix}:places"
+
+    @property
+    def served(self) -> str:
+        """Number: the furthest place of a job that was started."""
+        return f"{self.prefix}:served"
+
+    @property
+    def waiting(self) -> str:
+        """Hash: how many jobs of each owner are queued."""
+        return f"{self.prefix}:waiting"
+
+    def owned(self, owner: str) -> str:
+        """Sorted set: the ids of an owner's jobs, all at 0, so by their names and thus by age."""
+        return f"{self.prefix}:owned:{owner}"
+
+    @property
+    def ended(self) -> str:
+        """Sorted set: jobs that have ended and are not pinned, by when, server milliseconds."""
+        return f"{self.prefix}:ended"
+
+    @property
+    def outbox(self) -> str:
+        """Sorted set: jobs whose webhook is to be sent, by when, server milliseconds."""
+        return f"{self.prefix}:outbox"
+
+    @property
+    def stored(self) -> str:
+        """Number: bytes of all artifacts that some job holds."""
+        return f"{self.prefix}:stored"
+
+    def holders(self, run: str) -> str:
+        """Set: jobs that share the bytes of one run, `job/token`."""
+        return f"{self.prefix}:holders:{run}"
+
+    def followers(self, job_id: str) -> str:
+        """Set: equal jobs that wait for what becomes of this one."""
+        return f"{self.prefix}:followers:{job_id}"
+
+    def equal(self, owner: str, fingerprint: str) -> str:
+        """String: the owner's job whose result serves for all that have this fingerprint."""
+        return f"{self.prefix}:equal:{owner}:{fingerprint}"
+
+    def once(self, owner: str, key: str) -> str:
+        """String that expires: the job that an idempotency key made, and the digest of its body."""
+        return f"{self.prefix}:once:{owner}:{key}"
 
     @property
     def workers(self) -> str:

@@ -11,6 +11,7 @@ from rq.job import Job as RqJob
 from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
 
+from jobs.connect import text
 from schemas.settings import Settings
 
 # The one function a worker will run. Its only argument is the job's id.
@@ -19,16 +20,15 @@ FUNCTION: Final = "workers.runner.execute"
 # Seconds. RQ's own traces of a job are for looking into a problem, no more.
 RESULT_TTL = 60
 FAILURE_TTL = 3600
-# Tickets at the head of the queue among which `withdraw` looks.
-_LOOKAHEAD = 256
 
 
 class JobQueue:
     """Sends job ids to the workers through one RQ queue.
 
     Every submission is an RQ job of its own (a ticket, `{job id}-{nonce}`, arguments `[job id]`),
-    so that what RQ does to the ticket of a dead attempt can never touch the next one's. Two
-    tickets for one job are harmless: `JobStore.start` lets one of them in.
+    so that what RQ does to the ticket of a dead attempt can never touch the next one's. Which job a
+    worker then starts is the one whose turn it is, whatever job its ticket was for: a ticket says
+    that there is one more to run. One too many is harmless: it finds nothing to start.
     """
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
@@ -43,8 +43,11 @@ class JobQueue:
             self.stage_submit(pipe, job_id, first=first)
             pipe.execute()
 
-    def stage_submit(self, pipe: Pipeline, job_id: str, *, first: bool = False) -> None:
-        """Add a submission to a pipeline. RQ demands that it is the first thing in it."""
+    def stage_submit(self, pipe: Pipeline, job_id: str, *, first: bool = False) -> str:
+        """Add a submission to a pipeline and return its ticket.
+
+        RQ demands that it is the first thing in the pipeline.
+        """
         ticket = RqJob.create(
             FUNCTION,
             args=[job_id],
@@ -57,23 +60,27 @@ class JobQueue:
             serializer=JSONSerializer,
         )
         self.rq.enqueue_job(ticket, pipeline=pipe, at_front=first)
+        return str(ticket.id)
 
-    def withdraw(self, job_ids: Container[str]) -> None:
-        """Take the tickets of jobs that were started without them out of the queue.
+    def withdraw(self, count: int) -> None:
+        """Take as many tickets out of the queue as jobs were started without one.
 
-        One that is missed does no harm. Two round trips.
+        Two round trips.
         """
-        tickets = self.rq.get_job_ids(0, _LOOKAHEAD)
-        found = [ticket for ticket in tickets if _job_of(ticket) in job_ids]
-        with self._redis.pipeline(transaction=False) as pipe:
-            for ticket in found:
-                pipe.lrem(self.rq.key, 1, ticket)
-                pipe.delete(RqJob.key_for(ticket))
+        found = self._redis.lpop(self.rq.key, count) or []
+        if found:
+            self._redis.delete(*(RqJob.key_for(text(ticket)) for ticket in found))
+
+    def take_back(self, ticket: str) -> None:
+        """Take out a ticket that has just been added, if no worker has it yet."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.lrem(self.rq.key, -1, ticket)
+            pipe.delete(RqJob.key_for(ticket))
             pipe.execute()
 
-    def waiting(self) -> set[str]:
-        """Ids of the jobs that have a ticket no worker has taken yet."""
-        return {_job_of(ticket) for ticket in self.rq.get_job_ids()}
+    def waiting(self) -> list[str]:
+        """The jobs of the tickets that no worker has taken yet, the next first."""
+        return [_job_of(ticket) for ticket in self.rq.get_job_ids()]
 
     def tidy(self, queued: Container[str]) -> None:
         """Clear what dead workers left in RQ, given the jobs that are still queued.

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from redis import RedisError
 
-from jobs.artifacts import ArtifactStore
-from jobs.queue import JobQueue
-from jobs.store import JobStore
-from schemas.names import Status
+from jobs.hub import Jobs
+from schemas.names import Departure, Status
 from schemas.settings import Settings
+
+# Jobs removed in one sweep, for each reason: the others go in the next.
+_MOST_REMOVED = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Sweep:
     failed: tuple[str, ...] = ()
     resubmitted: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class Reaper:
@@ -32,19 +34,21 @@ class Reaper:
     and each may die at any point.
     """
 
-    def __init__(self, store: JobStore, queue: JobQueue, artifacts: ArtifactStore) -> None:
-        self._store = store
-        self._queue = queue
-        self._artifacts = artifacts
+    def __init__(self, jobs: Jobs, most_bytes: int | None = None) -> None:
+        self._jobs = jobs
+        self._store, self._queue = jobs.store, jobs.queue
+        self._most_bytes = most_bytes
 
     def sweep(self) -> Sweep:
-        """Take jobs back from silent workers, resend lost tickets, drop dead attempts' bytes.
+        """Take jobs back from silent workers, resend lost tickets, drop what is no more to be kept.
 
         Cost: a handful of round trips plus one read of the queue. Raises RedisError, OSError.
         """
         requeued, failed = self._take_back()
         resubmitted = self._resend()
-        return Sweep(requeued, failed, resubmitted, self._discard())
+        removed = (*self._expire(), *self._evict())
+        discarded = tuple(self._jobs.discard_garbage())
+        return Sweep(requeued, failed, resubmitted, discarded, removed)
 
     def _take_back(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         outcomes: dict[Status, list[str]] = {Status.QUEUED: [], Status.FAILED: []}
@@ -57,25 +61,35 @@ class Reaper:
             outcomes[status].append(job_id)
             if status is Status.QUEUED:
                 self._queue.submit(job_id, first=True)
-            self._artifacts.discard(job_id, token)
+            self._jobs.artifacts.discard(job_id, token)
         return tuple(outcomes[Status.QUEUED]), tuple(outcomes[Status.FAILED])
 
     def _resend(self) -> tuple[str, ...]:
         # Queued first: a job accepted in between is then in neither, or in `waiting` only.
-        queued = set(self._store.queued())
-        unsent = self._store.unsent(queued - self._queue.waiting())
+        queued = self._store.queued()
+        # Any ticket serves any job; where there are too few, those that come last have none.
+        missing = len(queued) - len(self._queue.waiting())
+        unsent = self._store.unsent(set(queued[-missing:]) if missing > 0 else set())
         for job_id in unsent:
             self._queue.submit(job_id, first=True)
-        self._queue.tidy(queued)
+        self._queue.tidy(set(queued))
         return tuple(unsent)
 
-    def _discard(self) -> tuple[str, ...]:
-        discarded = []
-        for job_id, token in self._store.dead_attempts():
-            self._artifacts.discard(job_id, token)
-            self._store.forget_attempt(job_id, token)
-            discarded.append(job_id)
-        return tuple(discarded)
+    def _expire(self) -> list[str]:
+        overdue = self._store.overdue(_MOST_REMOVED)
+        return [job_id for job_id in overdue if self._jobs.remove(job_id, Departure.EXPIRED)]
+
+    def _evict(self) -> list[str]:
+        """Remove the oldest results until what is stored is within the budget."""
+        evicted: list[str] = []
+        if self._most_bytes is None:
+            return evicted
+        for job_id in self._store.oldest(_MOST_REMOVED):
+            if self._store.stored_bytes() <= self._most_bytes:
+                break
+            if self._jobs.remove(job_id, Departure.EVICTED):
+                evicted.append(job_id)
+        return evicted
 
 
 class ReaperThread(threading.Thread):

@@ -1,6 +1,6 @@
 """The job record: the truth about every job, and the only way to change it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,18 +8,19 @@ from pydantic import TypeAdapter
 from redis import Redis
 
 from jobs.connect import text
-from jobs.gathering import pass_of, text_bytes
 from jobs.identity import JobIds, is_job_id, new_token
 from jobs.keys import Keys
+from jobs.submission import Terms, creation
 from jobs.transitions import SCRIPT
-from jobs.view import FIELDS, job_from, path_of
+from jobs.view import COUNTS, FIELDS, job_from, path_of
 from schemas.job import Artifact, Job, Progress
-from schemas.names import Status
+from schemas.names import Departure, Status
 from schemas.problem import Problem, ProblemType
 from schemas.request import JobRequest
 from schemas.settings import Settings
 
 _ARTIFACTS = TypeAdapter(list[Artifact])
+_PLAIN = Terms()
 
 
 class StaleAttempt(Exception):  # noqa: N818 - the name says what it is; it is no failure of the job
@@ -43,11 +44,23 @@ class Attempt:
 
 @dataclass(frozen=True)
 class StoredArtifacts:
-    """The artifacts of a succeeded job and the attempt under whose token their bytes lie."""
+    """The artifacts of a succeeded job, and the run, a job's attempt, under which their bytes lie.
+
+    `run_of` is the job itself, or the equal one whose result it shares.
+    """
 
     job_id: str
+    run_of: str
     token: str
     artifacts: list[Artifact]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whose a job is and where it stands, or why it is there no more."""
+
+    owner: str
+    status: Status | Departure
 
 
 class JobStore:
@@ -62,13 +75,15 @@ class JobStore:
         self._ids = JobIds()
         self._lease_ms = settings.lease_seconds * 1000
         self._max_deaths = settings.max_deaths
+        self._result_ms = settings.result_ttl * 1000
+        self._tombstone_ms = settings.tombstone_ttl * 1000
         # A worker that lost its lease may still write until its supervisor kills it.
         self._zombie_ms = (settings.job_time_limit + settings.kill_grace) * 1000
 
-    def create(self, request: JobRequest, caller: str = "") -> str:
+    def create(self, request: JobRequest, terms: Terms = _PLAIN) -> str:
         """Accept a request as a queued job and return its id; see `stage_create`."""
         job_id = self._ids.next()
-        self.stage_create(self._redis, job_id, request, caller)
+        self.stage_create(self._redis, job_id, request, terms)
         return job_id
 
     def new_id(self) -> str:
@@ -76,15 +91,10 @@ class JobStore:
         return self._ids.next()
 
     def stage_create(
-        self, commands: Redis, job_id: str, request: JobRequest, caller: str = ""
+        self, commands: Redis, job_id: str, request: JobRequest, terms: Terms = _PLAIN
     ) -> None:
-        """Add the creation of a queued job to a connection or pipeline.
-
-        `caller` is whoever is to have a fair share of a worker; it is shown to nobody.
-        """
-        kind, size = pass_of(request), text_bytes(request)
-        body = request.model_dump_json()
-        self._run("create", job_id, "", body, kind, caller, size, commands=commands)
+        """Add the creation of a job to a connection or pipeline."""
+        self._run("create", job_id, "", *creation(request, terms), commands=commands)
 
     def stage_get(self, commands: Redis, job_id: str) -> None:
         """Add the two reads that `job_from` understands to a pipeline."""
@@ -100,20 +110,31 @@ class JobStore:
             values, rank = pipe.execute()
         return job_from(job_id, values, rank)
 
+    def standing(self, job_id: str) -> Standing | None:
+        """Whose a job is and where it stands; None where there never was one."""
+        if not is_job_id(job_id):
+            return None
+        status, owner = _hmget(self._redis, self._keys.record(job_id), "status", "owner")
+        if not status:
+            return None
+        is_gone = status in set(Departure)
+        return Standing(owner, Departure(status) if is_gone else Status(status))
+
     def artifacts(self, job_id: str) -> StoredArtifacts | None:
         """Where a succeeded job's artifacts lie; None before it succeeded, and if it never does."""
         if not is_job_id(job_id):
             return None
-        status, token, listed = _hmget(
-            self._redis, self._keys.record(job_id), "status", "token", "artifacts"
+        status, run, listed = _hmget(
+            self._redis, self._keys.record(job_id), "status", "run", "artifacts"
         )
         if status != Status.SUCCEEDED:
             return None
+        run_of, _, token = run.partition("/")
         artifacts = [
             artifact.model_copy(update={"href": f"{path_of(job_id)}/artifacts/{artifact.name}"})
             for artifact in _ARTIFACTS.validate_json(listed)
         ]
-        return StoredArtifacts(job_id, token, artifacts)
+        return StoredArtifacts(job_id, run_of, token, artifacts)
 
     def start(self, job_id: str, worker: str, *, in_company: bool = False) -> Attempt | None:
         """Take a queued job for a worker; None when it is not queued, so there is nothing to do.
@@ -133,14 +154,28 @@ class JobStore:
         """Prolong the attempt's lease. Raises StaleAttempt."""
         self._write(attempt, "renew", self._lease_ms)
 
+    def held(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Those that still hold their jobs, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for attempt in attempts:
+                pipe.hmget(self._keys.record(attempt.job_id), "status", "token")
+            answers = pipe.execute()
+        held = ([Status.RUNNING.encode(), attempt.token.encode()] for attempt in attempts)
+        return [one for one, own, now in zip(attempts, held, answers, strict=True) if own == now]
+
     def progress(self, attempt: Attempt, progress: Progress) -> None:
         """Say how far the attempt is; a smaller fraction than before is kept at the former.
 
         Prolongs the lease too. Raises StaleAttempt.
         """
-        stage = progress.stage or ""
         self._write(
-            attempt, "progress", self._lease_ms, repr(progress.fraction), stage, progress.detail
+            attempt,
+            "progress",
+            self._lease_ms,
+            repr(progress.fraction),
+            progress.stage or "",
+            progress.detail,
+            progress.model_dump_json(include=COUNTS),
         )
 
     def succeed(self, attempt: Attempt, artifacts: list[Artifact]) -> None:
@@ -149,7 +184,8 @@ class JobStore:
         The bytes must be stored before (`ArtifactWriter.put` returns when they are).
         Raises StaleAttempt.
         """
-        self._write(attempt, "succeed", _ARTIFACTS.dump_json(artifacts))
+        size = sum(artifact.size for artifact in artifacts)
+        self._write(attempt, "succeed", _ARTIFACTS.dump_json(artifacts), size)
 
     def fail(self, attempt: Attempt, problem: Problem) -> None:
         """End the job as failed with this problem. Raises StaleAttempt."""
@@ -190,6 +226,50 @@ class JobStore:
             self._zombie_ms,
         )
         return None if status is None else Status(text(status))
+
+    def cancel(self, job_id: str) -> tuple[Status, str] | None:
+        """End a job as cancelled; one that has ended stays as it is.
+
+        Its status then, and the id of a job to be sent to the workers, which was to have its
+        result; empty: none. None when there is no such job.
+        """
+        answer = self._run("cancel", job_id, "", self._zombie_ms) if is_job_id(job_id) else None
+        return None if answer is None else (Status(text(answer[0])), text(answer[1]))
+
+    def remove(self, job_id: str, why: Departure) -> str | None:
+        """Remove a job, whatever it does; its bytes go once no other job shares them.
+
+        The id of a job to be sent to the workers, as of `cancel`. None when there is no such job.
+        """
+        if not is_job_id(job_id):
+            return None
+        answer = self._run("remove", job_id, "", why, self._zombie_ms)
+        return None if answer is None else text(answer[1])
+
+    def pin(self, job_id: str, pinned: bool) -> bool:
+        """Keep a job and its result for good, or no more; whether there is such a job."""
+        return is_job_id(job_id) and self._run("pin", job_id, "", int(pinned)) is not None
+
+    def first_queued(self) -> str | None:
+        """The id of the job whose turn it is."""
+        head = self._redis.zrange(self._keys.queued, 0, 0)
+        return text(head[0]) if head else None
+
+    def overdue(self, most: int) -> list[str]:
+        """Ids of jobs that were kept as long as they are to be, the oldest first."""
+        if not self._result_ms:
+            return []
+        end = self._server_ms() - self._result_ms
+        found = self._redis.zrangebyscore(self._keys.ended, "-inf", end, start=0, num=most)
+        return [text(member) for member in found]
+
+    def stored_bytes(self) -> int:
+        """Bytes of all artifacts that some job holds."""
+        return int(self._redis.get(self._keys.stored) or 0)
+
+    def oldest(self, most: int) -> list[str]:
+        """Ids of jobs that have ended and are not pinned, the oldest first."""
+        return [text(member) for member in self._redis.zrange(self._keys.ended, 0, most - 1)]
 
     def lost(self) -> Iterator[tuple[str, str]]:
         """Running jobs whose lease has run out, as (job id, fencing token).
@@ -253,18 +333,8 @@ class JobStore:
         *values: str | bytes | int,
         commands: Redis | None = None,
     ) -> Any:
-        keys = self._keys
-        touched = (
-            keys.record(job_id),
-            keys.events(job_id),
-            keys.queued,
-            keys.running,
-            keys.garbage,
-            keys.sequence,
-        )
-        return (self._redis if commands is None else commands).eval(
-            SCRIPT, len(touched), *touched, operation, job_id, token, *values
-        )
+        about = (operation, job_id, token, self._keys.prefix, self._result_ms, self._tombstone_ms)
+        return (self._redis if commands is None else commands).eval(SCRIPT, 0, *about, *values)
 
 
 def _hmget(redis: Redis, key: str, *fields: str) -> list[str]:

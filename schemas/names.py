@@ -25,6 +25,14 @@ class Status(StrEnum):
         return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 
 
+class Departure(StrEnum):
+    """Why a job is there no more."""
+
+    DELETED = "deleted"
+    EXPIRED = "expired"
+    EVICTED = "evicted"
+
+
 class Happening(StrEnum):
     """The kinds of events of a job."""
 

@@ -61,7 +61,9 @@ class FieldError(Contract):
         examples=["/layers/0"],
     )
     parameter: str | None = Field(
-        default=None, description="The query parameter or header that is meant; null: the body"
+        default=None,
+        exclude_if=lambda name: name is None,
+        description="The query parameter or header that is wrong; absent where it is the body",
     )
     detail: str = Field(description="What is wrong and how to mend it")
 

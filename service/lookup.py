@@ -5,18 +5,32 @@ from dataclasses import dataclass
 
 from jobs.identity import is_job_id
 from jobs.reader import JobReader, State
-from jobs.view import has_ended, job_json
+from jobs.view import departure, has_ended, job_json, owner_of, tag_of
+from schemas.names import Departure
 
 
 @dataclass(frozen=True)
 class FoundJob:
-    """A job as it is sent."""
+    """A job as it is sent, whose it is, and the validator of what is sent."""
 
     body: bytes
     has_ended: bool
+    owner: str
+    tag: str
 
 
-Answer = asyncio.Future[FoundJob | None]
+@dataclass(frozen=True)
+class GoneJob:
+    """A job that is there no more."""
+
+    owner: str
+    why: Departure
+
+
+Found = FoundJob | GoneJob | None
+
+
+Answer = asyncio.Future[Found]
 
 
 class JobLookup:
@@ -33,8 +47,8 @@ class JobLookup:
         self._is_reading = False
         self._batches: asyncio.Task[None] | None = None
 
-    async def find(self, job_id: str) -> FoundJob | None:
-        """The job as it stands now, or None. Raises RedisError when the store does not answer."""
+    async def find(self, job_id: str) -> Found:
+        """The job as it stands now, whoever owns it. Raises RedisError."""
         if not is_job_id(job_id):
             return None
         if self._is_reading:
@@ -59,12 +73,12 @@ class JobLookup:
         finally:
             self._is_reading = False
 
-    async def _read(self, ids: list[str]) -> list[FoundJob | None]:
+    async def _read(self, ids: list[str]) -> list[Found]:
         states = await self._reader.read(ids)
         return [_rendered(job_id, state) for job_id, state in zip(ids, states, strict=True)]
 
     async def _answer(self, batch: dict[str, list[Answer]]) -> None:
-        found: list[FoundJob | None] | Exception
+        found: list[Found] | Exception
         try:
             found = await self._read(list(batch))
         except Exception as error:  # whatever it is, it is the askers' to handle
@@ -78,7 +92,12 @@ class JobLookup:
                     answer.set_result(found[index])
 
 
-def _rendered(job_id: str, state: State) -> FoundJob | None:
+def _rendered(job_id: str, state: State) -> Found:
     values, rank = state
+    why = departure(values)
+    if why is not None:
+        return GoneJob(owner_of(values), why)
     body = job_json(job_id, values, rank)
-    return None if body is None else FoundJob(body, has_ended(values))
+    if body is None:
+        return None
+    return FoundJob(body, has_ended(values), owner_of(values), tag_of(values, rank))

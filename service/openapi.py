@@ -17,7 +17,7 @@ from schemas.catalogue import (
     ModelSummary,
     Readiness,
 )
-from schemas.job import Artifact, ArtifactList, Job, Shows
+from schemas.job import Artifact, ArtifactList, Job, JobList, JobSummary, Progress, Shows
 from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Dtype, Method, Mixer, Status
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
@@ -28,6 +28,7 @@ Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{model}"
 _ANSWERS: tuple[type[BaseModel], ...] = (
     Job,
+    JobList,
     ArtifactList,
     ResultDocument,
     ModelList,
@@ -36,6 +37,9 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     Readiness,
     Problem,
 )
+
+# How many jobs a page holds if nothing is said, and at most.
+PAGE, LARGEST_PAGE = 20, 100
 
 _JOB_ID = "01KAQ3V9Q0Z7X3M5B8F2N6T4RC"
 _JOB_PATH = f"/v1/jobs/{_JOB_ID}"
@@ -49,6 +53,32 @@ _EXAMPLES: dict[str, BaseModel] = {
         queue_position=0,
         request=_REQUEST,
         links=links_of(_JOB_ID),
+    ),
+    "cancelled": Job(
+        id=_JOB_ID,
+        status=Status.CANCELLED,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        started_at=datetime(2026, 1, 1, second=1, tzinfo=UTC),
+        finished_at=datetime(2026, 1, 1, second=3, tzinfo=UTC),
+        expires_at=datetime(2026, 1, 8, second=3, tzinfo=UTC),
+        progress=Progress(fraction=0.4),
+        attempts=1,
+        request=_REQUEST,
+        links=links_of(_JOB_ID),
+    ),
+    "jobs": JobList(
+        jobs=[
+            JobSummary(
+                id=_JOB_ID,
+                status=Status.QUEUED,
+                created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                queue_position=0,
+                models=_REQUEST.models,
+                texts=1,
+                links=links_of(_JOB_ID),
+            )
+        ],
+        next_cursor="MDFLQVEzVjlRMFo3WDNNNUI4RjJONlQ0UkM",
     ),
     "artifacts": ArtifactList(
         job_id=_JOB_ID,
@@ -119,10 +149,35 @@ def _header(description: str) -> Json:
     return {"description": description, "schema": {"type": "string"}}
 
 
+def parameter(name: str, description: str, schema: Json, where: str = "query") -> Json:
+    """A query parameter or header of a route, which may be left out."""
+    return {"name": name, "in": where, "description": description, "schema": schema}
+
+
+ONCE_PARAMETER = parameter(
+    "Idempotency-Key",
+    "Yours, new for each request: sent again with the same request, it gives the same job",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    where="header",
+)
+LIST_PARAMETERS = [
+    parameter("status", "Only jobs that stand so", {"type": "string", "enum": list(Status)}),
+    parameter("model", "Only jobs that name this model", {"type": "string", "minLength": 1}),
+    parameter("cursor", "`next_cursor` of the page before", {"type": "string", "minLength": 1}),
+    parameter(
+        "limit",
+        "How many at most",
+        {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE},
+    ),
+]
 POLL_HEADERS: Json = {
     "Retry-After": _header("Seconds until asking again makes sense; absent once the job has ended")
 }
-SUBMIT_HEADERS: Json = {"Location": _header("Path of the job on this service"), **POLL_HEADERS}
+SUBMIT_HEADERS: Json = {
+    "Location": _header("Path of the job on this service"),
+    "Idempotency-Replayed": _header("`true` where this key had made the job before"),
+    **POLL_HEADERS,
+}
 FILE_HEADERS: Json = {
     "ETag": _header("SHA-256 of the bytes, a strong validator"),
     "Cache-Control": _header("The bytes never change"),
@@ -140,6 +195,12 @@ _DETAILS = {
     ProblemType.UNSUPPORTED_MEDIA_TYPE: "The body came as `text/plain`. "
     "Send JSON with the header `Content-Type: application/json`.",
     ProblemType.NOT_FOUND: "There is no job `01KA`. Is the id complete?",
+    ProblemType.GONE: f"Job `{_JOB_ID}` is there no more: it was deleted. Send its request again.",
+    ProblemType.ALREADY_ENDED: "The job has succeeded.",
+    ProblemType.KEY_REUSED: "This `Idempotency-Key` came with another body in the last 24 hours. "
+    "Use a new one for each request, and the same only to send the same request again.",
+    ProblemType.QUEUE_LIMIT: "You have as many jobs waiting as this key may have. "
+    "Wait until some have started.",
     ProblemType.NOT_FINISHED: f"The job is running. Ask {_JOB_PATH} until it has ended.",
     ProblemType.JOB_FAILED: "The model's files are not usable: "
     "The config.json of `mine` is not usable: the file is missing.",

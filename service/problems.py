@@ -6,6 +6,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from schemas.problem import Problem, ProblemError, ProblemType
 from service.responses import NO_STORE, POLL_AFTER
@@ -59,7 +60,7 @@ async def _routing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
     if error.status_code == ProblemType.METHOD_NOT_ALLOWED.status:
-        allowed = _with_head((error.headers or {}).get("Allow", ""))
+        allowed = ", ".join(sorted(_allowed(request)))
         detail = f"`{path}` does not take {request.method}. Use {allowed}."
         problem = Problem.of(ProblemType.METHOD_NOT_ALLOWED, detail)
         return problem_response(problem, {"Allow": allowed})
@@ -67,9 +68,13 @@ async def _routing(request: Request, error: Exception) -> Response:
     return problem_response(Problem.of(ProblemType.NOT_FOUND, detail))
 
 
-def _with_head(allowed: str) -> str:
-    methods = {method.strip() for method in allowed.split(",") if method.strip()}
-    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+def _allowed(request: Request) -> set[str]:
+    """The methods that some route takes at the request's path."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", set())
+    return found | ({"HEAD"} if "GET" in found else set())
 
 
 async def _store_down(request: Request, error: Exception) -> Response:

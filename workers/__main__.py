@@ -18,7 +18,7 @@ def serve(settings: Settings, entry: str = ENTRY) -> int:
     """Work until told to stop; the process's exit code. Call it from the main thread."""
     logs.configure(settings.log_level)
     jobs = open_jobs(settings)
-    reaper = ReaperThread(Reaper(jobs.store, jobs.queue, jobs.artifacts), settings)
+    reaper = ReaperThread(Reaper(jobs, settings.max_stored_bytes), settings)
     reaper.start()
     try:
         return 0 if Supervisor(settings, jobs, entry).serve() else 1

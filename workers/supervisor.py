@@ -51,6 +51,9 @@ _RECENT_HEARTBEAT = WORKER_TTL / 2
 # Above the dequeue timeout that RQ derives from WORKER_TTL, with room for a slow network.
 _RQ_SOCKET_TIMEOUT = WORKER_TTL + 10.0
 
+# Seconds between looks at whether a running job was cancelled or deleted.
+_LOOK_INTERVAL = 1
+
 # Seconds to wait for more small jobs where some are waiting already: a client that posts many is
 # then still at it. A job that comes alone never waits.
 _GATHERING_WINDOW = 0.005
@@ -77,6 +80,7 @@ class Supervisor(Worker):
         self._report: Message = {}
         self._status = 0
         self._kill_at = 0.0
+        self._renew_at = 0.0
         self._dequeueing = False
         self._failed = False
         self._woken, self._wake = os.pipe()
@@ -88,7 +92,7 @@ class Supervisor(Worker):
             connection=connect(settings, socket_timeout=_RQ_SOCKET_TIMEOUT),
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL,
-            job_monitoring_interval=max(1, settings.lease_seconds // 3),
+            job_monitoring_interval=_LOOK_INTERVAL,
             log_job_description=False,
         )
 
@@ -197,6 +201,7 @@ class Supervisor(Worker):
             return
         self._attempts, self._report = attempts, {}
         self._kill_at = time.monotonic() + self._settings.job_time_limit + self._settings.kill_grace
+        self._renew_at = time.monotonic() + self._settings.lease_seconds / 3
         execution = self.prepare_execution(job)
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         started = time.monotonic()
@@ -248,31 +253,35 @@ class Supervisor(Worker):
     def maintain_heartbeats(self, job: Ticket, execution: Execution) -> None:
         """Renew the leases and RQ's heartbeats. Raises StaleAttempt when none is left to renew."""
         held, lost = 0, None
-        try:
-            for attempt in self._attempts:
-                try:
-                    self._jobs.store.renew(attempt)
-                    held += 1
-                except StaleAttempt as stale:
-                    # In company it may as well have ended; the runner notices if it was taken away.
-                    lost = stale
-            super().maintain_heartbeats(job, execution)
-        except (StoreConnectionError, StoreTimeoutError) as error:
-            log.warning("leases not renewed", job=self._attempts[0].job_id, error=str(error))
-            return
+        for attempt in self._attempts:
+            try:
+                self._jobs.store.renew(attempt)
+                held += 1
+            except StaleAttempt as stale:
+                # In company it may as well have ended; the runner notices if it was taken away.
+                lost = stale
+        super().maintain_heartbeats(job, execution)
         if lost is not None and not held:
             raise lost
 
     def _take(self, ticket: Ticket) -> list[Attempt]:
-        """The attempt a ticket allows and its companions; none if it is void or needs no run."""
+        """The attempt that a ticket allows and its companions; none if nothing is to be run."""
         try:
             function, arguments = ticket.func_name, ticket.args
         except DeserializationError:
             function, arguments = None, ()
         match arguments:
-            case [str(job_id)] if function == FUNCTION:
-                return self._start(job_id, self._companions(job_id))
+            case [str()] if function == FUNCTION:
+                return self._start_next()
         log.error("ticket refused: it names another function", ticket=ticket.id, function=function)
+        return []
+
+    def _start_next(self) -> list[Attempt]:
+        """Start the job whose turn it is and those to run beside it; none if none is queued."""
+        while (job_id := self._jobs.store.first_queued()) is not None:
+            attempts = self._start(job_id, self._companions(job_id))
+            if attempts:
+                return attempts
         return []
 
     def _companions(self, job_id: str) -> list[str]:
@@ -289,10 +298,11 @@ class Supervisor(Worker):
         attempt = start(job_id, self.name, in_company=in_company)
         if attempt is None:
             return []
-        beside = [start(other, self.name, in_company=True) for other in companions]
-        if companions:
-            self._jobs.queue.withdraw(companions)
-        return [attempt, *(other for other in beside if other is not None)]
+        started = (start(other, self.name, in_company=True) for other in companions)
+        beside = [other for other in started if other is not None]
+        if beside:
+            self._jobs.queue.withdraw(len(beside))
+        return [attempt, *beside]
 
     def _watch(self, job: Ticket, execution: Execution) -> Ending:
         """Wait until the attempts are over, one way or another, keeping their leases meanwhile."""
@@ -315,16 +325,28 @@ class Supervisor(Worker):
                 withdrawn = self._taken_away(job, execution)
 
     def _taken_away(self, job: Ticket, execution: Execution) -> bool:
-        """Renew the leases; if all are lost, ask the runner to drop its work, soon by force."""
-        runner = self._at_work()
+        """Keep the leases; if all are lost, ask the runner to drop its work, soon by force."""
+        if self._holds_any(job, execution):
+            return False
+        for attempt in self._attempts:
+            log.warning("the job was taken away", job=attempt.job_id, attempt=attempt.number)
+        self._at_work().withdraw()
+        self._kill_at = min(self._kill_at, time.monotonic() + self._settings.kill_grace)
+        return True
+
+    def _holds_any(self, job: Ticket, execution: Execution) -> bool:
+        """Whether any job is still to be run; the leases are renewed when it is time for that."""
+        now = time.monotonic()
         try:
+            if now < self._renew_at:
+                return bool(self._jobs.store.held(self._attempts))
+            self._renew_at = now + self._settings.lease_seconds / 3
             self.maintain_heartbeats(job, execution)
-        except StaleAttempt as stale:
-            log.warning("the job was taken away", job=stale.job_id, attempt=stale.number)
-            runner.withdraw()
-            self._kill_at = min(self._kill_at, time.monotonic() + self._settings.kill_grace)
-            return True
-        return False
+        except StaleAttempt:
+            return False
+        except (StoreConnectionError, StoreTimeoutError) as error:
+            log.warning("leases not renewed", job=self._attempts[0].job_id, error=str(error))
+        return True
 
     def _ending(self, withdrawn: bool) -> Ending:
         """What a report, or the death of the runner, means."""

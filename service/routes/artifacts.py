@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from jobs import StoredArtifacts
 from jobs.artifacts import ArtifactNotFound, is_artifact_name
 from schemas.job import Artifact, ArtifactList
-from schemas.names import RESULT_FILE
+from schemas.names import RESULT_FILE, Status
 from schemas.problem import Problem, ProblemError, ProblemType
 from service.boundary import IS_HEAD
 from service.context import Context, context_of
@@ -21,7 +21,8 @@ from service.openapi import (
 )
 from service.responses import json_response
 from service.routes import new_router
-from service.routes.jobs import JOBS, JobId, raise_unknown
+from service.routes.jobs import JOBS, JobId
+from service.visibility import raise_unknown, visible
 
 router = new_router(prefix=JOBS, tags=["results"])
 
@@ -29,6 +30,7 @@ _IMMUTABLE = "private, max-age=31536000, immutable"
 
 _PROBLEMS = problems(
     ProblemType.NOT_FOUND,
+    ProblemType.GONE,
     ProblemType.NOT_FINISHED,
     ProblemType.JOB_FAILED,
     ProblemType.UNAVAILABLE,
@@ -57,7 +59,7 @@ def get_result(job_id: JobId, request: Request) -> Response:
 )
 def list_artifacts(job_id: JobId, request: Request) -> Response:
     """Every file of a job: name, media type, size, SHA-256 and what it shows."""
-    stored = _stored(context_of(request), job_id)
+    stored = _stored(request, job_id)
     listed = ArtifactList(job_id=job_id, artifacts=stored.artifacts)
     return json_response(listed, {"Cache-Control": _IMMUTABLE})
 
@@ -85,11 +87,13 @@ def get_artifact(
     return _file(job_id, name, request)
 
 
-def _stored(context: Context, job_id: str) -> StoredArtifacts:
-    """The artifacts of a succeeded job.
+def _stored(request: Request, job_id: str) -> StoredArtifacts:
+    """The artifacts of a succeeded job of the caller's.
 
-    Raises ProblemError: NOT_FOUND, NOT_FINISHED before the end, JOB_FAILED without a result.
+    Raises ProblemError: NOT_FOUND, GONE, NOT_FINISHED before the end, JOB_FAILED without a result.
     """
+    visible(request, job_id)
+    context = context_of(request)
     stored = context.jobs.store.artifacts(job_id)
     return stored if stored is not None else _raise_without_result(context, job_id)
 
@@ -102,13 +106,15 @@ def _raise_without_result(context: Context, job_id: str) -> NoReturn:
         cause: Problem = job.error
         detail = f"{cause.title}: {cause.detail}"
         raise ProblemError(ProblemType.JOB_FAILED, detail, cause.errors)
+    if job.status is Status.CANCELLED:
+        raise ProblemError(ProblemType.JOB_FAILED, "The job was cancelled.")
     detail = f"The job is {job.status}. Ask {job.links.self} until it has ended."
     raise ProblemError(ProblemType.NOT_FINISHED, detail)
 
 
 def _file(job_id: str, name: str, request: Request) -> Response:
     context = context_of(request)
-    stored = _stored(context, job_id)
+    stored = _stored(request, job_id)
     artifact = next((entry for entry in stored.artifacts if entry.name == name), None)
     if artifact is None:
         raise ProblemError(
@@ -130,7 +136,7 @@ def _stream(
     context: Context, stored: StoredArtifacts, artifact: Artifact, headers: dict[str, str]
 ) -> Response:
     try:
-        pieces = context.jobs.artifacts.stream(stored.job_id, stored.token, artifact.name)
+        pieces = context.jobs.artifacts.stream(stored.run_of, stored.token, artifact.name)
     except ArtifactNotFound:
         raise ProblemError(
             ProblemType.UNAVAILABLE,

@@ -1,22 +1,42 @@
-"""Submitting jobs and looking at them."""
+"""Submitting, listing, polling, cancelling, keeping and deleting jobs."""
 
+import re
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Path, Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from catalogue.admission import admit
+from jobs import Terms
+from jobs.hub import Submitted
+from jobs.listing import BadCursor, Wanted
+from jobs.submission import KeyReused, QueueFull
 from schemas.job import Job
-from schemas.names import API_VERSION
-from schemas.problem import ProblemError, ProblemType
+from schemas.names import API_VERSION, Departure, Status
+from schemas.problem import FieldError, ProblemError, ProblemType
 from service.body import parse_object, read_body
+from service.caller import Caller, caller_of
 from service.context import Context, context_of
-from service.openapi import JOB_BODY, POLL_HEADERS, SUBMIT_HEADERS, problems, success
+from service.lookup import FoundJob, GoneJob
+from service.openapi import (
+    JOB_BODY,
+    LARGEST_PAGE,
+    LIST_PARAMETERS,
+    ONCE_PARAMETER,
+    PAGE,
+    POLL_HEADERS,
+    SUBMIT_HEADERS,
+    problems,
+    success,
+)
+from service.query import Query
 from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
 from service.validation import validate_request
+from service.visibility import raise_gone, raise_unknown, visible_soon
 
 JOBS = f"/{API_VERSION}/jobs"
 
@@ -48,19 +68,25 @@ _POLL = NO_STORE | {"Retry-After": str(POLL_AFTER)}
 # bodies from this size on are read one at a time.
 _LARGE_BODY = 1 << 18
 
+_ONCE = "Idempotency-Key"
+_ONCE_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+
 
 @router.post(
     "",
     status_code=202,
-    openapi_extra={"requestBody": JOB_BODY},
+    openapi_extra={"requestBody": JOB_BODY, "parameters": [ONCE_PARAMETER]},
     responses={
         202: success("The job is accepted and durable", "Job", "job", SUBMIT_HEADERS),
         **problems(
             ProblemType.MALFORMED_JSON,
             ProblemType.REQUEST_TIMEOUT,
+            ProblemType.GONE,
             ProblemType.BODY_TOO_LARGE,
             ProblemType.UNSUPPORTED_MEDIA_TYPE,
             ProblemType.INVALID_REQUEST,
+            ProblemType.KEY_REUSED,
+            ProblemType.QUEUE_LIMIT,
             ProblemType.UNAVAILABLE,
         ),
     },
@@ -68,40 +94,176 @@ _LARGE_BODY = 1 << 18
 async def submit_job(request: Request) -> Response:
     """Ask for an analysis. Everything but `texts` has a default.
 
-    A request that cannot be run as it stands is refused here, with every field that is wrong.
+    A request that cannot be run as it stands is refused here, with every field that is wrong. With
+    an `Idempotency-Key` it can be sent again after a lost answer: within 24 hours the same key and
+    the same request give the same job. Where an equal job of yours has a result, or is about to
+    have one, it is shared: see `reuse` and `reused_from`.
     """
-    context = context_of(request)
+    context, caller = context_of(request), caller_of(request)
     settings = context.settings
+    once = _once(request)
     body = await read_body(request, settings.max_body_bytes, settings.body_time_limit)
     limiter = context.large_bodies if len(body) >= _LARGE_BODY else None
-    caller = request.client.host if request.client else ""
-    job = await to_thread.run_sync(_accept, context, body, caller, limiter=limiter)
-    return json_response(job, _POLL | {"Location": job.links.self}, 202)
+    submitted = await to_thread.run_sync(_accept, context, body, caller, once, limiter=limiter)
+    if submitted.job is None:
+        raise_gone(submitted.id, Departure.DELETED)
+    headers = _headers_of(submitted.job) | {"Location": submitted.job.links.self}
+    if submitted.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    return json_response(submitted.job, headers, 202)
+
+
+@router.get(
+    "",
+    openapi_extra={"parameters": LIST_PARAMETERS},
+    responses={
+        200: success("One page", "JobList", "jobs"),
+        **problems(ProblemType.INVALID_REQUEST, ProblemType.UNAVAILABLE),
+    },
+)
+async def list_jobs(request: Request) -> Response:
+    """Your jobs, newest first, a page at a time."""
+    query = Query(request, "status", "model", "cursor", "limit")
+    wanted = Wanted(caller_of(request).owner, query.member("status", Status), query.text("model"))
+    limit = query.number("limit", 1, LARGEST_PAGE) or PAGE
+    cursor = query.text("cursor")
+    try:
+        page = context_of(request).jobs.listing.page
+        listed = await run_in_threadpool(page, wanted, cursor, limit)
+    except BadCursor:
+        query.refuse("cursor", "This is no cursor of a page: give `next_cursor` as it came.")
+    return json_response(listed, NO_STORE)
 
 
 @router.get(
     "/{job_id}",
     responses={
         200: success("The job as it stands", "Job", "job", POLL_HEADERS),
-        **problems(ProblemType.NOT_FOUND, ProblemType.UNAVAILABLE),
+        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
     },
 )
 async def get_job(job_id: JobId, request: Request) -> Response:
     """Where a job stands. Until it has ended, `Retry-After` says when to ask again."""
-    found = await context_of(request).lookup.find(job_id)
-    if found is None:
-        raise_unknown(job_id)
+    found = await find(request, job_id)
     return json_response(found.body, NO_STORE if found.has_ended else _POLL)
 
 
-def raise_unknown(job_id: str) -> NoReturn:
-    """Say that there is no such job."""
-    raise ProblemError(
-        ProblemType.NOT_FOUND, f"There is no job `{job_id[:60]}`. Is the id complete?"
-    )
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    responses={
+        204: {"description": "The job, its result and its files are gone"},
+        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
+    },
+)
+async def delete_job(job_id: JobId, request: Request) -> Response:
+    """Delete a job and all it holds, whatever it does. To stop it and keep its record, cancel it.
+
+    Bytes that another job shares stay for that one.
+    """
+    await visible_soon(request, job_id)
+    await run_in_threadpool(context_of(request).jobs.remove, job_id, Departure.DELETED)
+    return Response(None, 204)
 
 
-def _accept(context: Context, body: bytearray, caller: str) -> Job:
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    responses={
+        202: success("The job has ended as `cancelled`", "Job", "cancelled"),
+        **problems(
+            ProblemType.NOT_FOUND,
+            ProblemType.GONE,
+            ProblemType.ALREADY_ENDED,
+            ProblemType.UNAVAILABLE,
+        ),
+    },
+)
+async def cancel_job(job_id: JobId, request: Request) -> Response:
+    """Cancel a job. It ends at once; a worker that runs it drops it within seconds.
+
+    A job that is cancelled already is answered as it is.
+    """
+    await visible_soon(request, job_id)
+    status = await run_in_threadpool(context_of(request).jobs.cancel, job_id)
+    if status not in (Status.CANCELLED, None):
+        raise ProblemError(ProblemType.ALREADY_ENDED, f"The job has {status}.")
+    found = await find(request, job_id)
+    return json_response(found.body, NO_STORE, 202)
+
+
+@router.put(
+    "/{job_id}/pin",
+    status_code=204,
+    responses={
+        204: {"description": "The job is kept for good"},
+        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
+    },
+)
+async def pin_job(job_id: JobId, request: Request) -> Response:
+    """Keep a job: its result neither expires nor makes room for others."""
+    return await _pin(request, job_id, True)
+
+
+@router.delete(
+    "/{job_id}/pin",
+    status_code=204,
+    responses={
+        204: {"description": "The job expires as others do"},
+        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
+    },
+)
+async def unpin_job(job_id: JobId, request: Request) -> Response:
+    """Let a job expire as others do, counted from its end."""
+    return await _pin(request, job_id, False)
+
+
+async def find(request: Request, job_id: str) -> FoundJob:
+    """A job of the caller's as it stands. Raises ProblemError: NOT_FOUND, GONE."""
+    found = await context_of(request).lookup.find(job_id)
+    if found is None or found.owner != caller_of(request).owner:
+        raise_unknown(job_id)
+    if isinstance(found, GoneJob):
+        raise_gone(job_id, found.why)
+    return found
+
+
+async def _pin(request: Request, job_id: str, pinned: bool) -> Response:
+    await visible_soon(request, job_id)
+    await run_in_threadpool(context_of(request).jobs.store.pin, job_id, pinned)
+    return Response(None, 204)
+
+
+def _headers_of(job: Job) -> dict[str, str]:
+    return NO_STORE if job.status.terminal else _POLL
+
+
+def _once(request: Request) -> str:
+    """The request's idempotency key, if it has one. Raises ProblemError(INVALID_REQUEST)."""
+    given = request.headers.getlist(_ONCE)
+    if not given:
+        return ""
+    if len(given) > 1 or _ONCE_KEY.fullmatch(given[0]) is None:
+        detail = f"Give one `{_ONCE}` of 1 to 255 visible ASCII characters, such as a UUID."
+        raise ProblemError.of_field(FieldError(parameter=_ONCE, detail=detail))
+    return given[0]
+
+
+def _accept(context: Context, body: bytearray, caller: Caller, once: str) -> Submitted:
     request = validate_request(parse_object(body))
     admit(request, context.settings)
-    return context.jobs.submit(request, caller)
+    terms = Terms(owner=caller.owner, share=caller.share, once=once)
+    try:
+        return context.jobs.submit(request, terms)
+    except KeyReused:
+        raise ProblemError(
+            ProblemType.KEY_REUSED,
+            f"This `{_ONCE}` came with another body in the last 24 hours. Use a new one for each "
+            "request, and the same only to send the same request again.",
+            [FieldError(parameter=_ONCE, detail="Use a new key.")],
+        ) from None
+    except QueueFull:
+        raise ProblemError(
+            ProblemType.QUEUE_LIMIT,
+            "You have as many jobs waiting as this key may have. Wait until some have started.",
+        ) from None

@@ -15,7 +15,7 @@ def hasty(settings: Settings, lease_seconds: float = 0) -> Jobs:
 
 
 def reaper(jobs: Jobs) -> Reaper:
-    return Reaper(jobs.store, jobs.queue, jobs.artifacts)
+    return Reaper(jobs)
 
 
 def events(jobs: Jobs, settings: Settings, job_id: str) -> list[dict[str, str]]:

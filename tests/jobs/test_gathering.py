@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs import Terms
 from jobs.gathering import Waiting, choose, pass_of
 from schemas.request import JobRequest
 
@@ -14,7 +15,7 @@ def waiting(job_id, *, of="p", alone=False, caller="", size=1):
 
 
 def submit(jobs, caller="", **fields):
-    return jobs.submit(JobRequest.model_validate(SMALL | fields), caller).id
+    return jobs.submit(JobRequest.model_validate(SMALL | fields), Terms(share=caller)).id
 
 
 def test_jobs_share_a_pass_when_models_layers_and_methods_are_the_same():
@@ -86,9 +87,10 @@ def test_a_stop_in_company_separates_nobody(jobs):
 
 def test_withdrawn_tickets_are_gone_and_others_stay(jobs):
     first, second, third = (submit(jobs) for _ in range(3))
-    jobs.queue.withdraw([first, third])
-    assert jobs.queue.waiting() == {second}
+    jobs.queue.withdraw(2)
+    assert jobs.queue.waiting() == [third]
     assert not list(jobs.redis.scan_iter(f"rq:job:{first}*"))
+    assert not list(jobs.redis.scan_iter(f"rq:job:{second}*"))
 
 
 jobs_waiting = st.lists(

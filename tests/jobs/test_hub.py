@@ -5,11 +5,11 @@ from tests.jobs.support import REQUEST
 
 
 def test_submit_returns_the_job_as_it_stands(jobs):
-    job = jobs.submit(REQUEST)
+    job = jobs.submit(REQUEST).job
     assert job == jobs.store.get(job.id)
     assert job.status is Status.QUEUED
     assert job.queue_position == 0
-    assert jobs.submit(REQUEST).queue_position == 1
+    assert jobs.submit(REQUEST).job.queue_position == 1
 
 
 def test_submit_is_one_transaction(jobs):
@@ -27,5 +27,5 @@ def test_many_clients_at_once(jobs):
         accepted = list(pool.map(lambda _: jobs.submit(REQUEST), range(100)))
     ids = {job.id for job in accepted}
     assert len(ids) == 100
-    assert set(jobs.store.queued()) == ids == jobs.queue.waiting()
+    assert set(jobs.store.queued()) == ids == set(jobs.queue.waiting())
     assert sorted(jobs.store.get(one).queue_position for one in ids) == list(range(100))

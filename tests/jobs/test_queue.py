@@ -37,9 +37,9 @@ def test_order(jobs):
     ids = [jobs.submit(REQUEST).id for _ in range(3)]
     urgent = jobs.store.create(REQUEST)
     jobs.queue.submit(urgent, first=True)
-    assert jobs.queue.waiting() == {urgent, *ids}
+    assert jobs.queue.waiting() == [urgent, *ids]
     assert [take(jobs).args[0] for _ in range(4)] == [urgent, *ids]
-    assert jobs.queue.waiting() == set()
+    assert jobs.queue.waiting() == []
 
 
 def test_a_second_ticket_does_no_harm(jobs):

@@ -113,7 +113,7 @@ def test_a_job_that_was_only_briefly_without_a_ticket_is_not_sent_twice(settings
     time.sleep(0.25)
     # Missing anew: what was noted before the start must not count.
     assert reaper(hasty(settings, lease_seconds=0.2)).sweep() == Sweep()
-    assert jobs.queue.waiting() == set()
+    assert jobs.queue.waiting() == []
 
 
 def test_a_worker_that_speaks_again_at_the_last_moment_keeps_its_job(jobs, monkeypatch):
@@ -186,7 +186,7 @@ def test_reapers_at_once_do_each_thing_once(settings, jobs, impatient):
         thread.join()
     assert len(sweeps) == 6
     assert sorted(one for done in sweeps for one in done.requeued) == lost
-    assert jobs.queue.waiting() == {*lost, *ticketless}
+    assert set(jobs.queue.waiting()) == {*lost, *ticketless}
     started = [jobs.store.start(one, "worker-2") for one in (*lost, *ticketless)]
     assert [attempt.number for attempt in started] == [2] * 5 + [1] * 5
 

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.view import FIELDS, has_ended, job_from, job_json
+from jobs.view import COUNTS, FIELDS, has_ended, job_from, job_json
+from schemas.job import Delivery, Progress
 from schemas.names import Stage, Status
 from schemas.problem import Problem, ProblemType
 from schemas.request import JobRequest
@@ -20,6 +21,19 @@ REQUESTS = st.builds(
     metadata=st.dictionaries(TEXTS, TEXTS, max_size=2),
 )
 PROBLEMS = st.builds(Problem.of, st.sampled_from(ProblemType), TEXTS)
+COUNTED = st.builds(
+    Progress,
+    texts_done=st.none() | st.integers(0, 10**6),
+    layers=st.none() | st.integers(0, 10**6),
+    remaining_seconds=st.none() | st.floats(0, 1e6),
+)
+DELIVERIES = st.builds(
+    Delivery,
+    attempt=st.integers(1, 9),
+    at=MOMENTS.map(datetime.fromisoformat),
+    status=st.none() | st.integers(100, 599),
+    error=st.none() | TEXTS,
+).map(lambda it: f"[{it.model_dump_json()}]")
 RECORDS = st.fixed_dictionaries(
     {
         "status": st.sampled_from(Status),
@@ -32,6 +46,11 @@ RECORDS = st.fixed_dictionaries(
         "detail": st.just("") | TEXTS,
         "attempts": st.integers(0, 10**6).map(str),
         "request": REQUESTS.map(JobRequest.model_dump_json),
+        "expires_at": st.just("") | MOMENTS,
+        "counts": st.just("") | COUNTED.map(lambda it: it.model_dump_json(include=COUNTS)),
+        "reused_from": st.just("") | st.just(ID),
+        "pinned": st.sampled_from(["", "0", "1"]),
+        "deliveries": st.just("") | DELIVERIES,
         "error": st.just("") | PROBLEMS.map(Problem.model_dump_json),
     }
 )

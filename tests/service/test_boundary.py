@@ -31,7 +31,8 @@ def test_paths_that_do_not_exist_are_problems(client: httpx.Client) -> None:
 
 def test_a_wrong_method_names_the_right_ones(client: httpx.Client) -> None:
     for method, path, allowed in (
-        ("GET", "/v1/jobs", "POST"),
+        ("PATCH", "/v1/jobs", "GET, HEAD, POST"),
+        ("POST", "/v1/jobs/x", "DELETE, GET, HEAD"),
         ("DELETE", "/v1/models", "GET, HEAD"),
         ("POST", "/healthz", "GET, HEAD"),
         ("PATCH", "/openapi.json", "GET, HEAD"),

@@ -10,7 +10,8 @@ from tests.service.conftest import SUBMIT, finished, problem_of, started
 
 
 def test_a_job_is_shown_as_it_stands(client: httpx.Client, jobs: Jobs) -> None:
-    first, second = (jobs.submit(JobRequest(**SUBMIT)) for _ in range(2))
+    first, second = (jobs.submit(JobRequest(**SUBMIT)).job for _ in range(2))
+    assert first is not None and second is not None
     response = client.get(second.links.self)
     assert response.status_code == 200
     assert Job.model_validate(response.json()) == second

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from schemas.catalogue import Health, ModelDescription, ModelList, Readiness
-from schemas.job import ArtifactList, Job
+from schemas.job import ArtifactList, Job, JobList
 from schemas.problem import Problem, ProblemType
 from schemas.result import TextResult
 from schemas.settings import Settings
@@ -49,6 +49,11 @@ def test_every_route_documents_its_answers(document: dict[str, Any]) -> None:
     known = dict(operations(document))
     assert set(known) == {
         "post /v1/jobs",
+        "get /v1/jobs",
+        "delete /v1/jobs/{job_id}",
+        "post /v1/jobs/{job_id}/cancel",
+        "put /v1/jobs/{job_id}/pin",
+        "delete /v1/jobs/{job_id}/pin",
         "get /v1/jobs/{job_id}",
         "get /v1/jobs/{job_id}/result",
         "get /v1/jobs/{job_id}/artifacts",
@@ -61,21 +66,22 @@ def test_every_route_documents_its_answers(document: dict[str, Any]) -> None:
     for described in known.values():
         assert described["description"]
         statuses = set(described["responses"])
-        assert statuses & {"200", "202"}
+        assert statuses & {"200", "202", "204"}
         assert "default" in statuses
         for status, response in described["responses"].items():
             if status == "default" or int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"]
     assert set(known["post /v1/jobs"]["responses"]) == {
-        *("202", "400", "408", "413", "415", "422", "503", "default")
+        *("202", "400", "408", "410", "413", "415", "422", "429", "503", "default")
     }
 
 
 def test_names_that_a_generated_client_takes_over(document: dict[str, Any]) -> None:
     known = dict(operations(document))
     assert sorted(described["operationId"] for described in known.values()) == [
-        *("get_artifact", "get_job", "get_model", "get_result", "healthz"),
-        *("list_artifacts", "list_models", "readyz", "submit_job"),
+        *("cancel_job", "delete_job", "get_artifact", "get_job", "get_model", "get_result"),
+        *("healthz", "list_artifacts", "list_jobs", "list_models", "pin_job", "readyz"),
+        *("submit_job", "unpin_job"),
     ]
     for described in known.values():
         assert all(parameter["description"] for parameter in described.get("parameters", []))
@@ -95,6 +101,8 @@ def test_examples_are_what_the_contract_says(document: dict[str, Any]) -> None:
     examples = document["components"]["examples"]
     models = {
         "job": Job,
+        "cancelled": Job,
+        "jobs": JobList,
         "artifacts": ArtifactList,
         "models": ModelList,
         "model": ModelDescription,

@@ -1,0 +1,411 @@
+-- The one script through which a job's record changes: see jobs/transitions.py.
+
+local operation, id, token = ARGV[1], ARGV[2], ARGV[3]
+local prefix, result_ttl, tombstone_ttl = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+
+local function key(...)
+  return table.concat({prefix, ...}, ':')
+end
+
+local queued, running, garbage, ended = key('queued'), key('running'), key('garbage'), key('ended')
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- Numbers and moments
+
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+-- One record
+
+local function read(job, field)
+  return redis.call('HGET', key('job', job), field)
+end
+
+-- A field that is there and not empty, or false.
+local function given(job, field)
+  local value = read(job, field)
+  return value and value ~= '' and value
+end
+
+local function write(job, ...)
+  redis.call('HSET', key('job', job), ...)
+end
+
+local SHOWN = {'status', 'attempts', 'fraction', 'stage', 'detail', 'counts'}
+
+-- Append an event to the job's stream, and tell it to whoever listens.
+local function tell(job, kind)
+  local event = {'type', kind, 'revision', redis.call('HINCRBY', key('job', job), 'revision', 1),
+    'at', iso(now)}
+  for place, value in ipairs(redis.call('HMGET', key('job', job), unpack(SHOWN))) do
+    event[#event + 1] = SHOWN[place]
+    event[#event + 1] = value or ''
+  end
+  local told = {job = job, event = redis.call('XADD', key('events', job), 'MAXLEN', '~', '1000',
+    '*', unpack(event))}
+  for place = 1, #event, 2 do
+    told[event[place]] = event[place + 1]
+  end
+  redis.call('PUBLISH', key('changes'), cjson.encode(told))
+end
+
+-- The queue. Callers take turns: a job's place is one after its caller's last place, or after the
+-- last that was started where that is later, so who has nothing waiting comes next (start-time fair
+-- queueing: Goyal, Vin and Cheng 1996).
+
+local function count_waiting(job, change)
+  local owner = read(job, 'owner')
+  if redis.call('HINCRBY', key('waiting'), owner, change) <= 0 then
+    redis.call('HDEL', key('waiting'), owner)
+  end
+end
+
+local function new_place(caller)
+  local last = tonumber(redis.call('HGET', key('places'), caller) or 0)
+  local served = tonumber(redis.call('GET', key('served')) or 0)
+  local place = integer(math.max(last, served) + 1)
+  redis.call('HSET', key('places'), caller, place)
+  return place
+end
+
+local function enqueue(job)
+  redis.call('ZADD', queued, read(job, 'place'), job)
+  count_waiting(job, 1)
+end
+
+local function dequeue(job)
+  if redis.call('ZREM', queued, job) == 1 then
+    count_waiting(job, -1)
+  end
+end
+
+local function serve(job)
+  local caller, place = read(job, 'caller'), read(job, 'place')
+  if tonumber(place) > tonumber(redis.call('GET', key('served')) or 0) then
+    redis.call('SET', key('served'), place)
+  end
+  if redis.call('HGET', key('places'), caller) == place then
+    redis.call('HDEL', key('places'), caller)
+  end
+  dequeue(job)
+end
+
+local function lease(length)
+  redis.call('ZADD', running, integer(now + length), id)
+end
+
+-- Equal jobs: one computes, those that follow it are shown what becomes of it.
+
+local function followers(job)
+  return redis.call('SMEMBERS', key('followers', job))
+end
+
+local function equal(job)
+  return key('equal', read(job, 'owner'), read(job, 'fingerprint'))
+end
+
+local function forget_equal(job)
+  if given(job, 'fingerprint') and redis.call('GET', equal(job)) == job then
+    redis.call('DEL', equal(job))
+  end
+end
+
+local MIRRORED = {'status', 'attempts', 'fraction', 'stage', 'detail', 'counts', 'started_at'}
+
+local function tell_all(kind)
+  tell(id, kind)
+  local alike = followers(id)
+  if #alike == 0 then
+    return
+  end
+  local values = redis.call('HMGET', key('job', id), unpack(MIRRORED))
+  local pairs_ = {}
+  for place, value in ipairs(values) do
+    pairs_[#pairs_ + 1] = MIRRORED[place]
+    pairs_[#pairs_ + 1] = value or ''
+  end
+  for _, job in ipairs(alike) do
+    write(job, unpack(pairs_))
+    tell(job, kind)
+  end
+end
+
+-- Ends
+
+local function keep_until_expiry(job)
+  local finished = tonumber(read(job, 'finished_ms'))
+  redis.call('ZADD', ended, integer(finished), job)
+  write(job, 'expires_at', result_ttl > 0 and iso(finished + result_ttl) or '')
+end
+
+local function finish(job, status, ...)
+  write(job, 'status', status, 'finished_at', iso(now), 'finished_ms', integer(now), ...)
+  if read(job, 'pinned') ~= '1' then
+    keep_until_expiry(job)
+  end
+  if status ~= 'succeeded' then
+    forget_equal(job)
+  end
+  if read(job, 'webhook') == '1' then
+    redis.call('ZADD', key('outbox'), integer(now), job)
+  end
+  tell(job, 'status')
+end
+
+-- A job and all that follow it end alike.
+local function finish_all(status, ...)
+  local alike = followers(id)
+  redis.call('DEL', key('followers', id))
+  finish(id, status, ...)
+  for _, job in ipairs(alike) do
+    write(job, 'attempts', read(id, 'attempts'), 'started_at', read(id, 'started_at') or '',
+      'follows', '')
+    finish(job, status, ...)
+    if status == 'succeeded' then
+      redis.call('SADD', key('holders', read(job, 'run')), job)
+    end
+  end
+end
+
+local function drop_attempt(length)
+  local holder = given(id, 'token')
+  if holder then
+    redis.call('ZADD', garbage, integer(now + length), id .. '/' .. holder)
+  end
+  redis.call('ZREM', running, id)
+  write(id, 'token', '')
+end
+
+-- A job that will not compute leaves its followers to the first of them, which is queued for all.
+local function hand_over()
+  local follows = given(id, 'follows')
+  if follows then
+    redis.call('SREM', key('followers', follows), id)
+    write(id, 'follows', '')
+    return ''
+  end
+  local alike = followers(id)
+  redis.call('DEL', key('followers', id))
+  if #alike == 0 then
+    return ''
+  end
+  table.sort(alike)
+  local heir = table.remove(alike, 1)
+  write(heir, 'status', 'queued', 'follows', '', 'reused_from', '', 'attempts', 0, 'started_at', '',
+    'fraction', 0, 'stage', '', 'detail', '', 'counts', '', 'place', new_place(read(heir, 'caller')))
+  enqueue(heir)
+  redis.call('SET', equal(heir), heir)
+  tell(heir, 'status')
+  for _, job in ipairs(alike) do
+    redis.call('SADD', key('followers', heir), job)
+    write(job, 'status', 'queued', 'follows', heir, 'reused_from', heir, 'attempts', 0,
+      'started_at', '', 'fraction', 0, 'stage', '', 'detail', '', 'counts', '')
+    tell(job, 'status')
+  end
+  return heir
+end
+
+-- Stop whatever is still to be done for the job; the heir of its followers, who needs a ticket.
+local function abandon(zombie_ttl)
+  dequeue(id)
+  drop_attempt(zombie_ttl)
+  forget_equal(id)
+  return hand_over()
+end
+
+local function release_bytes()
+  local run = given(id, 'run')
+  if not run then
+    return
+  end
+  redis.call('SREM', key('holders', run), id)
+  if redis.call('SCARD', key('holders', run)) == 0 then
+    redis.call('ZADD', garbage, integer(now), run)
+    redis.call('DECRBY', key('stored'), given(id, 'bytes') or 0)
+  end
+end
+
+-- Operations
+
+local status = read(id, 'status')
+local holder = read(id, 'token')
+local ENDED = {succeeded = true, failed = true, cancelled = true}
+local GONE = {deleted = true, expired = true, evicted = true}
+
+if operation == 'create' then
+  local request, pass, caller, text_bytes, owner, summary = unpack(ARGV, 7, 12)
+  local webhook, secret, fingerprint, once, body, once_ttl, most, following = unpack(ARGV, 13, 20)
+  if status then
+    return {'queued', id}
+  end
+  if once ~= '' then
+    local before = redis.call('GET', key('once', owner, once))
+    if before then
+      local job, same = string.match(before, '^(%S+) (%S+)$')
+      return {same == body and 'same' or 'other', job}
+    end
+  end
+  local first = fingerprint ~= '' and redis.call('GET', key('equal', owner, fingerprint))
+  local state = first and read(first, 'status')
+  local can_share = state == 'succeeded'
+    or ((state == 'queued' or state == 'running')
+      and redis.call('SCARD', key('followers', first)) < tonumber(following))
+  if not can_share and tonumber(most) > 0
+    and tonumber(redis.call('HGET', key('waiting'), owner) or 0) >= tonumber(most) then
+    return {'full', ''}
+  end
+  if once ~= '' then
+    redis.call('SET', key('once', owner, once), id .. ' ' .. body, 'PX', once_ttl)
+  end
+  write(id, 'status', 'queued', 'request', request, 'created_at', iso(now), 'attempts', 0,
+    'deaths', 0, 'token', '', 'fraction', 0, 'stage', '', 'detail', '', 'counts', '', 'pass', pass,
+    'caller', caller, 'text_bytes', text_bytes, 'alone', 0, 'company', 0, 'owner', owner,
+    'summary', summary, 'webhook', webhook, 'webhook_secret', secret, 'fingerprint', fingerprint)
+  redis.call('ZADD', key('owned', owner), 0, id)
+  if not can_share then
+    if fingerprint ~= '' and not (state == 'queued' or state == 'running') then
+      redis.call('SET', key('equal', owner, fingerprint), id)
+    end
+    write(id, 'place', new_place(caller))
+    enqueue(id)
+    tell(id, 'status')
+    return {'queued', id}
+  end
+  write(id, 'reused_from', given(first, 'reused_from') or first)
+  if state == 'succeeded' then
+    local run = read(first, 'run')
+    redis.call('SADD', key('holders', run), id)
+    finish(id, 'succeeded', 'run', run, 'artifacts', read(first, 'artifacts'),
+      'bytes', read(first, 'bytes'), 'fraction', 1)
+  else
+    write(id, 'follows', first, 'status', state)
+    redis.call('SADD', key('followers', first), id)
+    tell(id, 'status')
+  end
+  return {'shared', id}
+end
+
+if operation == 'start' then
+  if status == 'queued' and not given(id, 'follows') then
+    redis.call('HINCRBY', key('job', id), 'attempts', 1)
+    write(id, 'status', 'running', 'token', token, 'worker', ARGV[7], 'started_at', iso(now),
+      'company', ARGV[9])
+    serve(id)
+    lease(ARGV[8])
+    tell_all('status')
+  elseif status ~= 'running' or holder ~= token then
+    redis.call('ZREM', queued, id)
+    return nil
+  end
+  return redis.call('HMGET', key('job', id), 'attempts', 'request')
+end
+
+if operation == 'give_up' then
+  local expired_only, died, deaths, problem, zombie_ttl = unpack(ARGV, 7, 11)
+  if status ~= 'running' or not given(id, 'token') or (token ~= '' and token ~= holder) then
+    return nil
+  end
+  if expired_only == '1' and tonumber(redis.call('ZSCORE', running, id) or 0) > now then
+    return nil
+  end
+  drop_attempt(zombie_ttl)
+  local counts = died == '1'
+  if counts and read(id, 'company') == '1' then
+    write(id, 'alone', 1)
+    counts = false
+  end
+  local so_far = redis.call('HINCRBY', key('job', id), 'deaths', counts and 1 or 0)
+  if counts and so_far >= tonumber(deaths) then
+    finish_all('failed', 'error', problem)
+  else
+    write(id, 'status', 'queued', 'worker', '', 'started_at', '', 'fraction', 0, 'stage', '',
+      'detail', '', 'counts', '')
+    enqueue(id)
+    tell_all('status')
+  end
+  return read(id, 'status')
+end
+
+if operation == 'cancel' then
+  if not status or GONE[status] then
+    return nil
+  end
+  if ENDED[status] then
+    return {status, ''}
+  end
+  local heir = abandon(ARGV[7])
+  finish(id, 'cancelled', 'stage', '', 'detail', '', 'counts', '')
+  return {'cancelled', heir}
+end
+
+if operation == 'remove' then
+  local why, zombie_ttl = ARGV[7], ARGV[8]
+  if not status or GONE[status] then
+    return nil
+  end
+  local heir = ENDED[status] and '' or abandon(zombie_ttl)
+  release_bytes()
+  forget_equal(id)
+  local owner = read(id, 'owner')
+  redis.call('ZREM', key('owned', owner), id)
+  redis.call('ZREM', ended, id)
+  redis.call('ZREM', key('outbox'), id)
+  redis.call('DEL', key('job', id), key('events', id))
+  write(id, 'status', why, 'owner', owner)
+  redis.call('PEXPIRE', key('job', id), tombstone_ttl)
+  redis.call('PUBLISH', key('changes'), cjson.encode({job = id, type = 'gone', status = why}))
+  return {why, heir}
+end
+
+if operation == 'pin' then
+  if not status or GONE[status] then
+    return nil
+  end
+  if (read(id, 'pinned') == '1') ~= (ARGV[7] == '1') then
+    write(id, 'pinned', ARGV[7])
+    redis.call('HINCRBY', key('job', id), 'revision', 1)
+    if ENDED[status] and ARGV[7] == '1' then
+      redis.call('ZREM', ended, id)
+      write(id, 'expires_at', '')
+    elseif ENDED[status] then
+      keep_until_expiry(id)
+    end
+  end
+  return 'ok'
+end
+
+-- What only the holder of the job may do.
+
+local outcome = ({succeed = 'succeeded', fail = 'failed'})[operation]
+if not status or holder ~= token or (status ~= 'running' and status ~= outcome) then
+  return 'stale'
+end
+if status == outcome then
+  return 'ok'
+end
+
+if operation == 'renew' then
+  lease(ARGV[7])
+elseif operation == 'progress' then
+  local length, fraction, stage, detail, counts = unpack(ARGV, 7, 11)
+  local reached = read(id, 'fraction')
+  write(id, 'fraction', tonumber(fraction) > tonumber(reached) and fraction or reached,
+    'stage', stage, 'detail', detail, 'counts', counts)
+  lease(length)
+  tell_all('progress')
+elseif operation == 'succeed' then
+  local run, bytes = id .. '/' .. token, ARGV[8]
+  redis.call('ZREM', running, id)
+  redis.call('SADD', key('holders', run), id)
+  redis.call('INCRBY', key('stored'), bytes)
+  finish_all('succeeded', 'artifacts', ARGV[7], 'bytes', bytes, 'run', run, 'fraction', 1,
+    'stage', '', 'detail', '', 'counts', '')
+else
+  redis.call('ZREM', running, id)
+  redis.call('ZADD', garbage, integer(now), id .. '/' .. token)
+  finish_all('failed', 'error', ARGV[7])
+end
+return 'ok'
