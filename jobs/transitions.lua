@@ -222,9 +222,13 @@ local function release_bytes()
     return
   end
   redis.call('SREM', key('holders', run), id)
-  if redis.call('SCARD', key('holders', run)) == 0 then
+  local others = redis.call('SMEMBERS', key('holders', run))
+  if #others == 0 then
     redis.call('ZADD', garbage, integer(now), run)
     redis.call('DECRBY', key('stored'), given(id, 'bytes') or 0)
+  elseif given(id, 'fingerprint') and redis.call('GET', equal(id)) == id then
+    table.sort(others)
+    redis.call('SET', equal(id), others[1])
   end
 end
 

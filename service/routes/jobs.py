@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from catalogue.admission import admit
+from catalogue.fingerprint import fingerprint
 from jobs import Terms
 from jobs.hub import Submitted
 from jobs.listing import BadCursor, Wanted
@@ -252,7 +253,8 @@ def _once(request: Request) -> str:
 def _accept(context: Context, body: bytearray, caller: Caller, once: str) -> Submitted:
     request = validate_request(parse_object(body))
     admit(request, context.settings)
-    terms = Terms(owner=caller.owner, share=caller.share, once=once)
+    shared = fingerprint(request, context.settings) if request.reuse else ""
+    terms = Terms(owner=caller.owner, share=caller.share, fingerprint=shared, once=once)
     try:
         return context.jobs.submit(request, terms)
     except KeyReused:

@@ -1,0 +1,101 @@
+"""How long jobs are kept, and what makes room for what."""
+
+import time
+
+import pytest
+
+from jobs import Terms
+from jobs.keys import Keys
+from jobs.reaper import Reaper
+from schemas.names import Departure, Status
+from schemas.problem import Problem, ProblemType
+from tests.jobs.support import REQUEST, hasty
+from tests.jobs.test_sharing import bytes_of, compute
+
+
+@pytest.fixture
+def brief(settings):
+    """The installation as it is where jobs are kept for a second."""
+    opened = hasty(settings.model_copy(update={"result_ttl": 1}), lease_seconds=15)
+    yield opened
+    opened.close()
+
+
+def standing(jobs, job_id):
+    return jobs.store.standing(job_id).status
+
+
+def test_what_has_ended_expires_and_is_told_from_what_never_was(brief):
+    done, failed, cancelled = (brief.submit(REQUEST).id for _ in range(3))
+    compute(brief, done)
+    brief.store.fail(
+        brief.store.start(failed, "w"), Problem.of(ProblemType.NOT_FINITE, "the logits are NaN")
+    )
+    brief.cancel(cancelled)
+    waiting = brief.submit(REQUEST).id
+    job = brief.store.get(done)
+    assert (job.expires_at - job.finished_at).total_seconds() == 1
+    assert Reaper(brief).sweep().removed == ()
+    time.sleep(1.1)
+    assert set(Reaper(brief).sweep().removed) == {done, failed, cancelled}
+    assert brief.store.get(done) is None
+    assert standing(brief, done) is Departure.EXPIRED
+    assert standing(brief, waiting) is Status.QUEUED
+    assert brief.store.standing("0" * 26) is None
+
+
+def test_what_is_pinned_stays_until_it_is_no_more(brief):
+    job_id = brief.submit(REQUEST).id
+    brief.store.pin(job_id, True)
+    compute(brief, job_id)
+    assert brief.store.get(job_id).pinned
+    assert brief.store.get(job_id).expires_at is None
+    time.sleep(1.1)
+    assert Reaper(brief, most_bytes=1).sweep().removed == ()
+    brief.store.pin(job_id, False)
+    job = brief.store.get(job_id)
+    assert (job.expires_at - job.finished_at).total_seconds() == 1
+    assert Reaper(brief).sweep().removed == (job_id,)
+
+
+def test_a_pin_is_seen_by_who_polls(jobs, settings):
+    job_id = jobs.submit(REQUEST).id
+    revision = Keys(settings.key_prefix).record(job_id)
+    before = jobs.redis.hget(revision, "revision")
+    jobs.store.pin(job_id, True)
+    jobs.store.pin(job_id, True)
+    assert int(jobs.redis.hget(revision, "revision")) == int(before) + 1
+
+
+def test_nothing_expires_where_the_settings_say_so(settings):
+    kept = hasty(settings.model_copy(update={"result_ttl": 0}), lease_seconds=15)
+    job_id = kept.submit(REQUEST).id
+    compute(kept, job_id)
+    assert kept.store.get(job_id).expires_at is None
+    assert Reaper(kept).sweep().removed == ()
+    # The budget holds for them all the same.
+    assert Reaper(kept, most_bytes=4).sweep().removed == (job_id,)
+    kept.close()
+
+
+def test_the_oldest_make_room_until_the_rest_fits(jobs):
+    ids = [jobs.submit(REQUEST).id for _ in range(5)]
+    for job_id in ids:
+        compute(jobs, job_id)
+        time.sleep(0.002)
+    jobs.store.pin(ids[0], True)
+    assert Reaper(jobs, most_bytes=25).sweep().removed == ()
+    assert Reaper(jobs, most_bytes=14).sweep().removed == (ids[1], ids[2], ids[3])
+    assert standing(jobs, ids[1]) is Departure.EVICTED
+    assert bytes_of(jobs, ids[0]) == bytes_of(jobs, ids[4]) == b"bytes"
+
+
+def test_a_tombstone_goes_in_the_end(settings):
+    opened = hasty(settings.model_copy(update={"tombstone_ttl": 1}), lease_seconds=15)
+    job_id = opened.submit(REQUEST, Terms(owner="me")).id
+    opened.remove(job_id, Departure.DELETED)
+    assert opened.store.standing(job_id).owner == "me"
+    time.sleep(1.1)
+    assert opened.store.standing(job_id) is None
+    assert not list(opened.redis.scan_iter(f"{settings.key_prefix}:*{job_id}*"))
+    opened.close()

@@ -1,0 +1,261 @@
+"""Equal jobs share one result, whatever happens to any of them."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, assume
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from jobs import Terms
+from jobs.artifacts import ArtifactNotFound
+from jobs.keys import Keys
+from schemas.job import Progress, Shows
+from schemas.names import ArtifactKind, Departure, Stage, Status
+from schemas.problem import Problem, ProblemType
+from tests.jobs.support import REQUEST, events
+from tests.jobs.test_queue import take
+
+ALIKE = Terms(owner="me", fingerprint="f" * 64)
+PROBLEM = Problem.of(ProblemType.OUT_OF_MEMORY, "ask for fewer layers")
+
+
+def put(jobs, attempt, data=b"bytes"):
+    return jobs.artifacts.writer(attempt).put(
+        "a.png", data, ArtifactKind.FIGURE, "image/png", Shows()
+    )
+
+
+def bytes_of(jobs, job_id):
+    stored = jobs.store.artifacts(job_id)
+    return jobs.artifacts.read(stored.run_of, stored.token, "a.png")
+
+
+def submit(jobs, terms=ALIKE):
+    return jobs.submit(REQUEST, terms).id
+
+
+def compute(jobs, job_id):
+    attempt = jobs.store.start(job_id, "w")
+    jobs.store.succeed(attempt, [put(jobs, attempt)])
+
+
+def test_a_finished_result_is_served_at_once(jobs):
+    first = submit(jobs)
+    compute(jobs, first)
+    second = jobs.submit(REQUEST, ALIKE)
+    assert second.job.status is Status.SUCCEEDED
+    assert second.job.reused_from == first
+    assert second.job.finished_at is not None
+    assert second.job.expires_at is not None
+    assert bytes_of(jobs, second.id) == b"bytes"
+    listed = jobs.store.artifacts(second.id).artifacts
+    assert listed[0].href == f"/v1/jobs/{second.id}/artifacts/a.png"
+    assert jobs.queue.waiting() == [first], "it asked for no worker"
+
+
+def test_a_result_serves_for_as_long_as_any_job_holds_it(jobs):
+    first = submit(jobs)
+    compute(jobs, first)
+    second = submit(jobs)
+    jobs.remove(first, Departure.DELETED)
+    third = jobs.submit(REQUEST, ALIKE).job
+    assert third.status is Status.SUCCEEDED
+    assert third.reused_from == first, "the job that computed it"
+    jobs.remove(second, Departure.DELETED)
+    assert bytes_of(jobs, third.id) == b"bytes"
+    jobs.remove(third.id, Departure.DELETED)
+    assert jobs.submit(REQUEST, ALIKE).job.status is Status.QUEUED
+
+
+def test_jobs_in_flight_compute_once(jobs, settings):
+    first, second, third = (submit(jobs) for _ in range(3))
+    assert jobs.store.queued() == [first]
+    assert jobs.queue.waiting() == [first]
+    assert jobs.store.get(second).reused_from == first
+    attempt = jobs.store.start(first, "w")
+    jobs.store.progress(attempt, Progress(fraction=0.5, stage=Stage.TRACING, texts_done=1))
+    shown = jobs.store.get(third)
+    assert shown.status is Status.RUNNING
+    assert shown.started_at == jobs.store.get(first).started_at
+    assert shown.progress == jobs.store.get(first).progress
+    jobs.store.succeed(attempt, [put(jobs, attempt)])
+    assert jobs.store.get(second).status is Status.SUCCEEDED
+    assert bytes_of(jobs, third) == b"bytes"
+    told = events(jobs, settings, third)
+    assert [event["status"] for event in told] == ["queued", "running", "running", "succeeded"]
+
+
+def test_others_may_not_share(jobs):
+    first = submit(jobs)
+    compute(jobs, first)
+    for terms in (Terms(owner="you", fingerprint="f" * 64), Terms(owner="me")):
+        assert jobs.submit(REQUEST, terms).job.status is Status.QUEUED
+
+
+def test_a_failure_is_shared_by_those_in_flight_and_by_nobody_later(jobs):
+    first, second = submit(jobs), submit(jobs)
+    jobs.store.fail(jobs.store.start(first, "w"), PROBLEM)
+    assert jobs.store.get(second).error == PROBLEM
+    assert jobs.submit(REQUEST, ALIKE).job.status is Status.QUEUED
+
+
+@pytest.mark.parametrize("end", ["cancel", "remove"])
+@pytest.mark.parametrize("running", [False, True])
+def test_the_first_follower_takes_over(jobs, end, running):
+    first, second, third = (submit(jobs) for _ in range(3))
+    attempt = jobs.store.start(first, "w") if running else None
+    if end == "cancel":
+        assert jobs.cancel(first) is Status.CANCELLED
+    else:
+        assert jobs.remove(first, Departure.DELETED)
+    assert jobs.store.held([attempt] if attempt else []) == []
+    assert jobs.store.queued() == [second]
+    assert jobs.store.get(second).reused_from is None
+    assert jobs.store.get(third).reused_from == second
+    assert second in jobs.queue.waiting()
+    compute(jobs, second)
+    assert bytes_of(jobs, third) == b"bytes"
+
+
+def test_a_follower_that_is_cancelled_leaves_the_others_alone(jobs):
+    first, second, third = (submit(jobs) for _ in range(3))
+    assert jobs.cancel(second) is Status.CANCELLED
+    compute(jobs, first)
+    assert jobs.store.get(second).status is Status.CANCELLED
+    assert jobs.store.artifacts(second) is None
+    assert bytes_of(jobs, third) == b"bytes"
+
+
+def test_bytes_go_with_the_last_that_holds_them(jobs):
+    first = submit(jobs)
+    compute(jobs, first)
+    second = submit(jobs)
+    run = jobs.store.artifacts(first)
+    assert jobs.store.stored_bytes() == 5
+    jobs.remove(first, Departure.DELETED)
+    assert bytes_of(jobs, second) == b"bytes"
+    assert jobs.store.stored_bytes() == 5
+    jobs.remove(second, Departure.EXPIRED)
+    with pytest.raises(ArtifactNotFound):
+        jobs.artifacts.read(run.run_of, run.token, "a.png")
+    assert jobs.store.stored_bytes() == 0
+
+
+@dataclass
+class Model:
+    """What is known of each job from outside."""
+
+    stays: dict[str, Status] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    attempts: dict[str, object] = field(default_factory=dict)
+
+
+class Alike(RuleBasedStateMachine):
+    """Many equal jobs that come, run, end, die, are cancelled and removed at any time."""
+
+    def __init__(self, jobs, settings):
+        super().__init__()
+        self.jobs, self.store, self.keys = jobs, jobs.store, Keys(settings.key_prefix)
+        self.model = Model()
+        self.jobs.redis.delete(*self.jobs.redis.keys(f"{settings.key_prefix}:*") or ["none"])
+
+    def pick(self, data, ids):
+        assume(ids)
+        return data.draw(st.sampled_from(sorted(ids)))
+
+    @rule(shared=st.booleans())
+    def submit(self, shared):
+        assume(len(self.model.stays) < 8)
+        submitted = self.jobs.submit(REQUEST, ALIKE if shared else Terms(owner="me"))
+        self.model.stays[submitted.id] = submitted.job.status
+
+    @rule()
+    def start(self):
+        assume(take(self.jobs))
+        head = self.store.first_queued()
+        assume(head)
+        self.model.attempts[head] = self.store.start(head, "w")
+
+    @rule(data=st.data(), outcome=st.sampled_from(["succeed", "fail", "die", "progress"]))
+    def run(self, data, outcome):
+        job_id = self.pick(data, self.model.attempts)
+        attempt = self.model.attempts[job_id]
+        if outcome == "progress":
+            self.store.progress(attempt, Progress(fraction=0.5))
+            return
+        del self.model.attempts[job_id]
+        if outcome == "succeed":
+            self.store.succeed(attempt, [put(self.jobs, attempt)])
+        elif outcome == "fail":
+            self.store.fail(attempt, PROBLEM)
+        else:
+            self.store.give_up(job_id, attempt.token, "SIGKILL", died=False)
+            self.jobs.queue.submit(job_id, first=True)
+
+    @rule(data=st.data())
+    def cancel(self, data):
+        job_id = self.pick(data, self.model.stays)
+        before = self.store.get(job_id).status
+        after = self.jobs.cancel(job_id)
+        assert after is (before if before.terminal else Status.CANCELLED)
+        self.model.attempts.pop(job_id, None)
+
+    @rule(data=st.data(), why=st.sampled_from(Departure))
+    def remove(self, data, why):
+        job_id = self.pick(data, self.model.stays)
+        assert self.jobs.remove(job_id, why)
+        assert not self.jobs.remove(job_id, why)
+        del self.model.stays[job_id]
+        self.model.gone.add(job_id)
+        self.model.attempts.pop(job_id, None)
+
+    @invariant()
+    def what_ended_stays_as_it_was_and_what_succeeded_has_its_bytes(self):
+        for job_id, before in self.model.stays.items():
+            now = self.store.get(job_id).status
+            assert not before.terminal or now is before
+            self.model.stays[job_id] = now
+            if now is Status.SUCCEEDED:
+                assert bytes_of(self.jobs, job_id) == b"bytes"
+        assert all(self.store.get(job_id) is None for job_id in self.model.gone)
+
+    @invariant()
+    def the_books_are_right(self):
+        redis, keys = self.jobs.redis, self.keys
+        queued = self.store.queued()
+        assert int(redis.hget(keys.waiting, "me") or 0) == len(queued)
+        assert len(self.jobs.queue.waiting()) >= len(queued)
+        runs = list(redis.scan_iter(keys.holders("*")))
+        assert self.store.stored_bytes() == 5 * len(runs)
+        assert redis.zcard(keys.owned("me")) == len(self.model.stays)
+        ended = [one for one in self.model.stays if self.store.get(one).status.terminal]
+        assert redis.zcard(keys.ended) == len(ended)
+        assert redis.zcard(keys.running) == len(self.model.attempts)
+
+    def teardown(self):
+        """Whoever waits gets there in the end, and nothing is left when all are removed."""
+        for attempt in self.model.attempts.values():
+            self.store.succeed(attempt, [put(self.jobs, attempt)])
+        while (head := self.store.first_queued()) is not None:
+            compute(self.jobs, head)
+        for job_id in self.model.stays:
+            assert self.store.get(job_id).status.terminal
+        for job_id in self.model.stays:
+            self.jobs.remove(job_id, Departure.DELETED)
+        assert self.store.stored_bytes() == 0
+        left = {key.decode().split(":")[1] for key in self.jobs.redis.keys(f"{self.keys.prefix}:*")}
+        assert left <= {"job", "served", "stored", "places", "garbage"}
+
+
+def test_any_walk(jobs, settings):
+    run_state_machine_as_test(
+        lambda: Alike(jobs, settings),
+        settings=hypothesis_settings(
+            max_examples=60,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
