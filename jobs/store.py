@@ -63,6 +63,15 @@ class Standing:
     status: Status | Departure
 
 
+@dataclass(frozen=True)
+class Census:
+    """How many jobs stand where: queued, running, and ended without being pinned."""
+
+    jobs: dict[str, int]
+    stored_bytes: int
+    webhooks: int
+
+
 class JobStore:
     """Job records in Redis. Every change is one atomic script (see `jobs.transitions`).
 
@@ -266,6 +275,17 @@ class JobStore:
     def stored_bytes(self) -> int:
         """Bytes of all artifacts that some job holds."""
         return int(self._redis.get(self._keys.stored) or 0)
+
+    def census(self) -> Census:
+        """How many jobs stand where. One round trip."""
+        keys = self._keys
+        with self._redis.pipeline(transaction=True) as pipe:
+            for index in (keys.queued, keys.running, keys.ended, keys.outbox):
+                pipe.zcard(index)
+            pipe.get(keys.stored)
+            queued, running, ended, outbox, stored = pipe.execute()
+        jobs = {"queued": queued, "running": running, "ended": ended}
+        return Census(jobs, int(stored or 0), outbox)
 
     def oldest(self, most: int) -> list[str]:
         """Ids of jobs that have ended and are not pinned, the oldest first."""

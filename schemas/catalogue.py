@@ -111,6 +111,26 @@ class ModelDescription(Contract):
         return {known.layer for known in self.layers if set(methods) <= set(known.methods)}
 
 
+class MethodDescription(Contract):
+    """One method by which hidden attention is read."""
+
+    name: Method
+    description: str
+    formula: str = Field(
+        description="Of its matrix M and the relevance of token s for a target at tau"
+    )
+    citations: list[str]
+    cost: str = Field(description="Of a text of L tokens")
+    needs_gradient: bool = Field(description="Whether it needs a backward pass from the target")
+    default: bool = Field(description="Whether a request that names no methods means it too")
+
+
+class MethodList(Contract):
+    """`GET /v1/methods`."""
+
+    methods: list[MethodDescription]
+
+
 class Health(Contract):
     """`GET /healthz`."""
 

@@ -12,9 +12,10 @@ from schemas.version import package_version
 from service.boundary import Boundary
 from service.context import Context
 from service.lookup import JobLookup
+from service.metrics import Metrics
 from service.openapi import install_openapi
 from service.problems import install_handlers
-from service.routes import artifacts, health, models, pages
+from service.routes import artifacts, health, methods, models, pages
 from service.routes import jobs as job_routes
 
 _DESCRIPTION = (
@@ -33,7 +34,10 @@ _TAGS = [
 def create_app(settings: Settings) -> FastAPI:
     """The service for one installation. Connects to the store when the first request needs it."""
     jobs = open_jobs(settings)
-    context = Context(settings, jobs, JobLookup(jobs.reader), large_bodies=CapacityLimiter(1))
+    metrics = Metrics(jobs)
+    context = Context(
+        settings, jobs, JobLookup(jobs.reader), metrics, large_bodies=CapacityLimiter(1)
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,11 +58,11 @@ def create_app(settings: Settings) -> FastAPI:
         # Nothing here exports spans, and looking whether anybody does costs a poll a tenth.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.add_middleware(Boundary)
+    app.add_middleware(Boundary, answered=metrics.answered)
     install_handlers(app)
     install_openapi(app)
     context.attach(app)
-    for module in (job_routes, artifacts, models, health, pages):
+    for module in (job_routes, artifacts, models, methods, health, pages):
         # `include_router` would look for the route of each request twice.
         app.router.routes.extend(module.router.routes)
     return app

@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +15,8 @@ from service.problems import internal_problem, problem_response
 HEADER = b"x-request-id"
 IS_HEAD = "mambascope.is_head"
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_HEALTH = ("/healthz", "/readyz")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_HEALTH = ("/healthz", "/readyz", "/metrics")
 _PATH_SHOWN = 200
 
 _log = structlog.get_logger("service.access")
@@ -50,8 +52,9 @@ class Boundary:
     query and no body, so no text of a user is ever in it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answered: Callable[[str, str, int, float], None]) -> None:
         self._app = app
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -69,6 +72,13 @@ class Boundary:
         try:
             await self._answer(scope, receive, exchange)
         finally:
+            seconds = time.perf_counter() - began
+            self._answered(
+                method if method in _METHODS else "other",
+                getattr(scope.get("route"), "path", "none"),
+                exchange.status or 0,
+                seconds,
+            )
             # Health checks come every few seconds, from several sides.
             tell = _log.debug if scope["path"] in _HEALTH else _log.info
             tell(
@@ -77,7 +87,7 @@ class Boundary:
                 path=scope["path"][:_PATH_SHOWN],
                 status=exchange.status,
                 bytes=exchange.sent,
-                ms=round((time.perf_counter() - began) * 1000, 2),
+                ms=round(seconds * 1000, 2),
             )
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:

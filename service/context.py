@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from jobs import Jobs
 from schemas.settings import Settings
 from service.lookup import JobLookup
+from service.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Context:
     settings: Settings
     jobs: Jobs
     lookup: JobLookup
+    metrics: Metrics
     large_bodies: CapacityLimiter
     """Lets large bodies be read one at a time."""
 

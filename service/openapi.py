@@ -8,10 +8,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from catalogue.methods import methods
 from jobs.view import links_of
 from schemas.catalogue import (
     Health,
     LayerDescription,
+    MethodList,
     ModelDescription,
     ModelList,
     ModelSummary,
@@ -33,6 +35,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     ResultDocument,
     ModelList,
     ModelDescription,
+    MethodList,
     Health,
     Readiness,
     Problem,
@@ -120,6 +123,7 @@ _EXAMPLES: dict[str, BaseModel] = {
         default_layers=[0, 1],
         resident_on=[],
     ),
+    "methods": MethodList(methods=methods()[:1]),
     "health": Health(version="0.1.0"),
     "readiness": Readiness(workers=1),
 }

@@ -1,6 +1,7 @@
 """Whether the service is alive, and whether it can do its work."""
 
 from fastapi import Request, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from redis.exceptions import RedisError
 
 from schemas.catalogue import Health, Readiness
@@ -39,6 +40,23 @@ def readyz(request: Request) -> Response:
         names = " and ".join(entry.pointer.removeprefix("/") for entry in missing)
         raise ProblemError(ProblemType.UNAVAILABLE, f"Missing: {names}.", missing)
     return json_response(Readiness(workers=workers), NO_STORE)
+
+
+@router.get(
+    "/metrics",
+    responses={
+        200: {
+            "description": "Prometheus' text format",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problems(ProblemType.UNAVAILABLE),
+    },
+)
+def metrics(request: Request) -> Response:
+    """What this process answered and how the jobs stand, for Prometheus."""
+    return Response(
+        context_of(request).metrics.exposition(), 200, NO_STORE, CONTENT_TYPE_PLAIN_0_0_4
+    )
 
 
 def _workers(context: Context) -> tuple[int, list[FieldError]]:

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.catalogue import Health, ModelDescription, ModelList, Readiness
+from schemas.catalogue import Health, MethodList, ModelDescription, ModelList, Readiness
 from schemas.job import ArtifactList, Job, JobList
 from schemas.problem import Problem, ProblemType
 from schemas.result import TextResult
@@ -62,6 +62,8 @@ def test_every_route_documents_its_answers(document: dict[str, Any]) -> None:
         "get /v1/models/{model_id}",
         "get /healthz",
         "get /readyz",
+        "get /metrics",
+        "get /v1/methods",
     }
     for described in known.values():
         assert described["description"]
@@ -80,8 +82,8 @@ def test_names_that_a_generated_client_takes_over(document: dict[str, Any]) -> N
     known = dict(operations(document))
     assert sorted(described["operationId"] for described in known.values()) == [
         *("cancel_job", "delete_job", "get_artifact", "get_job", "get_model", "get_result"),
-        *("healthz", "list_artifacts", "list_jobs", "list_models", "pin_job", "readyz"),
-        *("submit_job", "unpin_job"),
+        *("healthz", "list_artifacts", "list_jobs", "list_methods", "list_models", "metrics"),
+        *("pin_job", "readyz", "submit_job", "unpin_job"),
     ]
     for described in known.values():
         assert all(parameter["description"] for parameter in described.get("parameters", []))
@@ -106,6 +108,7 @@ def test_examples_are_what_the_contract_says(document: dict[str, Any]) -> None:
         "artifacts": ArtifactList,
         "models": ModelList,
         "model": ModelDescription,
+        "methods": MethodList,
         "health": Health,
         "readiness": Readiness,
     }
