@@ -46,6 +46,7 @@ PROMISED_START_SECONDS = 0.020
 # About as often as a running job tells its progress.
 PROGRESS_SECONDS = 0.05
 REQUEST = JobRequest(texts=["apple 3 river 7 stone 1 river"])
+ANEW = {"texts": REQUEST.texts, "reuse": False}
 WORKER = "tests.workers.serve"
 
 
@@ -193,7 +194,7 @@ def contenders(
     stack: ExitStack, client: httpx.Client, port: int, folder: Path
 ) -> dict[str, Target]:
     """The service's two polls and the bare applications' routes, all serving."""
-    ended = client.post("/v1/jobs", json={"texts": REQUEST.texts}).json()["links"]["self"]
+    ended = client.post("/v1/jobs", json=ANEW).json()["links"]["self"]
     while client.get(ended).json()["finished_at"] is None:
         time.sleep(0.05)
     data = folder / "data"
@@ -248,7 +249,7 @@ def measure_starts(client: httpx.Client, count: int) -> tuple[list[float], list[
     """Seconds by the record's own times, and as a client that polls sees them."""
     recorded, seen = [], []
     for _ in range(count):
-        accepted = client.post("/v1/jobs", json={"texts": REQUEST.texts})
+        accepted = client.post("/v1/jobs", json=ANEW)
         began, path = time.perf_counter(), accepted.json()["links"]["self"]
         job = Job.model_validate(accepted.json())
         while job.started_at is None:

@@ -40,6 +40,7 @@ NAMES = (
     "figures",
     "denormals",
     "api",
+    "submissions",
     "known_answer",
     "curves",
 )
