@@ -6,8 +6,12 @@ API_VERSION = "v1"
 RESULT_SCHEMA_VERSION = "1"
 PROBLEM_BASE = "urn:mambascope:problem:"
 DEFAULT_MODEL = "pocket/recall-mamba"
-# 24 to 64 bytes in base64, as Standard Webhooks 1.0 has it.
-WEBHOOK_SECRET = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}$"
+# 24 to 64 bytes in base64, with or without padding, as Standard Webhooks 1.0 has it.
+_BASE64 = r"[A-Za-z0-9+/]"
+WEBHOOK_SECRET = (
+    rf"^whsec_({_BASE64}{{4}}){{8,20}}"
+    rf"({_BASE64}{{4}}|{_BASE64}{{2}}(==)?|{_BASE64}{{3}}=?|{_BASE64}{{6}}(==)?)?$"
+)
 
 
 class Status(StrEnum):

@@ -17,6 +17,7 @@ from service.openapi import install_openapi
 from service.problems import install_handlers
 from service.routes import artifacts, health, methods, models, pages
 from service.routes import jobs as job_routes
+from service.webhooks import Deliverer
 
 _DESCRIPTION = (
     "Which tokens and which neurons made the model say this? POST texts and layers, poll the job, "
@@ -35,13 +36,15 @@ def create_app(settings: Settings) -> FastAPI:
     """The service for one installation. Connects to the store when the first request needs it."""
     jobs = open_jobs(settings)
     metrics = Metrics(jobs)
+    deliverer = Deliverer(settings)
     context = Context(
         settings, jobs, JobLookup(jobs.reader), metrics, large_bodies=CapacityLimiter(1)
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with deliverer.running():
+            yield
         jobs.close()
 
     app = FastAPI(

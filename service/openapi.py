@@ -24,6 +24,8 @@ from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Dtype, Metho
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
 from schemas.result import ResultDocument
+from schemas.webhook import WebhookEvent
+from service.webhooks.description import webhooks
 
 Json = dict[str, Any]
 
@@ -39,6 +41,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     Health,
     Readiness,
     Problem,
+    WebhookEvent,
 )
 
 # How many jobs a page holds if nothing is said, and at most.
@@ -295,6 +298,7 @@ def install_openapi(app: FastAPI) -> None:
                 license_info=app.license_info,
             )
             document["components"] = _components()
+            document["webhooks"] = webhooks(_REFERENCE)
             app.openapi_schema = document
         return app.openapi_schema
 

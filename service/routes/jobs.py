@@ -38,6 +38,7 @@ from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
 from service.validation import validate_request
 from service.visibility import raise_gone, raise_unknown, visible_soon
+from service.webhooks import require_deliverable
 
 JOBS = f"/{API_VERSION}/jobs"
 
@@ -252,6 +253,7 @@ def _once(request: Request) -> str:
 
 def _accept(context: Context, body: bytearray, caller: Caller, once: str) -> Submitted:
     request = validate_request(parse_object(body))
+    require_deliverable(request, context.settings)
     admit(request, context.settings)
     shared = fingerprint(request, context.settings) if request.reuse else ""
     terms = Terms(owner=caller.owner, share=caller.share, fingerprint=shared, once=once)

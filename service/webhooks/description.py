@@ -1,0 +1,72 @@
+"""Webhooks as the OpenAPI document describes them."""
+
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from jobs.view import links_of
+from schemas.names import Status
+from schemas.problem import Problem, ProblemType
+from schemas.webhook import EventType, JobOutcome, WebhookEvent
+
+Json = dict[str, Any]
+
+_HEADERS = {
+    "webhook-id": ("The event: the same at every attempt, so a repeated one is known", "string"),
+    "webhook-timestamp": ("When this attempt was made, Unix seconds", "integer"),
+    "webhook-signature": (
+        "`v1,` and base64 of HMAC-SHA256, under the bytes of the secret, of "
+        "`{webhook-id}.{webhook-timestamp}.{body}`",
+        "string",
+    ),
+}
+
+
+def webhooks(reference: str) -> Json:
+    """The document's `webhooks`; `reference` is the path of a schema, with `{model}`."""
+    return {kind: {"post": _operation(kind, reference)} for kind in get_args(EventType)}
+
+
+def _operation(kind: EventType, reference: str) -> Json:
+    status = Status(kind.partition(".")[2])
+    schema = {"$ref": reference.format(model="WebhookEvent")}
+    example = {"value": _example(kind, status).model_dump(mode="json")}
+    content = {"application/json": {"schema": schema, "examples": {kind: example}}}
+    return {
+        "operationId": kind.replace(".", "_"),
+        "tags": ["jobs"],
+        "summary": f"A job ended as {status}",
+        "description": "Sent to `webhook.url` of the job, as Standard Webhooks 1.0 has it, at "
+        "least once. Check the signature over the body's own bytes before you believe it.",
+        "parameters": [_header(name, *described) for name, described in _HEADERS.items()],
+        "requestBody": {"required": True, "content": content},
+        "responses": {
+            "2XX": {"description": "It has arrived"},
+            "410": {"description": "It is not to be sent again"},
+            "default": {"description": "It is sent again later, after `Retry-After` if given"},
+        },
+    }
+
+
+def _header(name: str, description: str, kind: str) -> Json:
+    return {
+        "name": name,
+        "in": "header",
+        "required": True,
+        "description": description,
+        "schema": {"type": kind},
+    }
+
+
+def _example(kind: EventType, status: Status) -> WebhookEvent:
+    job_id, at = "01KAQ3V9Q0Z7X3M5B8F2N6T4RC", datetime(2026, 1, 1, 0, 0, 9, tzinfo=UTC)
+    lost = Problem.of(ProblemType.WORKER_LOST, "The worker died 3 times on this job.")
+    outcome = JobOutcome(
+        id=job_id,
+        status=status,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        finished_at=at,
+        error=lost if status is Status.FAILED else None,
+        links=links_of(job_id),
+        metadata={"run": "17"},
+    )
+    return WebhookEvent(type=kind, timestamp=at, data=outcome)
