@@ -22,6 +22,8 @@ _PAGE = 250
 # Seconds between two looks into the outbox, and while the store does not answer.
 _POLL = 0.5
 _STORE_PAUSE = 5.0
+# Seconds that the end of the service waits for the store; what is not released becomes due later.
+_RELEASE_TIMEOUT = 1.0
 # Answers that say that the receiver, or what is before it, has too much to do.
 _OVERLOADED = frozenset({429, 502, 503, 504})
 
@@ -54,8 +56,9 @@ class Deliverer:
             for task in given_up:
                 task.cancel()
             await asyncio.gather(*given_up, return_exceptions=True)
-            with suppress(RedisError):
-                await self._outbox.release(unsent)
+            with suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(_RELEASE_TIMEOUT):
+                    await self._outbox.release(unsent)
             await self._outbox.close()
 
     async def _run(self) -> None:
