@@ -1,5 +1,6 @@
-"""A service that is killed in the middle of a delivery."""
+"""The process: killed in the middle of a delivery, asked to end, and what it logs."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +11,15 @@ from pathlib import Path
 
 from jobs import Jobs
 from schemas.settings import Settings
-from tests.service.webhooks.receivers import ended, receiving, record, silent, talking, until
+from tests.service.webhooks.receivers import (
+    SECRET,
+    ended,
+    receiving,
+    record,
+    silent,
+    talking,
+    until,
+)
 
 
 @contextmanager
@@ -22,6 +31,7 @@ def service(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[byt
         "MAMBASCOPE_PORT": "0",
         "MAMBASCOPE_ALLOW_PRIVATE_WEBHOOKS": "true",
         "MAMBASCOPE_WEBHOOK_TIMEOUT": "1",
+        "MAMBASCOPE_LOG_LEVEL": "DEBUG",
     }
     with (tmp_path / "log").open("ab") as log:
         child = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stderr=log)
@@ -72,3 +82,20 @@ def test_a_service_that_is_asked_to_end_does_not_wait_for_receivers(
     assert kept["deliveries"] == [] or kept["deliveries"][0]["status"] is None
     assert kept["due"] <= (seconds + 10) * 1000
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_an_attempt_is_one_line_without_secret_path_or_query(
+    jobs: Jobs, loopback: Settings, tmp_path: Path
+) -> None:
+    with receiving(lambda nth: (410, {})) as inbox, service(loopback, tmp_path):
+        job_id = ended(jobs, inbox.url + "/private?token=hidden")
+        until(lambda: record(jobs, loopback, job_id)["due"] is None, "a record of the delivery")
+        until(lambda: '"webhook"' in (tmp_path / "log").read_text(), "a line")
+    log = (tmp_path / "log").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    [line] = [line for line in lines if line.get("event") == "webhook"]
+    assert (line["job"], line["status"], line["attempt"]) == (job_id, 410, 1)
+    assert line["host"] == f"127.0.0.1:{inbox.port}"
+    assert line["ms"] > 0
+    for hidden in ("hidden", "private", SECRET.removeprefix("whsec_").rstrip("=")):
+        assert hidden not in log
