@@ -52,7 +52,7 @@ if operation == 'settle' then
   redis.call('HSET', record, 'deliveries', ARGV[4])
   redis.call('HINCRBY', record, 'revision', 1)
   if due ~= '' then
-    redis.call('ZADD', outbox, 'XX', due, id)
+    redis.call('ZADD', outbox, due, id)
   else
     redis.call('ZREM', outbox, id)
     redis.call('HSET', record, 'webhook_secret', '')

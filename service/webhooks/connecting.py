@@ -77,7 +77,7 @@ class _Metered(httpcore.AsyncNetworkStream):
         """Bytes that have come. Raises AnswerTooLong."""
         if self._left <= 0:
             raise AnswerTooLong("the answer is too long")
-        data = await self._stream.read(min(max_bytes, self._left), timeout)
+        data = await self._stream.read(max_bytes, timeout)
         self._left -= len(data)
         return data
 

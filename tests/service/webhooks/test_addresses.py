@@ -124,6 +124,11 @@ def test_urls_that_name_no_receiver(url: str) -> None:
     assert str(refused.value).endswith(".")
 
 
+def test_a_user_name_is_what_is_wrong_with_the_url() -> None:
+    with pytest.raises(UnusableUrl, match="user name"):
+        receiver_of("https://a:b@example.org")
+
+
 def test_names_are_resolved_and_unknown_ones_have_no_address() -> None:
     found = asyncio.run(resolve("localhost"))
     assert ipaddress.ip_address("127.0.0.1") in found or ipaddress.ip_address("::1") in found
