@@ -9,8 +9,10 @@ import hashlib
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 import obstore
@@ -27,9 +29,14 @@ from schemas.settings import Settings
 # A first character that is no dot keeps "." and ".." and hidden files out.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
+# Bytes that a reader holds at a time, and of one question to an object store. Read by range, which
+# on local disk is four times as fast as obstore's stream, and holds neither a file nor a connection
+# open for a slow client.
+PIECE = 1 << 18
+
 
 class ArtifactNotFound(LookupError):  # noqa: N818 - reads as what it says
-    """There is no such artifact; for a committed one, its bytes were taken away from outside."""
+    """There is no such artifact; for a committed one, its bytes were taken or cut from outside."""
 
 
 class ArtifactStore:
@@ -45,17 +52,38 @@ class ArtifactStore:
 
     def read(self, job_id: str, token: str, name: str) -> bytes:
         """All bytes of one file. Raises ArtifactNotFound, also for a name that cannot be one."""
-        return b"".join(self.stream(job_id, token, name))
-
-    def stream(self, job_id: str, token: str, name: str) -> Iterator[bytes]:
-        """The bytes of one file in pieces; raises ArtifactNotFound before the first."""
-        if not (is_job_id(job_id) and is_token(token) and is_artifact_name(name)):
-            raise ArtifactNotFound(f"no artifact can have the name {name!r}")
+        path = _path(job_id, token, name)
         try:
-            found = obstore.get(self._store, f"{job_id}/{token}/{name}")
+            return bytes(obstore.get(self._store, path).bytes())
         except FileNotFoundError as missing:
-            raise ArtifactNotFound(f"job {job_id} has no artifact {name!r}") from missing
-        return (bytes(piece) for piece in found.stream())
+            raise ArtifactNotFound(f"there is no artifact {path}") from missing
+
+    def stream(self, job_id: str, token: str, name: str, span: range) -> Iterator[bytes]:
+        """The bytes of one file from `span.start` to before `span.stop`, and no others, in pieces.
+
+        Raises ArtifactNotFound before the first piece, and when a later one is no more there: what
+        comes is never shorter than `span`.
+        """
+        path = _path(job_id, token, name)
+        spans = (span[at : at + PIECE] for at in range(0, len(span), PIECE))
+        first = [self._piece(path, piece) for piece in islice(spans, 1)]
+        return chain(first, (self._piece(path, piece) for piece in spans))
+
+    def sizes(self, job_id: str, token: str) -> dict[str, int]:
+        """Bytes of every file of an attempt, by name, in one question for a thousand of them."""
+        if not (is_job_id(job_id) and is_token(token)):
+            return {}
+        found = chain.from_iterable(obstore.list(self._store, f"{job_id}/{token}"))
+        return {meta["path"].rpartition("/")[2]: meta["size"] for meta in found}
+
+    def _piece(self, path: str, span: range) -> bytes:
+        try:
+            found = obstore.get_range(self._store, path, start=span.start, end=span.stop)
+        except (OSError, BaseError) as missing:
+            raise ArtifactNotFound(f"{path} has no bytes {span.start} to {span.stop}") from missing
+        if len(found) != len(span):
+            raise ArtifactNotFound(f"{path} ends at byte {span.start + len(found)}")
+        return bytes(found)
 
     def discard(self, job_id: str, token: str) -> None:
         """Remove what a dead attempt wrote; nothing there is fine. Raises OSError."""
@@ -104,6 +132,7 @@ class ArtifactWriter:
             media_type=media_type,
             size=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
+            crc32=f"{zlib.crc32(data):08x}",
             shows=shows,
         )
 
@@ -115,6 +144,12 @@ class ArtifactWriter:
             for above in (folder.parent, self._root, self._root.parent):
                 _sync(above)
             self._folder_is_durable = True
+
+
+def _path(job_id: str, token: str, name: str) -> str:
+    if not (is_job_id(job_id) and is_token(token) and is_artifact_name(name)):
+        raise ArtifactNotFound(f"no artifact can have the name {name!r}")
+    return f"{job_id}/{token}/{name}"
 
 
 def _sync(path: Path) -> None:

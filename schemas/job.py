@@ -147,6 +147,11 @@ class Artifact(Contract):
     media_type: str
     size: int = Field(ge=0, description="Bytes")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    crc32: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{8}$",
+        description="CRC-32 of the bytes, as zip has it; null: written by an early version",
+    )
     shows: Shows = Shows()
     href: str = Field(default="", description="Path of the bytes on this service")
 

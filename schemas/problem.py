@@ -23,6 +23,7 @@ class ProblemType(Enum):
     NOT_FINISHED = ("not-finished", "The job has not ended yet", 409)
     ALREADY_ENDED = ("already-ended", "The job has ended already", 409)
     KEY_REUSED = ("idempotency-key-reused", "This key came with another body before", 422)
+    PRECONDITION_FAILED = ("precondition-failed", "The bytes are not those expected", 412)
     RANGE_NOT_SATISFIABLE = ("range-not-satisfiable", "The range lies outside the bytes", 416)
     RATE_LIMIT = ("rate-limit", "Too many requests", 429)
     QUEUE_LIMIT = ("queue-limit", "Too many jobs are waiting", 429)

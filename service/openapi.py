@@ -185,11 +185,33 @@ SUBMIT_HEADERS: Json = {
     "Idempotency-Replayed": _header("`true` where this key had made the job before"),
     **POLL_HEADERS,
 }
-FILE_HEADERS: Json = {
-    "ETag": _header("SHA-256 of the bytes, a strong validator"),
+_VALIDATORS: Json = {
+    "ETag": _header("A validator: the SHA-256 of the bytes, or of the digests of an archive's"),
     "Cache-Control": _header("The bytes never change"),
 }
-NOT_MODIFIED: Json = {"description": "If-None-Match names the bytes", "headers": FILE_HEADERS}
+ARCHIVE_HEADERS: Json = _VALIDATORS | {
+    "Accept-Ranges": _header("`bytes`: any part can be had by itself"),
+    "Content-Disposition": _header("The name to save it under"),
+}
+FILE_HEADERS: Json = ARCHIVE_HEADERS | {
+    "Repr-Digest": _header("SHA-256 of all bytes (RFC 9530); absent where they are compressed")
+}
+PART_HEADERS: Json = FILE_HEADERS | {"Content-Range": _header("Which bytes, and of how many")}
+NOT_MODIFIED: Json = {"description": "If-None-Match names the bytes", "headers": _VALIDATORS}
+
+
+def _asked(name: str, description: str) -> Json:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
+CONDITIONS: Json = {
+    "parameters": [
+        _asked("Range", "One span of bytes, as in `bytes=0-499`; several get the whole"),
+        _asked("If-Range", "The strong `ETag` of what is held already; else the whole comes"),
+        _asked("If-None-Match", "`ETag`s of what is held already: 304"),
+        _asked("If-Match", "`ETag`s of which one is wanted: else 412"),
+    ]
+}
 
 _DETAILS = {
     ProblemType.INVALID_REQUEST: "`pocket/recall-mamba` has no layer 9: "
@@ -212,6 +234,10 @@ _DETAILS = {
     ProblemType.JOB_FAILED: "The model's files are not usable: "
     "The config.json of `mine` is not usable: the file is missing.",
     ProblemType.MODEL_INVALID: "The config.json of `mine` is not usable: the file is missing.",
+    ProblemType.PRECONDITION_FAILED: "The bytes here never change, and are not those that "
+    "`If-Match` names. Send the request without it to get them.",
+    ProblemType.RANGE_NOT_SATISFIABLE: "There are 48213 bytes here, and `Range` asks for others: "
+    "ask for some below 48213.",
     ProblemType.UNAVAILABLE: "The job store does not answer. Ask again in 5 seconds.",
 }
 
@@ -242,6 +268,9 @@ def file_content() -> Json:
     """A response that carries the bytes of a file of any kind."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     return dict.fromkeys(("image/png", "application/json", "application/octet-stream"), binary)
+
+
+ARCHIVE: Json = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
 
 
 def problems(*kinds: ProblemType) -> dict[int | str, Json]:

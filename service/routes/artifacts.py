@@ -1,32 +1,38 @@
 """What a finished job left: its result document and its files, as they were stored."""
 
+from collections.abc import Iterator
 from typing import Annotated, NoReturn
 
 from fastapi import Path, Request, Response
-from fastapi.responses import StreamingResponse
 
 from jobs import StoredArtifacts
 from jobs.artifacts import ArtifactNotFound, is_artifact_name
-from schemas.job import Artifact, ArtifactList
+from schemas.job import ArtifactList
 from schemas.names import RESULT_FILE, Status
 from schemas.problem import Problem, ProblemError, ProblemType
-from service.boundary import IS_HEAD
+from service.archiving import archive_of, missing_bytes
 from service.context import Context, context_of
+from service.delivery import IMMUTABLE, Representation, deliver
 from service.openapi import (
+    ARCHIVE,
+    ARCHIVE_HEADERS,
+    CONDITIONS,
     FILE_HEADERS,
     NOT_MODIFIED,
+    PART_HEADERS,
     file_content,
     problems,
     success,
 )
-from service.responses import json_response
+from service.responses import JSON, json_response
 from service.routes import new_router
 from service.routes.jobs import JOBS, JobId
 from service.visibility import raise_unknown, visible
 
 router = new_router(prefix=JOBS, tags=["results"])
 
-_IMMUTABLE = "private, max-age=31536000, immutable"
+# Safe to show: the type of no response is guessed, since each says `nosniff`.
+_SHOWN_BY_BROWSERS = ("image/png", JSON)
 
 _PROBLEMS = problems(
     ProblemType.NOT_FOUND,
@@ -37,12 +43,19 @@ _PROBLEMS = problems(
 )
 
 
+_FILE_PROBLEMS = _PROBLEMS | problems(
+    ProblemType.PRECONDITION_FAILED, ProblemType.RANGE_NOT_SATISFIABLE
+)
+
+
 @router.get(
     "/{job_id}/result",
+    openapi_extra=CONDITIONS,
     responses={
         200: success("The result document", "ResultDocument", None, FILE_HEADERS),
+        206: {"description": "A part of it", "content": file_content(), "headers": PART_HEADERS},
         304: NOT_MODIFIED,
-        **_PROBLEMS,
+        **_FILE_PROBLEMS,
     },
 )
 def get_result(job_id: JobId, request: Request) -> Response:
@@ -61,15 +74,17 @@ def list_artifacts(job_id: JobId, request: Request) -> Response:
     """Every file of a job: name, media type, size, SHA-256 and what it shows."""
     stored = _stored(request, job_id)
     listed = ArtifactList(job_id=job_id, artifacts=stored.artifacts)
-    return json_response(listed, {"Cache-Control": _IMMUTABLE})
+    return json_response(listed, {"Cache-Control": IMMUTABLE})
 
 
 @router.get(
     "/{job_id}/artifacts/{name:path}",
+    openapi_extra=CONDITIONS,
     responses={
         200: {"description": "The bytes", "content": file_content(), "headers": FILE_HEADERS},
+        206: {"description": "A part of them", "content": file_content(), "headers": PART_HEADERS},
         304: NOT_MODIFIED,
-        **_PROBLEMS,
+        **_FILE_PROBLEMS,
     },
 )
 def get_artifact(
@@ -85,6 +100,25 @@ def get_artifact(
             f"{JOBS}/{job_id[:60]}/artifacts lists them.",
         )
     return _file(job_id, name, request)
+
+
+@router.get(
+    "/{job_id}/archive",
+    openapi_extra=CONDITIONS,
+    responses={
+        200: {"description": "The archive", "content": ARCHIVE, "headers": ARCHIVE_HEADERS},
+        206: {"description": "A part of it", "content": ARCHIVE, "headers": PART_HEADERS},
+        304: NOT_MODIFIED,
+        **_FILE_PROBLEMS,
+    },
+)
+def get_archive(job_id: JobId, request: Request) -> Response:
+    """Every file of the job in one zip, under the names that `/artifacts` lists.
+
+    The same bytes each time, so a download that broke off goes on with `Range` and `If-Range`.
+    """
+    store = context_of(request).jobs.artifacts
+    return deliver(archive_of(job_id, _stored(request, job_id), store), request)
 
 
 def _stored(request: Request, job_id: str) -> StoredArtifacts:
@@ -122,33 +156,20 @@ def _file(job_id: str, name: str, request: Request) -> Response:
             f"The job has no artifact `{name[:100]}`. "
             f"{JOBS}/{stored.job_id}/artifacts lists their names.",
         )
-    tag = f'"{artifact.sha256}"'
-    headers = {"ETag": tag, "Cache-Control": _IMMUTABLE}
-    if _holds(request.headers.get("if-none-match"), tag):
-        return Response(None, 304, headers)
-    headers["Content-Length"] = str(artifact.size)
-    if request.scope.get(IS_HEAD):
-        return Response(None, 200, headers, artifact.media_type)
-    return _stream(context, stored, artifact, headers)
+    is_shown = artifact.media_type in _SHOWN_BY_BROWSERS
+    representation = Representation(
+        tag=f'"{artifact.sha256}"',
+        size=artifact.size,
+        media_type=artifact.media_type,
+        disposition=f'{"inline" if is_shown else "attachment"}; filename="{artifact.name}"',
+        read=lambda span: _read(context, stored, artifact.name, span),
+        digest=bytes.fromhex(artifact.sha256),
+    )
+    return deliver(representation, request)
 
 
-def _stream(
-    context: Context, stored: StoredArtifacts, artifact: Artifact, headers: dict[str, str]
-) -> Response:
+def _read(context: Context, stored: StoredArtifacts, name: str, span: range) -> Iterator[bytes]:
     try:
-        pieces = context.jobs.artifacts.stream(stored.run_of, stored.token, artifact.name)
+        return context.jobs.artifacts.stream(stored.run_of, stored.token, name, span)
     except ArtifactNotFound:
-        raise ProblemError(
-            ProblemType.UNAVAILABLE,
-            f"The bytes of `{artifact.name}` are not in the artifact store that this service "
-            "reads. The operator has to mount or restore it.",
-        ) from None
-    return StreamingResponse(pieces, 200, headers, artifact.media_type)
-
-
-def _holds(if_none_match: str | None, tag: str) -> bool:
-    """Whether a client's If-None-Match names this representation (RFC 9110, section 13.1.2)."""
-    if if_none_match is None:
-        return False
-    names = {name.strip().removeprefix("W/") for name in if_none_match.split(",")}
-    return "*" in names or tag in names
+        raise missing_bytes([name]) from None

@@ -1,11 +1,12 @@
 import hashlib
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 
 from jobs import Attempt, artifacts
-from jobs.artifacts import ArtifactNotFound, is_artifact_name
+from jobs.artifacts import PIECE, ArtifactNotFound, is_artifact_name
 from jobs.identity import JobIds, new_token
 from schemas.job import Shows
 from schemas.names import ArtifactKind, Method
@@ -51,7 +52,7 @@ def test_bytes_come_back(jobs, attempt):
     assert artifact.shows == Shows(layer=3, method=Method.ROLLOUT)
     assert (artifact.kind, artifact.media_type) == (ArtifactKind.FIGURE, "image/png")
     assert jobs.artifacts.read(attempt.job_id, attempt.token, artifact.name) == data
-    assert b"".join(jobs.artifacts.stream(attempt.job_id, attempt.token, artifact.name)) == data
+    assert artifact.crc32 == f"{zlib.crc32(data):08x}"
 
 
 def test_a_store_that_takes_nothing_is_a_typed_problem(jobs, attempt, settings):
@@ -66,7 +67,7 @@ def test_large_and_empty_files(jobs, attempt):
     data = b"0123456789abcdef" * (3 * 2**20 // 16 * 4 + 1)
     put(jobs, attempt, "large", data)
     put(jobs, attempt, "empty", b"")
-    pieces = list(jobs.artifacts.stream(attempt.job_id, attempt.token, "large"))
+    pieces = list(jobs.artifacts.stream(attempt.job_id, attempt.token, "large", range(len(data))))
     assert len(pieces) > 1
     assert b"".join(pieces) == data
     assert jobs.artifacts.read(attempt.job_id, attempt.token, "empty") == b""
@@ -113,7 +114,7 @@ def test_hostile_names(jobs, attempt, settings, name):
     with pytest.raises(ValueError, match="not an artifact name"):
         put(jobs, attempt, name)
     with pytest.raises(ArtifactNotFound):
-        jobs.artifacts.stream(attempt.job_id, attempt.token, name)
+        jobs.artifacts.stream(attempt.job_id, attempt.token, name, range(1))
     written = [path for path in settings.data_dir.rglob("*") if path.is_file()]
     assert [path.name for path in written] == ["result.json"]
 
@@ -133,3 +134,35 @@ def test_hostile_places(jobs, settings, job_id, token):
 def test_an_artifact_that_is_not_there(jobs, attempt):
     with pytest.raises(ArtifactNotFound, match="no artifact"):
         jobs.artifacts.read(attempt.job_id, attempt.token, "result.json")
+
+
+@pytest.mark.parametrize(
+    "span", [range(1), range(5, 9), range(PIECE - 1, PIECE + 1), range(PIECE, 2 * PIECE), range(0)]
+)
+def test_a_span_is_the_slice(jobs, attempt, span):
+    data = bytes(range(251)) * (2 * PIECE // 251 + 1)
+    put(jobs, attempt, "large", data)
+    pieces = list(jobs.artifacts.stream(attempt.job_id, attempt.token, "large", span))
+    assert b"".join(pieces) == data[span.start : span.stop]
+    assert all(len(piece) <= PIECE for piece in pieces)
+
+
+def test_bytes_cut_from_outside_are_never_passed_off_as_the_span(jobs, attempt, settings):
+    put(jobs, attempt, "a.png", bytes(2 * PIECE))
+    path = settings.data_dir / "artifacts" / attempt.job_id / attempt.token / "a.png"
+    os.truncate(path, PIECE + 1)
+    pieces = jobs.artifacts.stream(attempt.job_id, attempt.token, "a.png", range(2 * PIECE))
+    assert len(next(pieces)) == PIECE
+    with pytest.raises(ArtifactNotFound, match=f"ends at byte {PIECE + 1}"):
+        next(pieces)
+    with pytest.raises(ArtifactNotFound):
+        jobs.artifacts.stream(attempt.job_id, attempt.token, "a.png", range(PIECE + 1, PIECE + 2))
+
+
+def test_sizes_of_all_files_of_an_attempt(jobs, attempt):
+    assert jobs.artifacts.sizes(attempt.job_id, attempt.token) == {}
+    put(jobs, attempt, "a.png", b"12345")
+    put(jobs, attempt, "empty", b"")
+    put(jobs, Attempt(attempt.job_id, new_token(), 2, REQUEST), "other")
+    assert jobs.artifacts.sizes(attempt.job_id, attempt.token) == {"a.png": 5, "empty": 0}
+    assert jobs.artifacts.sizes("..", attempt.token) == {}
