@@ -10,6 +10,7 @@ from jobs import open_jobs
 from schemas.settings import Settings
 from schemas.version import package_version
 from service.boundary import Boundary
+from service.compression import Compression
 from service.context import Context
 from service.lookup import JobLookup
 from service.metrics import Metrics
@@ -61,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
         # Nothing here exports spans, and looking whether anybody does costs a poll a tenth.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    # The last added is the outermost.
+    app.add_middleware(Compression)
     app.add_middleware(Boundary, answered=metrics.answered)
     install_handlers(app)
     install_openapi(app)

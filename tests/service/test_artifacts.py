@@ -51,7 +51,7 @@ def test_a_client_that_holds_the_bytes_gets_none(
     response = client.get(path, headers={"If-None-Match": form.format(tag=tag)})
     assert response.status_code == 304
     assert response.content == b""
-    assert response.headers["etag"] == tag
+    assert response.headers["etag"] in (tag, form.format(tag=tag))
     assert "immutable" in response.headers["cache-control"]
 
 
