@@ -12,6 +12,7 @@ from schemas.version import package_version
 from service.boundary import Boundary
 from service.compression import Compression
 from service.context import Context
+from service.cors import Cors
 from service.lookup import JobLookup
 from service.metrics import Metrics
 from service.openapi import install_openapi
@@ -64,7 +65,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # The last added is the outermost.
     app.add_middleware(Compression)
-    app.add_middleware(Boundary, answered=metrics.answered)
+    cors = Cors(settings.cors_origins)
+    app.add_middleware(Boundary, answered=metrics.answered, cors=cors)
     install_handlers(app)
     install_openapi(app)
     context.attach(app)

@@ -10,6 +10,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.cors import Cors, RawHeaders
 from service.problems import internal_problem, problem_response
 
 HEADER = b"x-request-id"
@@ -28,6 +29,7 @@ class _Exchange:
 
     request_id: str
     send: Send
+    cors: RawHeaders
     status: int | None = None
     sent: int = 0
 
@@ -39,6 +41,7 @@ class _Exchange:
                 *message.get("headers", ()),
                 (HEADER, self.request_id.encode()),
                 (b"x-content-type-options", b"nosniff"),
+                *self.cors,
             ]
         else:
             self.sent += len(message.get("body", b""))
@@ -48,13 +51,17 @@ class _Exchange:
 class Boundary:
     """ASGI middleware: request ids in and out, one access line each, no bug shown to a client.
 
+    Whatever is answered, bugs included, carries what a browser must see to let a page read it.
     HEAD is answered as GET; the server leaves the body away. The log line holds no header, no
     query and no body, so no text of a user is ever in it.
     """
 
-    def __init__(self, app: ASGIApp, answered: Callable[[str, str, int, float], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, answered: Callable[[str, str, int, float], None], cors: Cors
+    ) -> None:
         self._app = app
         self._answered = answered
+        self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -65,7 +72,7 @@ class Boundary:
         if method == "HEAD":
             # A copy: the server drops the body because its own scope still says HEAD.
             scope = {**scope, "method": "GET", IS_HEAD: True}
-        exchange = _Exchange(_request_id(scope), send)
+        exchange = _Exchange(_request_id(scope), send, self._cors.headers(scope))
         # The server runs each request in a context of its own, so nothing has to be unbound.
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         began = time.perf_counter()
@@ -92,7 +99,8 @@ class Boundary:
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
-            await self._app(scope, receive, exchange.forward)
+            answer = self._cors.preflight(scope) or self._app
+            await answer(scope, receive, exchange.forward)
         except ClientDisconnect:
             return  # there is nobody to answer
         except Exception:
