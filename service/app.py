@@ -19,6 +19,7 @@ from service.openapi import install_openapi
 from service.problems import install_handlers
 from service.routes import artifacts, health, methods, models, pages
 from service.routes import jobs as job_routes
+from service.versions import marked
 from service.webhooks import Deliverer
 
 _DESCRIPTION = (
@@ -72,5 +73,5 @@ def create_app(settings: Settings) -> FastAPI:
     context.attach(app)
     for module in (job_routes, artifacts, models, methods, health, pages):
         # `include_router` would look for the route of each request twice.
-        app.router.routes.extend(module.router.routes)
+        app.router.routes.extend(marked(module.router.routes))
     return app

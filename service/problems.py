@@ -10,6 +10,7 @@ from starlette.routing import Match
 
 from schemas.problem import Problem, ProblemError, ProblemType
 from service.responses import NO_STORE, POLL_AFTER
+from service.versions import VERSIONS, unknown_version
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -65,6 +66,9 @@ async def _routing(request: Request, error: Exception) -> Response:
         problem = Problem.of(ProblemType.METHOD_NOT_ALLOWED, detail)
         return problem_response(problem, {"Allow": allowed})
     detail = f"There is nothing at `{path}`. /docs lists every path."
+    if version := unknown_version(path):
+        known = " and ".join(f"`{name}`" for name in VERSIONS)
+        detail = f"This API has no version `{version}`. There is {known}: /docs lists every path."
     return problem_response(Problem.of(ProblemType.NOT_FOUND, detail))
 
 
