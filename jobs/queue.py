@@ -72,11 +72,12 @@ class JobQueue:
             self._redis.delete(*(RqJob.key_for(text(ticket)) for ticket in found))
 
     def take_back(self, ticket: str) -> None:
-        """Take out a ticket that has just been added, if no worker has it yet."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.lrem(self.rq.key, -1, ticket)
-            pipe.delete(RqJob.key_for(ticket))
-            pipe.execute()
+        """Take out a ticket that has just been added, if no worker has it yet.
+
+        A worker that has it finds nothing to run and deletes it itself.
+        """
+        if self._redis.lrem(self.rq.key, -1, ticket):
+            self._redis.delete(RqJob.key_for(ticket))
 
     def waiting(self) -> list[str]:
         """The jobs of the tickets that no worker has taken yet, the next first."""

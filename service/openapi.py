@@ -264,13 +264,25 @@ def _example_reference(name: str) -> Json:
     return {"$ref": f"#/components/examples/{name}"}
 
 
+_BINARY: Json = {"schema": {"type": "string", "format": "binary"}}
+
+
 def file_content() -> Json:
     """A response that carries the bytes of a file of any kind."""
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    return dict.fromkeys(("image/png", "application/json", "application/octet-stream"), binary)
+    document = {"schema": {"$ref": _REFERENCE.format(model="ResultDocument")}}
+    return {
+        "image/png": _BINARY,
+        "application/json": document,
+        "application/octet-stream": _BINARY,
+    }
 
 
-ARCHIVE: Json = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
+def part_content() -> Json:
+    """A response that carries some bytes of a file, which are no JSON where the file is."""
+    return {"image/png": _BINARY, "application/json": {}, "application/octet-stream": _BINARY}
+
+
+ARCHIVE: Json = {"application/zip": _BINARY}
 
 
 def problems(*kinds: ProblemType) -> dict[int | str, Json]:

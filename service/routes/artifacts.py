@@ -21,6 +21,7 @@ from service.openapi import (
     NOT_MODIFIED,
     PART_HEADERS,
     file_content,
+    part_content,
     problems,
     success,
 )
@@ -53,7 +54,7 @@ _FILE_PROBLEMS = _PROBLEMS | problems(
     openapi_extra=CONDITIONS,
     responses={
         200: success("The result document", "ResultDocument", None, FILE_HEADERS),
-        206: {"description": "A part of it", "content": file_content(), "headers": PART_HEADERS},
+        206: {"description": "A part of it", "content": part_content(), "headers": PART_HEADERS},
         304: NOT_MODIFIED,
         **_FILE_PROBLEMS,
     },
@@ -82,7 +83,7 @@ def list_artifacts(job_id: JobId, request: Request) -> Response:
     openapi_extra=CONDITIONS,
     responses={
         200: {"description": "The bytes", "content": file_content(), "headers": FILE_HEADERS},
-        206: {"description": "A part of them", "content": file_content(), "headers": PART_HEADERS},
+        206: {"description": "A part of them", "content": part_content(), "headers": PART_HEADERS},
         304: NOT_MODIFIED,
         **_FILE_PROBLEMS,
     },

@@ -84,3 +84,17 @@ def test_tidying_ends_executions_without_a_heartbeat(jobs):
     jobs.queue.tidy(set())
     assert jobs.redis.zcard(started.key) == 0
     assert ticket.get_status() is JobStatus.FAILED
+
+
+def test_a_ticket_that_a_worker_has_is_left_to_it(jobs):
+    """RQ fails on a ticket that vanishes while it is handled."""
+    job_id = JobIds().next()
+    jobs.queue.submit(job_id)
+    ticket = take(jobs)
+    jobs.queue.take_back(ticket.id)
+    assert jobs.redis.exists(RqJob.key_for(ticket.id))
+    jobs.queue.submit(job_id)
+    [waiting] = jobs.queue.rq.get_job_ids()
+    jobs.queue.take_back(waiting)
+    assert jobs.queue.waiting() == []
+    assert not jobs.redis.exists(RqJob.key_for(waiting))
