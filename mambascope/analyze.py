@@ -17,19 +17,13 @@ from rich.console import Console
 
 from mambascope.arguments import URL_VARIABLE, Arguments, parse
 from mambascope.asking import Asked, asked, given_flags
+from mambascope.client.errors import RequestRefused, ServiceFault, TimedOut, Unreachable
+from mambascope.client.saving import save
+from mambascope.client.service import JOBS, Service, address, connect
+from mambascope.client.wire import run as done
 from mambascope.progress import Teller, tell_job, teller
-from mambascope.saving import save
 from mambascope.stack import Stack, StackError
 from mambascope.stopping import StopAsked, heed_signals
-from mambascope.submitting import (
-    JOBS,
-    Broke,
-    Refused,
-    Service,
-    TimedOut,
-    Unreachable,
-    connect,
-)
 from mambascope.summary import summary
 from mambascope.usage import WRONG_USAGE, UsageProblem, read_settings
 from mambascope.visible import counted, visible
@@ -63,11 +57,11 @@ def run(typed: Sequence[str]) -> ExitCode:
     except UsageProblem as problem:
         _say(f"mambascope: {problem}")
         return ExitCode.REFUSED
-    except Refused as refused:
+    except RequestRefused as refused:
         _tell(refused.problem, analysis.asked)
         # A job that was accepted, and that the service does not know any more.
         return ExitCode.FAILED if analysis.location else ExitCode.REFUSED
-    except Broke as broke:
+    except ServiceFault as broke:
         if broke.problem is None:
             _say(f"mambascope: {broke}")
         else:
@@ -137,20 +131,22 @@ class _Analysis:
         arguments = self.arguments
         with _service(arguments, told) as service:
             if self.asked is None:
-                standing = service.look(str(arguments.job))
+                standing = done(service.look(str(arguments.job)))
             else:
-                standing = service.submit(self.asked.body)
+                standing = done(service.submit(self.asked.body))
             self.location = service.location(standing.job.id)
             if not arguments.wait:
                 return standing.job, []
-            job = service.follow(standing, lambda job: tell_job(told, job), arguments.timeout)
+            job = done(service.follow(standing, lambda job: tell_job(told, job), arguments.timeout))
             paths = []
             if job.status is Status.SUCCEEDED:
-                paths = save(
-                    service,
-                    job.id,
-                    arguments.output,
-                    lambda done, of: told.stage("saving", counted(of, "file"), done / of),
+                paths = done(
+                    save(
+                        service,
+                        job.id,
+                        arguments.output,
+                        lambda count, of: told.stage("saving", counted(of, "file"), count / of),
+                    )
                 )
             self.location = None
             return job, paths
@@ -168,7 +164,7 @@ class _Analysis:
         """The result on standard output, and where its files are."""
         result = self.arguments.output / RESULT_FILE
         if result not in paths:
-            raise Broke("The job has no result.json.")
+            raise ServiceFault("The job has no result.json.")
         written = result.read_bytes()
         saved = f"Saved {_named(paths)} to {self.arguments.output}/"
         if self.arguments.json:
@@ -178,7 +174,9 @@ class _Analysis:
         try:
             document = ResultDocument.model_validate_json(written, extra="ignore")
         except ValidationError as error:
-            raise Broke(f"{saved}, but this version cannot summarise that result.") from error
+            raise ServiceFault(
+                f"{saved}, but this version cannot summarise that result."
+            ) from error
         # A column would read `[1]` or `:smile:` in a text as markup.
         console = Console(markup=False, highlight=False, emoji=False)
         with console.capture() as printed:
@@ -213,14 +211,10 @@ def _settled(arguments: Arguments) -> Arguments:
 
 def _url(written: str) -> str:
     """An address with its scheme. Raises UsageProblem."""
-    full = written if "://" in written else f"http://{written}"
     try:
-        url = httpx.URL(full)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise UsageProblem(f"--url: {written!r} is no address ({error}).") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise UsageProblem(f"--url: {written!r} is no address such as http://localhost:8090.")
-    return full
+        return address(written)
+    except ValueError as error:
+        raise UsageProblem(f"--url: {error}") from error
 
 
 def _require_writable(output: Path) -> None:

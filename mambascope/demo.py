@@ -13,10 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mambascope.client.errors import MambascopeError
+from mambascope.client.saving import save
+from mambascope.client.service import JOBS, connect
+from mambascope.client.wire import run as done
 from mambascope.progress import Teller, tell_job, teller
-from mambascope.saving import save
 from mambascope.stack import Stack, StackError
-from mambascope.submitting import JOBS, SubmittingError, connect
 from schemas.job import Job
 from schemas.names import RESULT_FILE, Method, Status
 from schemas.result import ResultDocument, TextResult
@@ -59,11 +61,12 @@ def work(output: Path, told: Teller) -> tuple[Job, list[Path]]:
         connect(stack.url, away=told.notice, ours=True) as service,
     ):
         told.notice(f"Valkey, the API and a worker are ready at {stack.url}")
-        standing = service.submit(REQUEST)
+        standing = done(service.submit(REQUEST))
         told.notice(f"POST {JOBS}: accepted as {standing.job.id}")
-        job = service.follow(standing, lambda seen: tell_job(told, seen), TIME_LIMIT_SECONDS)
+        following = service.follow(standing, lambda seen: tell_job(told, seen), TIME_LIMIT_SECONDS)
+        job = done(following)
         told.notice(f"The job {job.status}.")
-        paths = save(service, job.id, output) if job.status is Status.SUCCEEDED else []
+        paths = done(save(service, job.id, output)) if job.status is Status.SUCCEEDED else []
         told.stage("stopping")
     return job, paths
 
@@ -90,7 +93,7 @@ def main() -> None:
     console = Console()
     try:
         sys.exit(run(parser.parse_args().output, console))
-    except (StackError, SubmittingError, OSError) as error:
+    except (StackError, MambascopeError, OSError) as error:
         console.print(f"[red]The demo stopped:[/red] {error}")
         sys.exit(1)
 

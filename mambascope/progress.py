@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Protocol
 
 from rich.console import Console
@@ -59,6 +60,60 @@ def teller() -> Iterator[Teller]:
     )
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
         yield _Bar(bar, bar.add_task("starting", total=None, detail=""))
+
+
+@contextmanager
+def onlooker(progress: bool) -> Iterator[Teller]:
+    """The one for who calls from Python: a bar in a terminal, a line in a notebook, else none."""
+    if progress and _is_notebook():
+        yield _Cell()
+    elif progress and sys.stderr.isatty():
+        with teller() as told:
+            yield told
+    else:
+        yield _Nobody()
+
+
+def _is_notebook() -> bool:
+    """Whether the code runs in a kernel that shows what it is given."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+class _Cell:
+    """One line of a notebook's cell, written over. The bar of rich would need widgets."""
+
+    def __init__(self) -> None:
+        from IPython.display import DisplayHandle
+
+        self._handle = DisplayHandle()
+        self._line = ""
+
+    def stage(self, name: str, detail: str = "", fraction: float | None = None) -> None:
+        percent = "" if fraction is None else f" {fraction:.0%}"
+        line = visible(f"{name}{percent} {detail}".rstrip())
+        if line == self._line:
+            return
+        show = self._handle.update if self._line else self._handle.display
+        self._line = line
+        width = 0 if fraction is None else round(100 * fraction)
+        bar = f"<progress max='100' value='{width}'></progress> {escape(line)}"
+        show({"text/plain": line, "text/html": bar}, raw=True)
+
+    def notice(self, line: str) -> None:
+        print(visible(line), file=sys.stderr)
+
+
+class _Nobody:
+    def stage(self, name: str, detail: str = "", fraction: float | None = None) -> None:
+        """Nobody looks."""
+
+    def notice(self, line: str) -> None:
+        """Nobody looks."""
 
 
 class _Bar:

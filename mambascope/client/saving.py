@@ -1,12 +1,12 @@
 """What a job left, on disk: result.json, images/ and the tensors, each file whole or not at all."""
 
-import hashlib
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mambascope.submitting import Broke, Service
+from mambascope.client.downloads import fetch_to
+from mambascope.client.errors import ServiceFault
+from mambascope.client.service import Service
 from schemas.job import Artifact
 from schemas.names import ArtifactKind
 
@@ -15,7 +15,7 @@ IMAGES = "images"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,249}")
 
 
-def save(
+async def save(
     service: Service,
     job_id: str,
     folder: Path,
@@ -23,52 +23,30 @@ def save(
 ) -> list[Path]:
     """Every file of a job that has succeeded, written under `folder`; figures under images/.
 
-    `seen` is called with how many are done, and of how many. Raises Broke for a name that is no
-    plain file name and for bytes that are not those of the list, OSError, and as `Service.fetch`.
+    `seen` is called with how many are done, and of how many. Raises ServiceFault for
+    a name that is no plain file name and for bytes that are not those of the list, OSError, and as
+    `fetch`.
     """
-    artifacts = service.artifacts(job_id)
+    artifacts = await service.artifacts(job_id)
     places = {name: folder / place for name, place in _places(artifacts).items()}
     for parent in {place.parent for place in places.values()}:
         parent.mkdir(parents=True, exist_ok=True)
     for index, artifact in enumerate(artifacts):
         seen(index, len(artifacts))
-        _save(service, job_id, artifact, places[artifact.name])
+        await fetch_to(service, job_id, artifact, places[artifact.name])
     seen(len(artifacts), len(artifacts))
     return list(places.values())
 
 
 def _places(artifacts: Iterable[Artifact]) -> dict[str, Path]:
-    """Where each file belongs, by its name. Raises Broke before anything is written."""
+    """Where each file belongs, by its name. Raises ServiceFault before anything is written."""
     places: dict[str, Path] = {}
     for artifact in artifacts:
         if _NAME.fullmatch(artifact.name) is None or artifact.name in places:
-            raise Broke(
+            raise ServiceFault(
                 f"The service names a file {artifact.name!r}, which is no plain file name of its "
                 "own. Nothing was saved."
             )
         inside = IMAGES if artifact.kind is ArtifactKind.FIGURE else ""
         places[artifact.name] = Path(inside) / artifact.name
     return places
-
-
-def _save(service: Service, job_id: str, artifact: Artifact, path: Path) -> None:
-    """Write beside the place, compare with the list, then put it there in one step."""
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
-
-    def receive(pieces: Iterator[bytes]) -> tuple[int, str]:
-        digest, size = hashlib.sha256(), 0
-        with part.open("wb") as file:
-            for piece in pieces:
-                size += len(piece)
-                if size > artifact.size:
-                    break
-                digest.update(piece)
-                file.write(piece)
-        return size, digest.hexdigest()
-
-    try:
-        if service.fetch(job_id, artifact.name, receive) != (artifact.size, artifact.sha256):
-            raise Broke(f"{artifact.name} did not arrive as the service lists it.")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
