@@ -78,8 +78,8 @@ class _NoStream(Exception):  # noqa: N818 - it says what is the case
 async def events(service: Service, job_id: str) -> AsyncGenerator[JobEvent, None]:
     """Everything that happens to a job from its beginning to its end.
 
-    A stream that breaks goes on where it broke. Where there is none, or one that stays silent, the
-    job's changes are those that long polls see. Raises as `Service.look`.
+    A stream that breaks goes on where it broke. Where there is none, or one that ends without an
+    event once and again, the job's changes are those that long polls see. Raises as `look`.
     """
     parser, last, silent = EventParser(), None, 0
     while silent < _SILENT_STREAMS:
@@ -87,9 +87,8 @@ async def events(service: Service, job_id: str) -> AsyncGenerator[JobEvent, None
         try:
             async with aclosing(_heard(service, job_id, parser)) as pieces:
                 async for piece in pieces:
-                    silent = 0
                     for data in parser.feed(piece):
-                        last = understood(data, JobEvent)
+                        last, silent = understood(data, JobEvent), 0
                         yield last
                         if last.status.terminal:
                             return

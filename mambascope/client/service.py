@@ -225,7 +225,10 @@ def connect(
 
 
 def authorization(key: str | None) -> dict[str, str]:
-    """The header that carries a key."""
+    """The header that carries a key. Raises ValueError for what no header can carry."""
+    key = (key or "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        raise ValueError("The key is not one line of visible ASCII characters.")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

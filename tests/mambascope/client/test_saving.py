@@ -1,15 +1,17 @@
 """Files of services that cannot be trusted, and connections that break."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from mambascope.saving import save
-from mambascope.submitting import Broke, Service
+from mambascope.client import saving
+from mambascope.client.errors import ServiceFault
+from mambascope.client.service import Service
+from mambascope.client.wire import BlockingWire, run
 
 PNG = b"figure" * 1000
 
@@ -29,7 +31,7 @@ class Store:
         self.listed, self.bodies = listed, bodies
         self.paths: list[str] = []
         http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(self._answer))
-        self.service = Service(http, sleep=lambda seconds: None)
+        self.service = Service(BlockingWire(http, pause=lambda seconds: None))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.paths.append(request.url.path)
@@ -52,6 +54,10 @@ def listed(name: str, data: bytes = PNG, kind: str = "figure") -> dict[str, Any]
     }
 
 
+def save(store: Store, folder: Path, *more: Callable[[int, int], None]) -> list[Path]:
+    return run(saving.save(store.service, "1", folder, *more))
+
+
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -68,7 +74,7 @@ def test_each_kind_has_its_place_and_files_are_replaced(tmp_path: Path) -> None:
         listed("tensors.safetensors", b"t", "tensors"),
         bodies=[b"{}", PNG, b"t"],
     )
-    paths = save(store.service, "1", output, lambda done, of: seen.append((done, of)))
+    paths = save(store, output, lambda done, of: seen.append((done, of)))
     assert files(output) == ["images/a.png", "mine.txt", "result.json", "tensors.safetensors"]
     assert paths == [output / name for name in ("result.json", "images/a.png", paths[2].name)]
     assert (output / "images" / "a.png").read_bytes() == PNG
@@ -97,37 +103,37 @@ def test_each_kind_has_its_place_and_files_are_replaced(tmp_path: Path) -> None:
 def test_name_that_is_no_plain_name_saves_nothing(tmp_path: Path, name: str) -> None:
     output = tmp_path / "output"
     store = Store(listed("fine.png"), listed(name), bodies=[PNG, PNG])
-    with pytest.raises(Broke, match="no plain file name"):
-        save(store.service, "1", output)
+    with pytest.raises(ServiceFault, match="no plain file name"):
+        save(store, output)
     assert list(tmp_path.iterdir()) == []
     assert len(store.paths) == 1, "nothing was fetched"
 
 
 def test_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
     store = Store(listed("a.png"), listed("a.png"), bodies=[PNG, PNG])
-    with pytest.raises(Broke):
-        save(store.service, "1", tmp_path)
+    with pytest.raises(ServiceFault):
+        save(store, tmp_path)
 
 
 @pytest.mark.parametrize("body", [PNG[:-1], PNG + b"!", b"f" * len(PNG), b""])
 def test_other_bytes_than_those_listed_leave_the_old_file(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(b"old")
-    with pytest.raises(Broke, match=r"a\.png did not arrive as the service lists it"):
-        save(Store(listed("a.png"), bodies=[body]).service, "1", tmp_path)
+    with pytest.raises(ServiceFault, match=r"a\.png did not arrive as the service lists it"):
+        save(Store(listed("a.png"), bodies=[body]), tmp_path)
     assert files(tmp_path) == ["images/a.png"]
     assert (tmp_path / "images" / "a.png").read_bytes() == b"old"
 
 
 def test_broken_connection_is_tried_again_from_the_start(tmp_path: Path) -> None:
     store = Store(listed("a.png"), bodies=[Broken(), PNG])
-    save(store.service, "1", tmp_path)
+    save(store, tmp_path)
     assert files(tmp_path) == ["images/a.png"]
     assert (tmp_path / "images" / "a.png").read_bytes() == PNG
 
 
 def test_file_has_the_permissions_that_the_user_gives_new_ones(tmp_path: Path) -> None:
-    save(Store(listed("a.png"), bodies=[PNG]).service, "1", tmp_path)
+    save(Store(listed("a.png"), bodies=[PNG]), tmp_path)
     (tmp_path / "mine").touch()
     mode = (tmp_path / "images" / "a.png").stat().st_mode
     assert mode == (tmp_path / "mine").stat().st_mode
