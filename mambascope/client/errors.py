@@ -2,6 +2,7 @@
 
 import math
 
+from mambascope.visible import visible
 from schemas.job import Job
 from schemas.problem import FieldError, Problem, ProblemType
 
@@ -114,11 +115,11 @@ def refusal(problem: Problem) -> RequestRefused:
 
 def described(problem: Problem) -> str:
     """A problem in words: its title, its detail, and a line for each part that is wrong."""
-    lines = [f"{problem.title}."]
+    lines = [f"{visible(problem.title)}."]
     # The detail of a problem with errors is often the first of them again.
     if not any(error.detail in problem.detail for error in problem.errors):
-        lines[0] += f" {problem.detail}"
-    lines += [f"  {_place(error)}: {error.detail}" for error in problem.errors]
+        lines[0] += f" {visible(problem.detail)}"
+    lines += [f"  {visible(_place(error))}: {visible(error.detail)}" for error in problem.errors]
     return "\n".join(lines)
 
 

@@ -91,8 +91,8 @@ class Findings:
         result = self.text(text, model)
         read = result.attention_analysis
         if not read:
-            why = result.attention_unavailable_reason or "no attention was asked for"
-            raise LookupError(f"No attention of {result.model} was read: {why}.")
+            why = result.attention_unavailable_reason
+            raise LookupError(f"No attention of {result.model} was read. {why}")
         layer = max(read) if layer is None else layer
         if layer not in read:
             raise LookupError(f"Layer {layer} was not read; {', '.join(map(str, read))} were.")

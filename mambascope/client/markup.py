@@ -20,7 +20,7 @@ def analysis_html(job: Job, document: ResultDocument, files: int) -> str:
     left = len(document.results) - len(shown)
     parts = [
         "<div>",
-        f"<p><b>Analysis</b> <code>{escape(job.id)}</code>, {counted(files, 'file')}</p>",
+        f"<p><b>Analysis</b> <code>{_safe(job.id)}</code>, {counted(files, 'file')}</p>",
         *(_text(result) for result in shown),
         f"<p>And {counted(left, 'text')} more.</p>" if left else "",
         "</div>",
@@ -32,16 +32,15 @@ def _text(result: TextResult) -> str:
     target = result.target
     against = f" against {_token(target.contrast.token)}" if target.contrast else ""
     head = (
-        f"<p style='margin-bottom:0'>{escape(result.model)}, text {result.text_index}: "
+        f"<p style='margin-bottom:0'>{_safe(result.model)}, text {result.text_index}: "
         f"{_token(target.token.token)}{against}, p = {target.token.probability:.3f}</p>"
     )
     if not result.attention_analysis:
-        why = result.attention_unavailable_reason or "no attention was asked for"
-        return f"{head}<p>{escape(why)}</p>"
+        return f"{head}<p>{_safe(result.attention_unavailable_reason or '')}</p>"
     layer = max(result.attention_analysis)
     methods = result.attention_analysis[layer].methods
     lines = "".join(
-        f"<tr><td style='text-align:left'>{escape(method.value)}</td>"
+        f"<tr><td style='text-align:left'>{_safe(method.value)}</td>"
         f"<td style='text-align:left'>{_strip(result, read)}</td></tr>"
         for method, read in methods.items()
     )
@@ -50,12 +49,12 @@ def _text(result: TextResult) -> str:
 
 def _strip(result: TextResult, read: MethodAttention) -> str:
     """The tokens, each as strongly coloured as its relevance is large."""
-    values = read.signed_relevance or read.token_relevance
+    values = read.token_relevance
     largest = max((abs(value) for value in values), default=0.0) or 1.0
     spans = [
         f"<span title='{value:.4g}' style='{_CELL};background:"
         f"rgba({_TOWARDS if value > 0 else _AGAINST},{abs(value) / largest:.2f})'>"
-        f"{escape(visible(token.text))}</span>"
+        f"{_safe(token.text)}</span>"
         for token, value in zip(result.tokens[:_MOST_TOKENS], values, strict=False)
     ]
     left = len(result.tokens) - len(spans)
@@ -63,4 +62,8 @@ def _strip(result: TextResult, read: MethodAttention) -> str:
 
 
 def _token(token: str) -> str:
-    return f"<code>{escape(visible(token))}</code>"
+    return f"<code>{_safe(token)}</code>"
+
+
+def _safe(string: str) -> str:
+    return escape(visible(string))

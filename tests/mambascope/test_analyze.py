@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -23,32 +23,8 @@ PROMPT = "apple 3 river 7 stone 1 river"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The real thing, with real models."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        with Stack(data_dir=tmp_path_factory.mktemp("data"), port=0) as stack:
-            yield stack
-
-
-@pytest.fixture(scope="module")
-def puppet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service whose jobs do as their metadata says."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        folder = tmp_path_factory.mktemp("data")
-        with Stack(data_dir=folder, port=0, worker_module="tests.workers.serve") as stack:
-            yield stack
-
-
 def command(*typed: str | Path, module: str = "mambascope") -> list[str]:
     return [sys.executable, "-m", module, "analyze", *map(str, typed)]
-
-
-@pytest.fixture(autouse=True)
-def no_service_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MAMBASCOPE_URL", raising=False)
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -42,7 +42,9 @@ class RoughService(ThreadingHTTPServer):
 
     def submit(self, key: str, body: bytes) -> Job:
         if key not in self.jobs:
-            self.jobs[key] = _job(str(len(self.jobs) + 1), JobRequest.model_validate_json(body))
+            self.jobs[key] = finished_job(
+                str(len(self.jobs) + 1), JobRequest.model_validate_json(body)
+            )
         return self.jobs[key]
 
     def sent(self, kind: str) -> list[dict[str, str]]:
@@ -67,7 +69,7 @@ def event(status: Status, fraction: float) -> JobEvent:
     return JobEvent(at=datetime.now(UTC), status=status, attempts=1, progress=progress)
 
 
-def _job(job_id: str, request: JobRequest) -> Job:
+def finished_job(job_id: str, request: JobRequest) -> Job:
     links = Links(self="", result="", artifacts="", archive="", events="", cancel="")
     now = datetime.now(UTC)
     return Job(
