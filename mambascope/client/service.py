@@ -64,6 +64,7 @@ class Service:
     ) -> None:
         self.wire = wire
         self.exchange = Exchange(wire, patience, away)
+        self._longest_wait = _WAIT
 
     @property
     def url(self) -> str:
@@ -131,7 +132,7 @@ class Service:
         new `ETag`, and is asked again when it says.
         """
         began = self.wire.clock()
-        wait = int(min(_WAIT, deadline - began))
+        wait = int(min(self._longest_wait, deadline - began))
         question = Question(
             "GET",
             job_path(standing.job.id),
@@ -139,7 +140,14 @@ class Service:
             {"If-None-Match": standing.etag} if standing.etag else {},
             seconds=wait,
         )
-        answer = await self.exchange.ask(question, deadline)
+        try:
+            answer = await self.exchange.ask(question, deadline)
+        except RequestRefused as refused:
+            if not any(error.parameter == "wait" for error in refused.errors):
+                raise
+            # It is set to let nobody wait so long: then it is asked as often as it says.
+            self._longest_wait = 0
+            return standing, 0.0
         unchanged = answer.status_code == httpx.codes.NOT_MODIFIED
         found = standing if unchanged else _standing(answer)
         is_new = not unchanged and found.etag not in (None, standing.etag)

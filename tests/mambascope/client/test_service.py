@@ -137,6 +137,16 @@ def test_waits_for_a_change_of_what_it_has_seen() -> None:
     assert rest == [3.0, 3.0], "what was unchanged and came early was not waited for"
 
 
+def test_service_that_lets_nobody_wait_is_asked_as_it_says() -> None:
+    error = FieldError(parameter="wait", detail="Give a number of seconds from 0 to 5.")
+    said = Problem.of(ProblemType.INVALID_REQUEST, error.detail, [error]).model_dump_json()
+    refused = httpx.Response(422, content=said, headers={"Content-Type": "application/json"})
+    script = Script(refused, answer(Status.RUNNING, "3"), answer(Status.SUCCEEDED))
+    assert script.follow(QUEUED).status == Status.SUCCEEDED
+    assert script.slept == [3.0]
+    assert [request.url.params.get("wait") for request in script.asked] == ["20", None, None]
+
+
 def test_service_that_is_away_for_a_while_is_asked_again() -> None:
     script = Script(
         httpx.ConnectError("refused"),
