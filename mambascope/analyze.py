@@ -15,11 +15,19 @@ import httpx
 from pydantic import ValidationError
 from rich.console import Console
 
-from mambascope.arguments import URL_VARIABLE, Arguments, parse
+from mambascope.arguments import Arguments, parse
 from mambascope.asking import Asked, asked, given_flags
+from mambascope.client.connecting import (
+    DEFAULT_URL,
+    KEY_VARIABLE,
+    URL_VARIABLE,
+    address,
+    authorization,
+    connect,
+)
 from mambascope.client.errors import RequestRefused, ServiceFault, TimedOut, Unreachable
 from mambascope.client.saving import save
-from mambascope.client.service import JOBS, Service, address, connect
+from mambascope.client.service import JOBS, Service
 from mambascope.client.wire import run as done
 from mambascope.progress import Teller, tell_job, teller
 from mambascope.stack import Stack, StackError
@@ -31,9 +39,6 @@ from schemas.job import Job
 from schemas.names import RESULT_FILE, TENSORS_FILE, Status
 from schemas.problem import Problem
 from schemas.result import ResultDocument
-
-# Where `mambascope up` listens if nothing else is said.
-_UP = "http://127.0.0.1:8090"
 
 
 class ExitCode(IntEnum):
@@ -120,7 +125,7 @@ class _Analysis:
         elif (folder := self.arguments.data_dir) is not None:
             up = shlex.join(["mambascope", "up", "--data-dir", str(folder)])
             _say(f"The job stays in {folder}. `{up}` goes on with it; then, to fetch it:")
-            self._say_how_to_fetch(f"{_UP}{JOBS}{self.location.partition(JOBS)[2]}")
+            self._say_how_to_fetch(f"{DEFAULT_URL}{JOBS}{self.location.partition(JOBS)[2]}")
 
     def _say_how_to_fetch(self, location: str) -> None:
         words = ["mambascope", "analyze", "--job", location]
@@ -206,15 +211,22 @@ def _settled(arguments: Arguments) -> Arguments:
             f"--data-dir is for the service that is started here, and {url} (--url, "
             f"{URL_VARIABLE}) is another: give one of the two."
         )
-    return replace(arguments, url=None if url is None else _url(url), job=job)
+    if url is not None:
+        url = _url(url)
+    return replace(arguments, url=url, job=job)
 
 
 def _url(written: str) -> str:
     """An address with its scheme. Raises UsageProblem."""
     try:
-        return address(written)
+        url = address(written)
     except ValueError as error:
         raise UsageProblem(f"--url: {error}") from error
+    try:
+        authorization(url)
+    except ValueError as error:
+        raise UsageProblem(f"{KEY_VARIABLE}: {error}") from error
+    return url
 
 
 def _require_writable(output: Path) -> None:

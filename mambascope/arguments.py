@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mambascope.client.connecting import URL_VARIABLE
 from mambascope.usage import WRONG_USAGE
 from schemas.names import DEFAULT_METHODS, Method
 
 PROGRAM = "mambascope analyze"
-URL_VARIABLE = "MAMBASCOPE_URL"
 DEFAULT_OUTPUT = Path("mambascope-output")
 
 

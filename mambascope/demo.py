@@ -13,9 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mambascope.client.connecting import connect
 from mambascope.client.errors import MambascopeError
 from mambascope.client.saving import save
-from mambascope.client.service import JOBS, connect
+from mambascope.client.service import JOBS
 from mambascope.client.wire import run as done
 from mambascope.progress import Teller, tell_job, teller
 from mambascope.stack import Stack, StackError

@@ -1,8 +1,6 @@
 """The two clients of a service: one blocks, one is awaited. What they say to it is one."""
 
 import logging
-import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -11,23 +9,15 @@ from typing import Self, Unpack
 import httpx
 
 from mambascope.client.analysis import Analysis, AsyncAnalysis
+from mambascope.client.connecting import HTTP_TIMEOUT, address, authorization
 from mambascope.client.exchange import PATIENCE
 from mambascope.client.handles import AsyncJobHandle, JobHandle, Seen
 from mambascope.client.requests import RequestFields, body, spelled
-from mambascope.client.service import (
-    HTTP_TIMEOUT,
-    KEY_VARIABLE,
-    Service,
-    address,
-    authorization,
-)
+from mambascope.client.service import Service
 from mambascope.client.wire import AwaitingWire, BlockingWire, iterate, run
 from schemas.catalogue import Health, ModelDescription, ModelList
 from schemas.job import JobSummary
 from schemas.names import Status
-
-URL_VARIABLE = "MAMBASCOPE_URL"
-DEFAULT_URL = "http://127.0.0.1:8090"
 
 _log = logging.getLogger("mambascope")
 
@@ -37,7 +27,7 @@ class Client:
 
     `url` is else MAMBASCOPE_URL, or this machine's port 8090, and `key` MAMBASCOPE_KEY. `timeout`
     is how long one exchange may take, `patience` how long a service that has answered may be away,
-    both in seconds. Raises ValueError for what is no address.
+    both in seconds. Raises ValueError for what is no address or no key.
     """
 
     def __init__(
@@ -48,8 +38,8 @@ class Client:
         timeout: float = HTTP_TIMEOUT,
         patience: float = PATIENCE,
     ) -> None:
-        base, headers = _connection(url, key)
-        self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout)
+        base = address(url)
+        self._http = httpx.Client(base_url=base, headers=authorization(base, key), timeout=timeout)
         self._service = Service(BlockingWire(self._http), patience, _log.warning)
 
     @property
@@ -148,8 +138,10 @@ class AsyncClient:
         timeout: float = HTTP_TIMEOUT,
         patience: float = PATIENCE,
     ) -> None:
-        base, headers = _connection(url, key)
-        self._http = httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout)
+        base = address(url)
+        self._http = httpx.AsyncClient(
+            base_url=base, headers=authorization(base, key), timeout=timeout
+        )
         self._service = Service(AwaitingWire(self._http), patience, _log.warning)
 
     @property
@@ -228,15 +220,6 @@ class AsyncClient:
         return f"AsyncClient({self.url!r})"
 
 
-def _connection(url: str | None, key: str | None) -> tuple[str, dict[str, str]]:
-    """The address and the headers. Raises ValueError."""
-    base = address(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
-    key = key if key is not None else os.environ.get(KEY_VARIABLE)
-    if key and httpx.URL(base).userinfo:
-        raise ValueError("Give a key, or a name and password in the URL: a request carries one.")
-    return base, authorization(key)
-
-
 @contextmanager
 def _shown(job_id: str, progress: bool) -> Iterator[Callable[..., None]]:
     """Shows the states of a job; who breaks off is told its id."""
@@ -247,10 +230,8 @@ def _shown(job_id: str, progress: bool) -> Iterator[Callable[..., None]]:
             seen: Seen = lambda job: tell_job(told, job)  # noqa: E731
             yield seen
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(_goes_on(job_id))
-        print(_goes_on(job_id), file=sys.stderr)
+        interrupt.add_note(
+            f"Job {job_id} goes on: client.job({job_id!r}).result() waits for it, "
+            ".cancel() ends it."
+        )
         raise
-
-
-def _goes_on(job_id: str) -> str:
-    return f"Job {job_id} goes on: client.job({job_id!r}).result() waits for it, .cancel() ends it."

@@ -4,10 +4,9 @@ Nothing that a service sends is used as an address: every path is made here from
 """
 
 import json
-import os
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -24,18 +23,16 @@ from mambascope.client.exchange import (
     parsed,
     retry_after,
 )
-from mambascope.client.wire import BlockingWire, Wire
-from schemas.catalogue import Health, ModelDescription, ModelList, Readiness
+from mambascope.client.wire import Wire
+from schemas.catalogue import Health, ModelDescription, ModelList
 from schemas.job import Artifact, ArtifactList, Job, JobList, JobSummary
 from schemas.names import API_VERSION
 from schemas.problem import ProblemType
 
 JOBS = f"/{API_VERSION}/jobs"
 MODELS = f"/{API_VERSION}/models"
-KEY_VARIABLE = "MAMBASCOPE_KEY"
 
 # Seconds.
-HTTP_TIMEOUT = 60.0
 _ASK_AFTER = 1.0
 _LONGEST_PAUSE = 300.0
 _WAIT = 20
@@ -214,42 +211,6 @@ class Service:
     async def health(self) -> Health:
         """Whether the service is alive, and its version."""
         return parsed(await self.exchange.ask(Question("GET", "/healthz")), Health)
-
-    async def readiness(self) -> Readiness:
-        """Whether a job sent now would run; asked again, for `patience`, until it would."""
-        return parsed(await self.exchange.ask(Question("GET", "/readyz")), Readiness)
-
-
-@contextmanager
-def connect(
-    url: str, *, away: Callable[[str], None] = lambda line: None, ours: bool = False
-) -> Iterator[Service]:
-    """A service at an address. `ours`: on this machine, whatever proxy the environment names."""
-    headers = authorization(os.environ.get(KEY_VARIABLE))
-    with httpx.Client(
-        base_url=url, headers=headers, timeout=HTTP_TIMEOUT, trust_env=not ours
-    ) as http:
-        yield Service(BlockingWire(http), away=away)
-
-
-def authorization(key: str | None) -> dict[str, str]:
-    """The header that carries a key. Raises ValueError for what no header can carry."""
-    key = (key or "").strip()
-    if not all("!" <= character <= "~" for character in key):
-        raise ValueError("The key is not one line of visible ASCII characters.")
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def address(written: str) -> str:
-    """An address with its scheme. Raises ValueError."""
-    full = written if "://" in written else f"http://{written}"
-    try:
-        url = httpx.URL(full)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise ValueError(f"{written!r} is no address ({error}).") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{written!r} is no address such as http://localhost:8090.")
-    return full
 
 
 def job_path(job_id: str) -> str:

@@ -260,6 +260,12 @@ def test_wrong_setting_names_its_variable(analyze: Run) -> None:
     assert said.stderr.startswith("mambascope: MAMBASCOPE_MAX_TEXTS: ")
 
 
+def test_key_that_cannot_be_sent_is_told(analyze: Run) -> None:
+    said = analyze("--text", "a", "--url", "localhost:1", MAMBASCOPE_KEY="two words")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith("mambascope: MAMBASCOPE_KEY: The key is not one line")
+
+
 def test_nothing_there_ends_with_3(analyze: Run) -> None:
     said = analyze("--text", "a", "--url", "localhost:1")
     assert (said.returncode, said.stdout) == (3, "")

@@ -33,6 +33,7 @@ class RoughService(ThreadingHTTPServer):
         self.ranges = True
         self.files = [FILE]
         """What is sent, one after another; the last one stays."""
+        self.archive = b""
         self.events: list[JobEvent] = []
         self.events_at_once = 2
 
@@ -122,7 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "artifacts" and self.path.endswith("/artifacts"):
             self._list()
         elif kind == "artifacts":
-            self._file(fault)
+            self._file(fault, self.server.files)
+        elif kind == "archive":
+            self._file(fault, [self.server.archive])
         else:
             (job,) = self.server.jobs.values()
             self._json(200, job.model_dump_json())
@@ -156,9 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self._json(200, ArtifactList(job_id="1", artifacts=[artifact]).model_dump_json())
 
-    def _file(self, fault: str) -> None:
+    def _file(self, fault: str, files: list[bytes]) -> None:
         """The file, or the range of it that was asked for; cut in the middle if told so."""
-        files = self.server.files
         whole = files.pop(0) if len(files) > 1 else files[0]
         start, status, tag = 0, 200, f'"{hashlib.sha256(whole).hexdigest()}"'
         headers, asked = {"ETag": tag}, self.headers.get("Range")

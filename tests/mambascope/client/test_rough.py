@@ -1,6 +1,8 @@
 """What a client makes of a service that drops, refuses, cuts and lies: over real sockets."""
 
 import asyncio
+import io
+import zipfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,8 @@ from typing import Any
 import pytest
 
 from mambascope import AsyncClient, Client, MambascopeError, ServiceFault, Unreachable
-from mambascope.client import service as service_module
-from mambascope.client.downloads import Memory, fetch
+from mambascope.client.connecting import connect
+from mambascope.client.downloads import Memory, fetch, fetch_archive
 from mambascope.client.saving import save
 from mambascope.client.wire import run
 from schemas.job import JobEvent
@@ -141,6 +143,35 @@ def test_awaited_download_goes_on_where_it_broke(rough: RoughService, tmp_path: 
     assert len(rough.sent("artifacts")) == 4
 
 
+def zipped(files: dict[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return written.getvalue()
+
+
+def test_archive_arrives_whole_or_not_at_all(
+    rough: RoughService, client: Client, tmp_path: Path
+) -> None:
+    place = tmp_path / "all.zip"
+    place.write_bytes(b"of before")
+    whole = zipped({"images/figure.png": FILE, "more.txt": b"more"})
+    for wrong, said in (
+        (zipped({"images/figure.png": FILE[1:]}), r"lacks figure\.png as listed"),
+        (zipped({"other.png": FILE}), r"lacks figure\.png as listed"),
+        (whole[:-30], "did not arrive whole"),
+    ):
+        rough.archive = wrong
+        with pytest.raises(ServiceFault, match=said):
+            run(fetch_archive(client._service, "1", place))
+        assert place.read_bytes() == b"of before"
+    rough.archive, rough.faults["archive"] = whole, [CUT, DROP, CUT]
+    awaited(rough, lambda other: fetch_archive(other._service, "1", place))
+    assert place.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [place]
+
+
 HAPPENED = [
     *(event(Status.RUNNING, fraction) for fraction in (0.0, 0.2, 0.5, 0.7)),
     event(Status.SUCCEEDED, 1.0),
@@ -186,7 +217,7 @@ def test_key_is_sent_and_not_shown(rough: RoughService, monkeypatch: pytest.Monk
     with Client() as client:
         client.submit("a")
         assert "secret" not in repr(client) + repr(client.job("1"))
-    with service_module.connect(rough.url) as service:
+    with connect(rough.url) as service:
         run(service.submit({"texts": ["a"]}))
     sent = [headers["Authorization"] for headers in rough.sent("submit")]
     assert sent == ["Bearer secret-of-mine"] * 2

@@ -4,6 +4,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+import tomllib
 import typing
 
 import pytest
@@ -127,3 +128,11 @@ def test_errors_name_the_field_and_survive_another_process() -> None:
     ):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again)) == (type(error), str(error))
+
+
+def test_types_are_shipped() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    data = declared["tool"]["setuptools"]["package-data"]
+    for package in ("mambascope", "schemas"):
+        assert "py.typed" in data[package]
+        assert (ROOT / package / "py.typed").exists()
