@@ -129,6 +129,10 @@ class Exchange:
 
     async def _sent(self, question: Question, *, stream: bool = False) -> httpx.Response:
         http = self.wire.http
+        if http.is_closed:
+            raise Unreachable(
+                "The client is closed: ask for figures, tensors and files inside its `with` block."
+            )
         usual = http.timeout.read
         timeout = httpx.Timeout(http.timeout)
         timeout.read = None if usual is None else usual + question.seconds

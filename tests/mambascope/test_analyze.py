@@ -57,7 +57,7 @@ def do(tmp_path: Path) -> Callable[..., list[str]]:
 
     def flags(what: str) -> list[str]:
         file = tmp_path / "request.json"
-        file.write_text(json.dumps({"texts": ["a"], "metadata": {"do": what}}))
+        file.write_text(json.dumps({"texts": ["a"], "metadata": {"do": what}, "reuse": False}))
         return ["--request", str(file)]
 
     return flags

@@ -25,11 +25,12 @@ from mambascope import (
     RequestRefused,
     TensorsNotStored,
     TimedOut,
+    Unreachable,
 )
 from mambascope.stack import Stack
 from schemas.names import Method, Status
 from schemas.sections import AttentionSection
-from tests.workers.conftest import ROOT
+from tests.workers.conftest import ROOT, until
 
 PROMPT = "apple 3 river 7 stone 1 river"
 
@@ -84,6 +85,14 @@ def test_files_are_a_call_away(analysis: Analysis, tmp_path: Path) -> None:
     paths = analysis.save(tmp_path / "saved")
     assert len(paths) == len(analysis.artifacts)
     assert (tmp_path / "saved/images" / names[0]).read_bytes() == figure.png
+
+
+def test_closed_client_says_so(stack: Stack) -> None:
+    with Client(stack.url) as client:
+        found = client.analyze("apple", attention=None, tensors=True)
+    assert found.text().target.token.token
+    with pytest.raises(Unreachable, match=r"The client is closed: ask .* inside its `with` block"):
+        found.figure(found.figures()[0])
 
 
 def test_archive_holds_every_file(client: Client, analysis: Analysis, tmp_path: Path) -> None:
@@ -231,12 +240,11 @@ def test_interrupt_leaves_the_job_and_says_its_id(puppet: Stack, puppets: Client
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (running := list(puppets.jobs(status="running", limit=1))):
-        assert process.poll() is None
+    (running,) = until(lambda: list(puppets.jobs(status="running")), "a running job")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert f"Job {running[0].id} goes on: client.job('{running[0].id}').result()" in said
-    job = puppets.job(running[0].id)
+    assert f"Job {running.id} goes on: client.job('{running.id}').result()" in said
+    job = puppets.job(running.id)
     assert job.status().status == Status.RUNNING
     job.cancel()
