@@ -1,7 +1,7 @@
 """Job records read on an event loop: many of them in one exchange with the store.
 
-redis-py opens the connection, with all that a URL can ask for, and what is then said on it is said
-here: its own pipeline takes ten times the processor time of the exchange (decision 0013).
+redis-py opens the connection (`jobs.wire`), and what is then said on it is said here: its own
+pipeline takes ten times the processor time of the exchange (decision 0013).
 """
 
 import asyncio
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
-from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as StoreConnectionError
 
-from jobs.connect import BACKOFF, CONNECT_TIMEOUT, RETRIES, SOCKET_TIMEOUT
+from jobs.connect import BACKOFF, RETRIES, SOCKET_TIMEOUT
 from jobs.keys import Keys
 from jobs.view import FIELDS
+from jobs.wire import bulk, command, open_wire
 from schemas.settings import Settings
 
 # The values of `FIELDS`, and the place in the queue.
@@ -33,17 +33,17 @@ class JobReader:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.redis_url.get_secret_value()
         self._record = Keys(settings.key_prefix).record
-        self._fields = b"".join(map(_bulk, FIELDS))
-        self._hmget = b"*%d\r\n" % (len(FIELDS) + 2) + _bulk("HMGET")
-        self._zrank = b"*3\r\n" + _bulk("ZRANK") + _bulk(Keys(settings.key_prefix).queued)
+        self._fields = b"".join(map(bulk, FIELDS))
+        self._hmget = b"*%d\r\n" % (len(FIELDS) + 2) + bulk("HMGET")
+        self._zrank = b"*3\r\n" + bulk("ZRANK") + bulk(Keys(settings.key_prefix).queued)
         self._wire: _Wire | None = None
 
     async def read(self, ids: Sequence[str]) -> list[State]:
         """What the store holds of each job, all at one moment. Raises RedisError."""
         asked = [_MULTI]
         for job_id in ids:
-            asked += self._hmget, _bulk(self._record(job_id)), self._fields
-            asked += self._zrank, _bulk(job_id)
+            asked += self._hmget, bulk(self._record(job_id)), self._fields
+            asked += self._zrank, bulk(job_id)
         asked.append(_EXEC)
         request, answers = b"".join(asked), 2 * len(ids) + 2
         *_, found = await Retry(BACKOFF, RETRIES).call_with_retry(
@@ -115,18 +115,7 @@ class _Wire(asyncio.Protocol):
 
 
 async def _connected(url: str) -> _Wire:
-    """A connection that redis-py has opened and set up: address, TLS, password, database."""
-    pool = ConnectionPool.from_url(
-        url,
-        protocol=2,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=SOCKET_TIMEOUT,
-        retry=Retry(BACKOFF, 0),
-    )
-    connection = pool.make_connection()  # type: ignore[no-untyped-call]
-    await connection.connect()
-    # From here on the connection is ours alone, which redis-py has no public way to say.
-    writer, connection._writer = connection._writer, None
+    writer = await open_wire(url)
     wire = _Wire(writer)
     writer.transport.set_protocol(wire)
     return wire
@@ -142,10 +131,4 @@ def _check(answers: list[Any]) -> None:
             raise refused(str(answer))
 
 
-def _bulk(text: str) -> bytes:
-    """A string as RESP writes it."""
-    encoded = text.encode()
-    return b"$%d\r\n%b\r\n" % (len(encoded), encoded)
-
-
-_MULTI, _EXEC = b"*1\r\n" + _bulk("MULTI"), b"*1\r\n" + _bulk("EXEC")
+_MULTI, _EXEC = command("MULTI"), command("EXEC")
