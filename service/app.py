@@ -7,6 +7,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from jobs import open_jobs
+from jobs.feed import Feed
 from schemas.settings import Settings
 from schemas.version import package_version
 from service.boundary import Boundary
@@ -17,7 +18,7 @@ from service.lookup import JobLookup
 from service.metrics import Metrics
 from service.openapi import install_openapi
 from service.problems import install_handlers
-from service.routes import artifacts, health, methods, models, pages
+from service.routes import artifacts, events, health, methods, models, pages
 from service.routes import jobs as job_routes
 from service.versions import marked
 from service.webhooks import Deliverer
@@ -38,16 +39,18 @@ _TAGS = [
 def create_app(settings: Settings) -> FastAPI:
     """The service for one installation. Connects to the store when the first request needs it."""
     jobs = open_jobs(settings)
+    feed = Feed(settings)
     metrics = Metrics(jobs)
     deliverer = Deliverer(settings)
     context = Context(
-        settings, jobs, JobLookup(jobs.reader), metrics, large_bodies=CapacityLimiter(1)
+        settings, jobs, JobLookup(jobs.reader), feed, metrics, large_bodies=CapacityLimiter(1)
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with deliverer.running():
             yield
+        feed.close()
         jobs.close()
 
     app = FastAPI(
@@ -71,7 +74,9 @@ def create_app(settings: Settings) -> FastAPI:
     install_handlers(app)
     install_openapi(app)
     context.attach(app)
-    for module in (job_routes, artifacts, models, methods, health, pages):
+    # Streams have no end of their own that a server which stops could wait for.
+    app.state.end_streams = feed.close
+    for module in (job_routes, events, artifacts, models, methods, health, pages):
         # `include_router` would look for the route of each request twice.
         app.router.routes.extend(marked(module.router.routes))
     return app

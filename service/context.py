@@ -6,6 +6,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 
 from jobs import Jobs
+from jobs.feed import Feed
 from schemas.settings import Settings
 from service.lookup import JobLookup
 from service.metrics import Metrics
@@ -18,6 +19,7 @@ class Context:
     settings: Settings
     jobs: Jobs
     lookup: JobLookup
+    feed: Feed
     metrics: Metrics
     large_bodies: CapacityLimiter
     """Lets large bodies be read one at a time."""

@@ -17,6 +17,7 @@ class FoundJob:
     has_ended: bool
     owner: str
     tag: str
+    is_queued: bool
 
 
 @dataclass(frozen=True)
@@ -100,4 +101,5 @@ def _rendered(job_id: str, state: State) -> Found:
     body = job_json(job_id, values, rank)
     if body is None:
         return None
-    return FoundJob(body, has_ended(values), owner_of(values), tag_of(values, rank))
+    tag, is_queued = tag_of(values, rank), rank is not None
+    return FoundJob(body, has_ended(values), owner_of(values), tag, is_queued)

@@ -19,7 +19,7 @@ from schemas.catalogue import (
     ModelSummary,
     Readiness,
 )
-from schemas.job import Artifact, ArtifactList, Job, JobList, JobSummary, Progress, Shows
+from schemas.job import Artifact, ArtifactList, Job, JobEvent, JobList, JobSummary, Progress, Shows
 from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Dtype, Method, Mixer, Status
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
@@ -32,6 +32,7 @@ Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{model}"
 _ANSWERS: tuple[type[BaseModel], ...] = (
     Job,
+    JobEvent,
     JobList,
     ArtifactList,
     ResultDocument,
@@ -180,6 +181,10 @@ LIST_PARAMETERS = [
 POLL_HEADERS: Json = {
     "Retry-After": _header("Seconds until asking again makes sense; absent once the job has ended")
 }
+STATE_HEADERS: Json = {
+    "ETag": _header("Names how the job stands, for If-None-Match: a weak validator"),
+    **POLL_HEADERS,
+}
 SUBMIT_HEADERS: Json = {
     "Location": _header("Path of the job on this service"),
     "Idempotency-Replayed": _header("`true` where this key had made the job before"),
@@ -211,6 +216,39 @@ CONDITIONS: Json = {
         _asked("If-None-Match", "`ETag`s of what is held already: 304"),
         _asked("If-Match", "`ETag`s of which one is wanted: else 412"),
     ]
+}
+
+WAIT_PARAMETERS = [
+    parameter(
+        "wait",
+        "Seconds to wait for the job to end or to stand otherwise, at most MAMBASCOPE_MAX_WAIT",
+        {"type": "number", "minimum": 0, "default": 0},
+    ),
+    parameter("If-None-Match", "The `ETag` you have", {"type": "string"}, where="header"),
+]
+LAST_EVENT_PARAMETER = parameter(
+    "Last-Event-ID",
+    "The `id` of the last event you have; 0 for all that are kept",
+    {"type": "string", "pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$"},
+    where="header",
+)
+EVENTS: Json = {
+    "description": "Events named `status` and `progress`, each with an `id` and a `JobEvent` as "
+    "`data`; comments in between keep the connection open",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "x-event-data": {"$ref": _REFERENCE.format(model="JobEvent")},
+            "example": "retry: 2000\n\nevent: progress\nid: 1767225601000-0\ndata: "
+            + JobEvent(
+                at=datetime(2026, 1, 1, second=1, tzinfo=UTC),
+                status=Status.RUNNING,
+                attempts=1,
+                progress=Progress(fraction=0.4),
+            ).model_dump_json()
+            + "\n\n",
+        }
+    },
 }
 
 _DETAILS = {

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -42,12 +43,18 @@ class _Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that says where it listens, so that port 0 is of use."""
+    """Uvicorn that says where it listens, so that port 0 is of use, and stops without delay."""
 
-    def __init__(self, config: uvicorn.Config, port_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        port_file: Path | None = None,
+        end_streams: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self.port: int | None = None
         self._port_file = port_file
+        self._end_streams = end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, then tell the port."""
@@ -58,6 +65,12 @@ class Server(uvicorn.Server):
         if self._port_file is not None:
             await asyncio.to_thread(_write, self._port_file, str(self.port))
         _log.info("listening", host=self.config.host, port=self.port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what would not end by itself, then wait for the rest."""
+        if self._end_streams is not None:
+            self._end_streams()
+        await super().shutdown(sockets)
 
 
 def server_for(app: FastAPI, settings: Settings, port_file: Path | None = None) -> Server:
@@ -78,7 +91,7 @@ def server_for(app: FastAPI, settings: Settings, port_file: Path | None = None) 
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    return Server(config, port_file)
+    return Server(config, port_file, getattr(app.state, "end_streams", None))
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -28,8 +29,9 @@ from service.openapi import (
     LIST_PARAMETERS,
     ONCE_PARAMETER,
     PAGE,
-    POLL_HEADERS,
+    STATE_HEADERS,
     SUBMIT_HEADERS,
+    WAIT_PARAMETERS,
     problems,
     success,
 )
@@ -38,6 +40,7 @@ from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
 from service.validation import validate_request
 from service.visibility import raise_gone, raise_unknown, visible_soon
+from service.waiting import change_of, is_named, seconds_from
 from service.webhooks import require_deliverable
 
 JOBS = f"/{API_VERSION}/jobs"
@@ -45,7 +48,7 @@ JOBS = f"/{API_VERSION}/jobs"
 JobId = Annotated[str, Path(description="The job's `id`")]
 
 
-class _PlainRoute(APIRoute):
+class PlainRoute(APIRoute):
     """A route whose function takes the request and strings of the path, and nothing else.
 
     Looking for what else it might want takes FastAPI longer than the store takes to answer.
@@ -62,7 +65,7 @@ class _PlainRoute(APIRoute):
         return handle
 
 
-router = new_router(prefix=JOBS, tags=["jobs"], route_class=_PlainRoute)
+router = new_router(prefix=JOBS, tags=["jobs"], route_class=PlainRoute)
 
 _POLL = NO_STORE | {"Retry-After": str(POLL_AFTER)}
 
@@ -139,15 +142,34 @@ async def list_jobs(request: Request) -> Response:
 
 @router.get(
     "/{job_id}",
+    openapi_extra={"parameters": WAIT_PARAMETERS},
     responses={
-        200: success("The job as it stands", "Job", "job", POLL_HEADERS),
-        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
+        200: success("The job as it stands", "Job", "job", STATE_HEADERS),
+        304: {"description": "If-None-Match names how it stands", "headers": STATE_HEADERS},
+        **problems(
+            ProblemType.INVALID_REQUEST,
+            ProblemType.NOT_FOUND,
+            ProblemType.GONE,
+            ProblemType.UNAVAILABLE,
+        ),
     },
 )
 async def get_job(job_id: JobId, request: Request) -> Response:
-    """Where a job stands. Until it has ended, `Retry-After` says when to ask again."""
+    """Where a job stands. Until it has ended, `Retry-After` says when to ask again.
+
+    With `wait` the answer comes as soon as there is one: when the job has ended, stands otherwise
+    than `If-None-Match` says (without it: than at the question), or the time is over.
+    """
+    wait, known = _wait(request), request.headers.get("if-none-match")
     found = await find(request, job_id)
-    return json_response(found.body, NO_STORE if found.has_ended else _POLL)
+    if wait and not found.has_ended and (known is None or is_named(found.tag, known)):
+        look = partial(find, request, job_id)
+        feed = context_of(request).feed
+        found = await change_of(feed, job_id, look, found, wait, request.receive)
+    headers = (NO_STORE if found.has_ended else _POLL) | {"ETag": found.tag}
+    if is_named(found.tag, known):
+        return Response(None, 304, headers)
+    return json_response(found.body, headers)
 
 
 @router.delete(
@@ -228,6 +250,18 @@ async def find(request: Request, job_id: str) -> FoundJob:
     if isinstance(found, GoneJob):
         raise_gone(job_id, found.why)
     return found
+
+
+def _wait(request: Request) -> float:
+    """Seconds that the client will wait. Raises ProblemError(INVALID_REQUEST)."""
+    if not request.scope["query_string"]:
+        return 0.0
+    query, most = Query(request, "wait"), context_of(request).settings.max_wait
+    given = query.text("wait")
+    seconds = 0.0 if given is None else seconds_from(given, most)
+    if seconds is None:
+        query.refuse("wait", f"Give a number of seconds from 0 to {most}.")
+    return seconds
 
 
 async def _pin(request: Request, job_id: str, pinned: bool) -> Response:

@@ -55,6 +55,7 @@ def test_every_route_documents_its_answers(document: dict[str, Any]) -> None:
         "put /v1/jobs/{job_id}/pin",
         "delete /v1/jobs/{job_id}/pin",
         "get /v1/jobs/{job_id}",
+        "get /v1/jobs/{job_id}/events",
         "get /v1/jobs/{job_id}/result",
         "get /v1/jobs/{job_id}/archive",
         "get /v1/jobs/{job_id}/artifacts",
@@ -84,7 +85,7 @@ def test_names_that_a_generated_client_takes_over(document: dict[str, Any]) -> N
     assert sorted(described["operationId"] for described in known.values()) == [
         *("cancel_job", "delete_job", "get_archive", "get_artifact", "get_job", "get_model"),
         *("get_result", "healthz", "list_artifacts", "list_jobs", "list_methods", "list_models"),
-        *("metrics", "pin_job", "readyz", "submit_job", "unpin_job"),
+        *("metrics", "pin_job", "readyz", "submit_job", "unpin_job", "watch_job"),
     ]
     for described in known.values():
         assert all(parameter["description"] for parameter in described.get("parameters", []))

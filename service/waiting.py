@@ -1,0 +1,58 @@
+"""Long polls: a question for a job that is answered once there is something new to say."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from starlette.types import Receive
+
+from jobs.feed import Feed
+from service.event_stream import cut_when_left
+from service.lookup import FoundJob
+
+# Seconds after which a queued job is looked at again: its place changes without an event of it.
+_PLACE_CHANGES = 1.0
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+def seconds_from(given: str, most: int) -> float | None:
+    """How long a client will wait; None for what is no number from 0 to `most`."""
+    if _SECONDS.fullmatch(given) is None or float(given) > most:
+        return None
+    return float(given)
+
+
+def is_named(tag: str, if_none_match: str | None) -> bool:
+    """Whether a client's If-None-Match names this state (RFC 9110, section 13.1.2)."""
+    if if_none_match is None:
+        return False
+    names = {name.strip().removeprefix("W/") for name in if_none_match.split(",")}
+    return "*" in names or tag.removeprefix("W/") in names
+
+
+async def change_of(
+    feed: Feed,
+    job_id: str,
+    look: Callable[[], Awaitable[FoundJob]],
+    before: FoundJob,
+    seconds: float,
+    receive: Receive,
+) -> FoundJob:
+    """The job as soon as it is another than `before`, or as it is when the time is over.
+
+    It ends early when the client leaves or the service stops. Raises RedisError, and what `look`
+    raises.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    with await feed.bell(job_id) as bell:
+        leaving = asyncio.create_task(cut_when_left(receive, bell))
+        try:
+            while True:
+                found = await look()
+                left = end - loop.time()
+                if found.tag != before.tag or left <= 0 or bell.is_cut:
+                    return found
+                await bell.wait(min(left, _PLACE_CHANGES) if found.is_queued else left)
+        finally:
+            leaving.cancel()
