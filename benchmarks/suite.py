@@ -41,6 +41,7 @@ NAMES = (
     "denormals",
     "api",
     "submissions",
+    "watchers",
     "known_answer",
     "curves",
 )

@@ -40,17 +40,17 @@ class Event:
         fields = from_json(message)
         return fields["job"], cls(fields.get("event", ""), fields["type"], fields)
 
-    @property
+    @cached_property
     def is_progress(self) -> bool:
         """Whether a later event makes this one needless."""
         return self.kind == Happening.PROGRESS
 
-    @property
+    @cached_property
     def is_last(self) -> bool:
         """Whether the job has ended with it."""
         return self.fields.get("status") in TERMINAL
 
-    @property
+    @cached_property
     def is_departure(self) -> bool:
         """Whether the job is there no more; that is told on the channel alone."""
         return self.kind == _GONE

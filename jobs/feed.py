@@ -7,7 +7,7 @@ after a lost connection each watch reads on from the last event it has given out
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +26,8 @@ from schemas.settings import Settings
 _OPENING = 5.0
 _LINGER = 10.0
 _PAGE = 100
-# Listeners woken in one turn of the event loop, so that thousands do not hold up everybody else.
+# Listeners woken in one turn of the event loop. Waking thousands takes a while, in turns with all
+# else there is to do, and is followed by a rest as long, so that it takes half of the time at most.
 _WOKEN_AT_ONCE = 32
 
 _log = logging.getLogger(__name__)
@@ -44,12 +45,19 @@ class Feed:
         self._listeners: dict[str, set[Listener]] = {}
         self._reads: dict[tuple[str, str | None], list[Watch]] = {}
         self._news: dict[str, list[Event]] = {}
-        self._due: OrderedDict[Listener, None] = OrderedDict()
+        self._due: dict[Listener, None] = {}
+        self._round: asyncio.TimerHandle | None = None
+        self._rested_at = 0.0
         self._line: Line | None = None
         self._is_live = False
         self._following: asyncio.Task[None] | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._is_closed = False
+
+    @property
+    def listeners(self) -> int:
+        """How many listen at present."""
+        return sum(map(len, self._listeners.values()))
 
     async def watch(self, job_id: str, after: str | None = None) -> Watch:
         """A watch of a job that goes on after an event; None: from how the job stands now.
@@ -223,16 +231,27 @@ class Feed:
                 listener.hear(events)
             self._wake(alike)
 
-    def _wake(self, listeners: Iterable[Listener]) -> None:
-        if not self._due:
-            asyncio.get_running_loop().call_soon(self._wake_some)
-        self._due.update(dict.fromkeys(listeners))
+    # Waking
 
-    def _wake_some(self) -> None:
-        for _ in range(min(len(self._due), _WOKEN_AT_ONCE)):
-            self._due.popitem(last=False)[0].wake()
-        if self._due:
-            asyncio.get_running_loop().call_soon(self._wake_some)
+    def _wake(self, listeners: Iterable[Listener]) -> None:
+        self._due.update(dict.fromkeys(listeners))
+        if self._due and self._round is None:
+            self._round = asyncio.get_running_loop().call_at(self._rested_at, self._go_round)
+
+    def _go_round(self) -> None:
+        due, self._due = deque(self._due), {}
+        self._wake_some(due, asyncio.get_running_loop().time())
+
+    def _wake_some(self, due: deque[Listener], began: float) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(min(len(due), _WOKEN_AT_ONCE)):
+            due.popleft().wake()
+        if due:
+            loop.call_soon(self._wake_some, due, began)
+            return
+        now = loop.time()
+        self._round, self._rested_at = None, now + (now - began)
+        self._wake(())
 
 
 def _entries_of(read: list[Any]) -> list[Any]:

@@ -163,18 +163,19 @@ class Watch(Listener):
 
     def hear(self, events: Sequence[Event]) -> None:
         """Take news, unless the page that was asked for will have it."""
+        waiting = self._events
         for event in events:
-            self.is_gone |= event.is_departure
-            if not self._is_behind and not event.is_departure:
-                self._add(event)
-
-    def _add(self, event: Event) -> None:
-        if self._events and event.is_progress and self._events[-1].is_progress:
-            self._events.pop()
-        self._events.append(event)
-        self.has_ended = event.is_last
-        if len(self._events) > _MOST_WAITING:
-            self._events.clear()
+            if event.is_departure:
+                self.is_gone = True
+            elif self._is_behind:
+                continue
+            elif waiting and event.is_progress and waiting[-1].is_progress:
+                waiting[-1] = event
+            else:
+                waiting.append(event)
+                self.has_ended = event.is_last
+        if len(waiting) > _MOST_WAITING:
+            waiting.clear()
             self._is_behind, self.has_ended = True, False
 
     def miss(self) -> None:

@@ -1,15 +1,23 @@
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Iterator
 from itertools import islice
 
 import httpx
 import pytest
 
 from jobs import Attempt, Jobs
+from jobs.feed import Feed
 from schemas.job import Progress
 from schemas.names import Departure, Stage
 from schemas.problem import Problem, ProblemType
 from schemas.request import JobRequest
+from schemas.settings import Settings
 from service import event_stream
-from tests.service.conftest import SUBMIT, problem_of, started
+from service.app import create_app
+from tests.service.conftest import SUBMIT, problem_of, serving, started
 from tests.service.events import Told, all_told, watching
 
 
@@ -197,3 +205,87 @@ def test_a_job_that_goes_back_to_the_queue_is_watched_on(client: httpx.Client, j
         rest = list(events)
     assert shorts(rest) == ["queued", "running", "succeeded"]
     assert [told.event.attempts for told in rest] == [1, 2, 2]
+
+
+@pytest.fixture
+def own(settings: Settings) -> Iterator[tuple[httpx.Client, Feed]]:
+    """A service of the test's own, which tells how many tasks it has, and its feed."""
+    app = create_app(settings)
+
+    @app.get("/tasks")
+    async def tasks() -> int:
+        return len(asyncio.all_tasks())
+
+    with serving(app, settings) as client:
+        yield client, app.state.context.feed
+
+
+def opened(client: httpx.Client, job_id: str) -> socket.socket:
+    """A connection on which a stream has begun."""
+    address = client.base_url.host, client.base_url.port
+    connection = socket.socket()
+    # Before it is connected, or the window would be larger already.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(address)
+    connection.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    begun = b""
+    while b"data: " not in begun:
+        begun += connection.recv(4096)
+    return connection
+
+
+def test_clients_that_vanish_leave_nothing_behind(
+    own: tuple[httpx.Client, Feed], jobs: Jobs
+) -> None:
+    client, feed = own
+    attempt = started(jobs)
+    opened(client, attempt.job_id).close()
+    while feed.listeners:
+        time.sleep(0.01)
+    before = client.get("/tasks").json()
+    connections = [opened(client, attempt.job_id) for _ in range(50)]
+    assert feed.listeners == 50
+    assert client.get("/tasks").json() == before + 100
+    for number, connection in enumerate(connections):
+        if number % 2:
+            # Reset, as by a client that was killed.
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        connection.close()
+    while feed.listeners:
+        time.sleep(0.01)
+    assert client.get("/tasks").json() == before
+
+
+def test_a_poll_whose_client_vanishes_waits_no_longer(
+    own: tuple[httpx.Client, Feed], jobs: Jobs
+) -> None:
+    client, feed = own
+    path = f"/v1/jobs/{started(jobs).job_id}?wait=60"
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        while not feed.listeners:
+            time.sleep(0.01)
+    while feed.listeners:
+        time.sleep(0.01)
+
+
+def test_one_who_does_not_read_holds_up_nobody_and_misses_no_end(
+    own: tuple[httpx.Client, Feed], jobs: Jobs
+) -> None:
+    """Far more than all buffers on the way hold is told meanwhile."""
+    client, _ = own
+    attempt, long = started(jobs), "x" * 50_000
+    with opened(client, attempt.job_id) as slow, watching(client, attempt.job_id) as events:
+        next(events)
+        for number in range(300):
+            report(jobs, attempt, f"{number} {long}")
+        jobs.store.succeed(attempt, [])
+        assert list(events)[-1].short == "succeeded"
+        received = b""
+        while not received.endswith(b"0\r\n\r\n"):
+            piece = slow.recv(1 << 20)
+            assert piece
+            received += piece
+    assert len(received) < 200 * len(long)
+    assert b'"status":"succeeded"' in received

@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from jobs import Jobs
 from schemas.settings import Settings
 from service.app import create_app
 from service.server import RemoteNotAllowed, server_for
-from tests.service.conftest import SUBMIT
+from tests.service.conftest import SUBMIT, started
 
 
 @dataclass
@@ -92,6 +94,26 @@ def test_a_client_that_leaves_in_mid_body_is_no_error(process: Process) -> None:
     assert httpx.get(f"http://127.0.0.1:{process.port}/healthz").status_code == 200
     lines = process.stop()
     assert [line for line in lines if line["level"] not in ("info", "debug")] == []
+
+
+def test_it_waits_for_nobody_who_watches_or_waits(process: Process, jobs: Jobs) -> None:
+    """Less than it has for responses under way, after which it would say that it gave them up."""
+    path = f"/v1/jobs/{started(jobs).job_id}"
+    with (
+        httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=60) as client,
+        ThreadPoolExecutor() as pool,
+        client.stream("GET", f"{path}/events") as stream,
+    ):
+        lines = stream.iter_lines()
+        while not next(lines).startswith("data: "):
+            pass
+        poll = pool.submit(client.get, path, params={"wait": 60})
+        time.sleep(0.5)
+        told = process.stop()
+        assert not any(line.startswith("data: ") for line in lines)
+        assert poll.result().json()["status"] == "running"
+    assert process.process.returncode in (0, -signal.SIGTERM)
+    assert [line for line in told if line["level"] not in ("info", "debug")] == []
 
 
 def test_addresses_that_others_reach_must_be_allowed(settings: Settings) -> None:
