@@ -8,8 +8,7 @@ from typing import Self
 from jobs.event import TERMINAL, Event
 from schemas.names import Departure, Happening
 
-# Events that wait for a reader who does not take them; one who leaves more reads them from the
-# stream when he comes back to it.
+# Events that wait for one who does not take them; later ones are then read from the stream.
 _MOST_WAITING = 32
 
 _GONE = frozenset(Departure)
@@ -174,8 +173,7 @@ class Watch(Listener):
             else:
                 waiting.append(event)
                 self.has_ended = event.is_last
-        if len(waiting) > _MOST_WAITING:
-            waiting.clear()
+        if len(waiting) >= _MOST_WAITING:
             self._is_behind, self.has_ended = True, False
 
     def miss(self) -> None:

@@ -244,6 +244,31 @@ def test_thousands_of_events_at_once(jobs: Jobs, settings: Settings) -> None:
     feeding(settings, use)
 
 
+def test_what_was_told_before_a_page_is_not_told_after_it_again(
+    jobs: Jobs, settings: Settings
+) -> None:
+    attempt = started(jobs)
+
+    async def use(feed: Feed) -> None:
+        beside = await feed.watch(attempt.job_id)
+        assert feed._line is not None
+        transport = feed._line._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        # So that an event, the page that holds it and one more event come in one piece.
+        transport.pause_reading()
+        await asyncio.to_thread(jobs.store.give_up, attempt.job_id, None, "a stop", died=False)
+        joining = asyncio.create_task(feed.watch(attempt.job_id, "0"))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(jobs.store.start, attempt.job_id, "worker-2")
+        transport.resume_reading()
+        watch = await joining
+        taken = await until(watch, lambda event: event.fields["attempts"] == "2")
+        assert details(taken) == ["queued", "running"] * 2
+        assert details(await beside.next(_PATIENCE)) == ["running", "queued", "running"]
+
+    feeding(settings, use)
+
+
 def test_each_event_is_rendered_once_for_all(jobs: Jobs, settings: Settings) -> None:
     attempt = started(jobs)
 

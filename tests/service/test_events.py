@@ -2,7 +2,7 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import httpx
@@ -220,6 +220,15 @@ def own(settings: Settings) -> Iterator[tuple[httpx.Client, Feed]]:
         yield client, app.state.context.feed
 
 
+def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait until something is the case, for ten seconds at most."""
+    for _ in range(1000):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come about")
+
+
 def opened(client: httpx.Client, job_id: str) -> socket.socket:
     """A connection on which a stream has begun."""
     address = client.base_url.host, client.base_url.port
@@ -240,8 +249,7 @@ def test_clients_that_vanish_leave_nothing_behind(
     client, feed = own
     attempt = started(jobs)
     opened(client, attempt.job_id).close()
-    while feed.listeners:
-        time.sleep(0.01)
+    eventually(lambda: not feed.listeners)
     before = client.get("/tasks").json()
     connections = [opened(client, attempt.job_id) for _ in range(50)]
     assert feed.listeners == 50
@@ -252,8 +260,7 @@ def test_clients_that_vanish_leave_nothing_behind(
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         connection.close()
-    while feed.listeners:
-        time.sleep(0.01)
+    eventually(lambda: not feed.listeners)
     assert client.get("/tasks").json() == before
 
 
@@ -264,10 +271,8 @@ def test_a_poll_whose_client_vanishes_waits_no_longer(
     path = f"/v1/jobs/{started(jobs).job_id}?wait=60"
     with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        while not feed.listeners:
-            time.sleep(0.01)
-    while feed.listeners:
-        time.sleep(0.01)
+        eventually(lambda: feed.listeners > 0)
+    eventually(lambda: not feed.listeners)
 
 
 def test_one_who_does_not_read_holds_up_nobody_and_misses_no_end(

@@ -74,7 +74,7 @@ def test_a_long_poll_of_a_queued_job_sees_its_place_change(
 ) -> None:
     first, second = (jobs.submit(JobRequest(**SUBMIT, reuse=False)).id for _ in range(2))
     acting = later(lambda: jobs.store.start(first, "worker-1"))
-    answer = client.get(f"/v1/jobs/{second}", params={"wait": 15})
+    answer = client.get(f"/v1/jobs/{second}", params={"wait": 60})
     acting.join()
     assert answer.json()["queue_position"] == 0
 
