@@ -4,21 +4,28 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
+from fastapi import Request
 from starlette.types import Receive
 
 from jobs.feed import Feed
+from service.context import context_of
 from service.event_stream import cut_when_left
 from service.lookup import FoundJob
+from service.query import Query
 
 # Seconds after which a queued job is looked at again: its place changes without an event of it.
 _PLACE_CHANGES = 1.0
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
-def seconds_from(given: str, most: int) -> float | None:
-    """How long a client will wait; None for what is no number from 0 to `most`."""
+def wait_of(request: Request) -> float:
+    """Seconds that a client will wait: its `wait`. Raises ProblemError(INVALID_REQUEST)."""
+    if not request.scope["query_string"]:
+        return 0.0
+    query, most = Query(request, "wait"), context_of(request).settings.max_wait
+    given = query.text("wait") or "0"
     if _SECONDS.fullmatch(given) is None or float(given) > most:
-        return None
+        query.refuse("wait", f"Give a number of seconds from 0 to {most}.")
     return float(given)
 
 

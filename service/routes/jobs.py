@@ -40,7 +40,7 @@ from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
 from service.validation import validate_request
 from service.visibility import raise_gone, raise_unknown, visible_soon
-from service.waiting import change_of, is_named, seconds_from
+from service.waiting import change_of, is_named, wait_of
 from service.webhooks import require_deliverable
 
 JOBS = f"/{API_VERSION}/jobs"
@@ -160,7 +160,7 @@ async def get_job(job_id: JobId, request: Request) -> Response:
     With `wait` the answer comes as soon as there is one: when the job has ended, stands otherwise
     than `If-None-Match` says (without it: than at the question), or the time is over.
     """
-    wait, known = _wait(request), request.headers.get("if-none-match")
+    wait, known = wait_of(request), request.headers.get("if-none-match")
     found = await find(request, job_id)
     if wait and not found.has_ended and (known is None or is_named(found.tag, known)):
         look = partial(find, request, job_id)
@@ -250,18 +250,6 @@ async def find(request: Request, job_id: str) -> FoundJob:
     if isinstance(found, GoneJob):
         raise_gone(job_id, found.why)
     return found
-
-
-def _wait(request: Request) -> float:
-    """Seconds that the client will wait. Raises ProblemError(INVALID_REQUEST)."""
-    if not request.scope["query_string"]:
-        return 0.0
-    query, most = Query(request, "wait"), context_of(request).settings.max_wait
-    given = query.text("wait")
-    seconds = 0.0 if given is None else seconds_from(given, most)
-    if seconds is None:
-        query.refuse("wait", f"Give a number of seconds from 0 to {most}.")
-    return seconds
 
 
 async def _pin(request: Request, job_id: str, pinned: bool) -> Response:
