@@ -36,14 +36,17 @@ from schemas.settings import Settings
 _MOST_ERRORS = 100
 
 
-def admit(request: JobRequest, settings: Settings) -> None:
-    """Raise ProblemError(INVALID_REQUEST), with the fields that are wrong, or return.
+def admit(request: JobRequest, settings: Settings) -> int:
+    """The tokens of all texts over all models, or ProblemError(INVALID_REQUEST) with what is wrong.
 
     What needs files that are not on this disk, or that are broken, is not judged: the worker asks
     again once it has the model, and a model that cannot be read fails there with its own problem.
-    Costs one tokenisation of each text per model.
+    Where the tokenizer is not here either, a text counts as its bytes, which are no fewer. Costs
+    one tokenisation of each text per model.
     """
-    _require_none(_errors(request, settings))
+    sound: list[_Subject] = []
+    _require_none(_errors(request, settings, sound))
+    return sum(subject.size for subject in sound)
 
 
 def require_lengths(
@@ -81,8 +84,16 @@ class _Subject:
     def whom(self) -> str:
         return f"`{self.request.models[self.index]}`"
 
+    @property
+    def size(self) -> int:
+        """Tokens of all texts; bytes where no tokenizer tells."""
+        if self.tokens is not None:
+            return sum(self.lengths)
+        return sum(len(text.encode()) for text in self.request.texts)
 
-def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
+
+def _errors(request: JobRequest, settings: Settings, sound: list[_Subject]) -> Iterator[FieldError]:
+    """What is wrong with a request; models with which nothing is come into `sound`."""
     if len(request.texts) > settings.max_texts:
         detail = (
             f"There are {len(request.texts)} texts; a job takes at most {settings.max_texts}: "
@@ -91,7 +102,6 @@ def _errors(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
         yield FieldError(pointer="/texts", detail=detail)
         return
     yield from intervention_errors(request)
-    sound = []
     for index, name in enumerate(request.models):
         try:
             location = locate(name, settings)

@@ -12,7 +12,7 @@ from jobs.presence import Presence
 from jobs.queue import JobQueue
 from jobs.reader import JobReader
 from jobs.store import JobStore
-from jobs.submission import KeyReused, QueueFull, Terms
+from jobs.submission import KeyReused, QueueFull, Terms, TokensSpent
 from jobs.view import job_from
 from schemas.job import Job
 from schemas.names import Departure, Status
@@ -51,7 +51,8 @@ class Jobs:
         """Accept a request: record, queue entry and the returned view, in one transaction.
 
         When this returns, the job survives the death of any process. One round trip, and another
-        where the job needs no worker of its own. Raises KeyReused and QueueFull.
+        where the job needs no worker of its own. Raises KeyReused, QueueFull
+        and TokensSpent.
         """
         job_id = self.store.new_id()
         with self.redis.pipeline(transaction=True) as pipe:
@@ -66,6 +67,8 @@ class Jobs:
                 raise KeyReused
             case b"full":
                 raise QueueFull
+            case b"spent":
+                raise TokensSpent.told(text(stands))
             case b"same":
                 return Submitted(text(stands), self.store.get(text(stands)), is_replay=True)
         return Submitted(job_id, job_from(job_id, values, rank))

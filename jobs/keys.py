@@ -100,3 +100,26 @@ class Keys:
     def worker(self, name: str) -> str:
         """String that expires: what one worker last said about itself."""
         return f"{self.prefix}:worker:{name}"
+
+    @property
+    def access(self) -> str:
+        """Hash: what each API key that was ever made is, by its id."""
+        return f"{self.prefix}:access"
+
+    @property
+    def access_revoked(self) -> str:
+        """Hash: when API keys were revoked, by id."""
+        return f"{self.prefix}:access_revoked"
+
+    @property
+    def access_used(self) -> str:
+        """Hash: when API keys were last used, to a minute, by id."""
+        return f"{self.prefix}:access_used"
+
+    def requests(self, owner: str) -> str:
+        """List that expires: when a key's requests of the last minute came, oldest first."""
+        return f"{self.prefix}:requests:{owner}"
+
+    def tokens(self, owner: str, day: int) -> str:
+        """Number that expires: tokens that a limited key has spent on a day of UTC since 1970."""
+        return f"{self.prefix}:tokens:{owner}:{day}"

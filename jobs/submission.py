@@ -21,6 +21,21 @@ class QueueFull(Exception):  # noqa: N818 - it says what is the case
     """The owner has as many queued jobs as it may have."""
 
 
+class TokensSpent(Exception):  # noqa: N818 - it says what is the case
+    """The owner may not have so many tokens computed today."""
+
+    def __init__(self, left: int, more_in: int) -> None:
+        super().__init__(f"{left} tokens are left, and more in {more_in} s")
+        self.left = left
+        self.more_in = more_in
+
+    @classmethod
+    def told(cls, answer: str) -> "TokensSpent":
+        """From what the script answers."""
+        left, milliseconds = answer.split()
+        return cls(int(left), -(-int(milliseconds) // 1000))
+
+
 @dataclass(frozen=True)
 class Terms:
     """On whose behalf a request comes, and how it is to be taken.
@@ -29,6 +44,8 @@ class Terms:
     have a fair share of the workers; shown to nobody. `fingerprint`: of all that the result depends
     on; jobs of one owner that have the same share one result; empty: it is not shared. `once`: the
     client's idempotency key. `most_waiting`: how many jobs the owner may have queued; 0: any.
+    `tokens`: what the job costs, and `most_tokens`: what the owner may spend in a day; 0: any. They
+    are spent when the job is accepted and not given back; one that shares a result costs none.
     """
 
     owner: str = ""
@@ -36,6 +53,8 @@ class Terms:
     fingerprint: str = ""
     once: str = ""
     most_waiting: int = 0
+    tokens: int = 0
+    most_tokens: int = 0
 
 
 def creation(request: JobRequest, terms: Terms) -> list[str | int]:
@@ -58,6 +77,8 @@ def creation(request: JobRequest, terms: Terms) -> list[str | int]:
         ONCE_MS,
         terms.most_waiting,
         _MOST_FOLLOWERS,
+        terms.tokens,
+        terms.most_tokens,
     ]
 
 

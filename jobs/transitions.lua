@@ -9,6 +9,7 @@ end
 
 local queued, running, garbage, ended = key('queued'), key('running'), key('garbage'), key('ended')
 
+local DAY = 24 * 3600 * 1000
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -242,6 +243,7 @@ local GONE = {deleted = true, expired = true, evicted = true}
 if operation == 'create' then
   local request, pass, caller, text_bytes, owner, summary = unpack(ARGV, 7, 12)
   local webhook, secret, fingerprint, once, body, once_ttl, most, following = unpack(ARGV, 13, 20)
+  local tokens, most_tokens = tonumber(ARGV[21]), tonumber(ARGV[22])
   if status then
     return {'queued', id}
   end
@@ -260,6 +262,16 @@ if operation == 'create' then
   if not can_share and tonumber(most) > 0
     and tonumber(redis.call('HGET', key('waiting'), owner) or 0) >= tonumber(most) then
     return {'full', ''}
+  end
+  if not can_share and most_tokens > 0 then
+    local today = math.floor(now / DAY)
+    local spent = key('tokens', owner, integer(today))
+    local left = most_tokens - tonumber(redis.call('GET', spent) or 0)
+    if tokens > left then
+      return {'spent', integer(left) .. ' ' .. integer((today + 1) * DAY - now)}
+    end
+    redis.call('INCRBY', spent, integer(tokens))
+    redis.call('PEXPIREAT', spent, integer((today + 2) * DAY))
   end
   if once ~= '' then
     redis.call('SET', key('once', owner, once), id .. ' ' .. body, 'PX', once_ttl)

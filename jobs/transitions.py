@@ -16,7 +16,8 @@ queued in its place. Those that come later share its bytes, which go when the la
 
 A creation's outcome: `queued`; `shared` with an equal job; `same` or `other`, when its idempotency
 key has made a job of the same or of another body, of which the id is answered; `full`, when its
-owner may have no more jobs queued.
+owner may have no more jobs queued; `spent`, when its owner may not have so many tokens computed
+today, of which those left and the milliseconds to the next day (UTC) are answered.
 
 `stale` and nil refuse. ARGV: operation, job id, fencing token, key prefix, result_ttl and
 tombstone_ttl in ms, then what the operation needs:

@@ -112,14 +112,23 @@ def and_more(errors: list[FieldError]) -> str:
 
 
 class ProblemError(Exception):
-    """An expected failure, carried as a problem to whoever can report it."""
+    """An expected failure, carried as a problem to whoever can report it.
+
+    `retry_after`: the seconds after which the same may go well, where that is known.
+    """
 
     def __init__(
-        self, kind: ProblemType, detail: str, errors: list[FieldError] | None = None
+        self,
+        kind: ProblemType,
+        detail: str,
+        errors: list[FieldError] | None = None,
+        *,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.problem = Problem.of(kind, detail, errors)
+        self.retry_after = retry_after
 
     @classmethod
     def of_field(cls, error: FieldError) -> "ProblemError":

@@ -163,6 +163,11 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
     ] = "INFO"
 
+    @property
+    def must_ask_for_keys(self) -> bool:
+        """Whether other machines reach the service, and not all of them may use it."""
+        return not self.allow_remote and not is_loopback(self.host)
+
     def for_model(self, name: str) -> ModelSettings:
         """What is set for a model: the first of `models` whose pattern fits its name."""
         fits = (chosen for pattern, chosen in self.models if fnmatchcase(name, pattern))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import structlog
+from redis.exceptions import RedisError
 
 from schemas.settings import Settings
 from service.app import create_app
@@ -22,7 +23,7 @@ def main() -> None:
     configure_logs(settings.log_level)
     try:
         server = server_for(create_app(settings), settings, Path(port_file) if port_file else None)
-    except RemoteNotAllowed as error:
+    except (RemoteNotAllowed, RedisError) as error:
         structlog.get_logger("service").error("not started", error=str(error))
         sys.exit(2)
     server.run()

@@ -7,13 +7,17 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from jobs import open_jobs
+from jobs.access import AccessKeys
 from jobs.feed import Feed
+from jobs.limits import Limits
 from schemas.settings import Settings
 from schemas.version import package_version
 from service.boundary import Boundary
 from service.compression import Compression
 from service.context import Context
 from service.cors import Cors
+from service.gate import Gate
+from service.known_keys import KnownKeys
 from service.lookup import JobLookup
 from service.metrics import Metrics
 from service.openapi import install_openapi
@@ -69,6 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # The last added is the outermost.
     app.add_middleware(Compression)
+    known = KnownKeys(AccessKeys(jobs.redis, settings), closed=settings.must_ask_for_keys)
+    app.add_middleware(Gate, known=known, limits=Limits(jobs.redis, settings))
     cors = Cors(settings.cors_origins)
     app.add_middleware(Boundary, answered=metrics.answered, cors=cors)
     install_handlers(app)

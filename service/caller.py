@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.types import Scope
+
+from schemas.access import AccessKey, KeyLimits
+
+_CALLER = "mambascope.caller"
+_UNLIMITED = KeyLimits()
 
 
 @dataclass(frozen=True)
@@ -11,8 +17,21 @@ class Caller:
 
     owner: str
     share: str
+    limits: KeyLimits = _UNLIMITED
 
 
 def caller_of(request: Request) -> Caller:
-    """Who sent a request."""
-    return Caller(owner="", share=request.client.host if request.client else "")
+    """Who sent a request to the API, as `service.gate` found."""
+    caller: Caller = request.scope[_CALLER]
+    return caller
+
+
+def admit_key(scope: Scope, key: AccessKey) -> None:
+    """Say that a request comes from the holder of a key, which owns its jobs and has one share."""
+    scope[_CALLER] = Caller(owner=key.id, share=key.id, limits=key.limits)
+
+
+def admit_anyone(scope: Scope) -> None:
+    """Say that a request comes from whoever reaches the service; each address has one share."""
+    client = scope["client"]
+    scope[_CALLER] = Caller(owner="", share=client[0] if client else "")

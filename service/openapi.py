@@ -25,6 +25,7 @@ from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
 from schemas.result import ResultDocument
 from schemas.webhook import WebhookEvent
+from service.openapi_access import describe_access
 from service.webhooks.description import webhooks
 
 Json = dict[str, Any]
@@ -261,13 +262,18 @@ _DETAILS = {
     "Send fewer or shorter texts a job.",
     ProblemType.UNSUPPORTED_MEDIA_TYPE: "The body came as `text/plain`. "
     "Send JSON with the header `Content-Type: application/json`.",
+    ProblemType.UNAUTHENTICATED: "This service asks for a key. Send it in the header "
+    "`Authorization: Bearer msk_...`; `mambascope keys create` makes one.",
     ProblemType.NOT_FOUND: "There is no job `01KA`. Is the id complete?",
     ProblemType.GONE: f"Job `{_JOB_ID}` is there no more: it was deleted. Send its request again.",
     ProblemType.ALREADY_ENDED: "The job has succeeded.",
     ProblemType.KEY_REUSED: "This `Idempotency-Key` came with another body in the last 24 hours. "
     "Use a new one for each request, and the same only to send the same request again.",
-    ProblemType.QUEUE_LIMIT: "You have as many jobs waiting as this key may have. "
+    ProblemType.RATE_LIMIT: "This key may make 60 requests in a minute. Ask again in 12 seconds.",
+    ProblemType.QUEUE_LIMIT: "This key may have 10 jobs waiting, and has. "
     "Wait until some have started.",
+    ProblemType.TOKEN_LIMIT: "The job has 900 tokens; of the 100000 that this key may spend in "
+    "a day 250 are left until midnight UTC.",
     ProblemType.NOT_FINISHED: f"The job is running. Ask {_JOB_PATH} until it has ended.",
     ProblemType.JOB_FAILED: "The model's files are not usable: "
     "The config.json of `mine` is not usable: the file is missing.",
@@ -378,6 +384,7 @@ def install_openapi(app: FastAPI) -> None:
             )
             document["components"] = _components()
             document["webhooks"] = webhooks(_REFERENCE)
+            describe_access(document, problems(ProblemType.UNAUTHENTICATED, ProblemType.RATE_LIMIT))
             app.openapi_schema = document
         return app.openapi_schema
 

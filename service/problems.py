@@ -14,11 +14,13 @@ from service.versions import VERSIONS, unknown_version
 
 MEDIA_TYPE = "application/problem+json"
 
-# Seconds until the store or a worker may be back.
+# Seconds until the store or a worker may be back, and until a waiting job may have started.
 _UNAVAILABLE_AFTER = 5
+_QUEUE_MOVES_AFTER = 5
 _RETRY_AFTER = {
     ProblemType.NOT_FINISHED.uri: POLL_AFTER,
     ProblemType.UNAVAILABLE.uri: _UNAVAILABLE_AFTER,
+    ProblemType.QUEUE_LIMIT.uri: _QUEUE_MOVES_AFTER,
 }
 
 _log = structlog.get_logger("service.problems")
@@ -52,7 +54,9 @@ def install_handlers(app: FastAPI) -> None:
 
 async def _expected(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    headers = {"Connection": "close"} if error.kind is ProblemType.BODY_TOO_LARGE else None
+    headers = {"Connection": "close"} if error.kind is ProblemType.BODY_TOO_LARGE else {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     return problem_response(error.problem, headers)
 
 
@@ -82,6 +86,11 @@ def _allowed(request: Request) -> set[str]:
 
 
 async def _store_down(request: Request, error: Exception) -> Response:
+    return store_down(error)
+
+
+def store_down(error: Exception) -> Response:
+    """Say that the job store does not answer."""
     _log.error("store does not answer", error=f"{type(error).__name__}: {error}")
     detail = f"The job store does not answer. Ask again in {_UNAVAILABLE_AFTER} seconds."
     return problem_response(Problem.of(ProblemType.UNAVAILABLE, detail))

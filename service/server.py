@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import structlog
@@ -11,8 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from jobs.access import AccessKeys
+from jobs.connect import connect
 from schemas.problem import Problem
-from schemas.settings import Settings, is_loopback
+from schemas.settings import Settings
 from service.problems import MEDIA_TYPE
 
 # Seconds that responses under way have to end after SIGTERM; `mambascope up` waits one more.
@@ -74,11 +77,12 @@ class Server(uvicorn.Server):
 
 
 def server_for(app: FastAPI, settings: Settings, port_file: Path | None = None) -> Server:
-    """A server for the application. Raises RemoteNotAllowed."""
-    if not settings.allow_remote and not is_loopback(settings.host):
+    """A server for the application. Raises RemoteNotAllowed, and RedisError for a remote host."""
+    if settings.must_ask_for_keys and not _keys_exist(settings):
         raise RemoteNotAllowed(
-            f"{settings.host} can be reached from other machines. Listen on 127.0.0.1, "
-            "or set MAMBASCOPE_ALLOW_REMOTE=true if whoever reaches it may use it."
+            f"{settings.host} can be reached from other machines, and no key has been made: make "
+            "one with `mambascope keys create`, listen on 127.0.0.1, or set "
+            "MAMBASCOPE_ALLOW_REMOTE=true if whoever reaches it may use it."
         )
     config = uvicorn.Config(
         app,
@@ -92,6 +96,11 @@ def server_for(app: FastAPI, settings: Settings, port_file: Path | None = None) 
         timeout_graceful_shutdown=_GRACE,
     )
     return Server(config, port_file, getattr(app.state, "end_streams", None))
+
+
+def _keys_exist(settings: Settings) -> bool:
+    with closing(connect(settings)) as redis:
+        return AccessKeys(redis, settings).exist()
 
 
 def _write(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from catalogue.fingerprint import fingerprint
 from jobs import Terms
 from jobs.hub import Submitted
 from jobs.listing import BadCursor, Wanted
-from jobs.submission import KeyReused, QueueFull
+from jobs.submission import KeyReused, QueueFull, TokensSpent
 from schemas.job import Job
 from schemas.names import API_VERSION, Departure, Status
 from schemas.problem import FieldError, ProblemError, ProblemType
@@ -92,6 +92,7 @@ _ONCE_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
             ProblemType.INVALID_REQUEST,
             ProblemType.KEY_REUSED,
             ProblemType.QUEUE_LIMIT,
+            ProblemType.TOKEN_LIMIT,
             ProblemType.UNAVAILABLE,
         ),
     },
@@ -276,9 +277,18 @@ def _once(request: Request) -> str:
 def _accept(context: Context, body: bytearray, caller: Caller, once: str) -> Submitted:
     request = validate_request(parse_object(body))
     require_deliverable(request, context.settings)
-    admit(request, context.settings)
+    tokens = admit(request, context.settings)
     shared = fingerprint(request, context.settings) if request.reuse else ""
-    terms = Terms(owner=caller.owner, share=caller.share, fingerprint=shared, once=once)
+    _affordable(tokens, caller)
+    terms = Terms(
+        owner=caller.owner,
+        share=caller.share,
+        fingerprint=shared,
+        once=once,
+        most_waiting=caller.limits.queued_jobs or 0,
+        tokens=tokens,
+        most_tokens=caller.limits.tokens_per_day or 0,
+    )
     try:
         return context.jobs.submit(request, terms)
     except KeyReused:
@@ -291,5 +301,24 @@ def _accept(context: Context, body: bytearray, caller: Caller, once: str) -> Sub
     except QueueFull:
         raise ProblemError(
             ProblemType.QUEUE_LIMIT,
-            "You have as many jobs waiting as this key may have. Wait until some have started.",
+            f"This key may have {caller.limits.queued_jobs} jobs waiting, and has. Wait until some "
+            "have started.",
         ) from None
+    except TokensSpent as spent:
+        raise ProblemError(
+            ProblemType.TOKEN_LIMIT,
+            f"The job has {tokens} tokens; of the {caller.limits.tokens_per_day} that this key may "
+            f"spend in a day {spent.left} are left until midnight UTC.",
+            retry_after=spent.more_in,
+        ) from None
+
+
+def _affordable(tokens: int, caller: Caller) -> None:
+    """Refuse what no day's tokens would do for. Raises ProblemError(INVALID_REQUEST)."""
+    most = caller.limits.tokens_per_day
+    if most is not None and tokens > most:
+        detail = (
+            f"The job has {tokens} tokens, over all texts and models; this key may spend {most} in "
+            "a day. Send fewer or shorter texts, or fewer models, a job."
+        )
+        raise ProblemError.of_field(FieldError(pointer="/texts", detail=detail))

@@ -76,7 +76,7 @@ def test_every_route_documents_its_answers(document: dict[str, Any]) -> None:
             if status == "default" or int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"]
     assert set(known["post /v1/jobs"]["responses"]) == {
-        *("202", "400", "408", "410", "413", "415", "422", "429", "503", "default")
+        *("202", "400", "401", "408", "410", "413", "415", "422", "429", "503", "default")
     }
 
 
