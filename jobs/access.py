@@ -47,7 +47,11 @@ class AccessKeys:
                 digest=_digest(key), name=new.name, created_at=created, limits=new.limits
             )
             if self._redis.hsetnx(self._keys.access, key_id, record.model_dump_json()):
-                return IssuedKey(key=key, about=_shown(key_id, record, None, None))
+                return IssuedKey(
+                    key=key,
+                    about=_shown(key_id, record, None, None),
+                    is_first=self._redis.hlen(self._keys.access) == 1,
+                )
 
     def listed(self) -> list[AccessKey]:
         """Every key that was ever made, oldest first."""

@@ -1,4 +1,4 @@
-"""The command line: `mambascope analyze`, `up`, `api` and `worker`."""
+"""The command line: `mambascope analyze`, `up`, `api`, `worker` and `keys`."""
 
 import os
 import sys
@@ -8,11 +8,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from mambascope import keys
 from mambascope.analyze import run
+from mambascope.keyring import KeyringError, require_keys
 from mambascope.stack import Stack, StackError
 from mambascope.stopping import StopAsked, heed_signals
 from mambascope.usage import WRONG_USAGE, UsageProblem, read_settings
-from schemas.settings import Settings, is_loopback
+from schemas.settings import Settings
 from schemas.version import package_version
 
 app = typer.Typer(
@@ -21,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys.app, name="keys")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
 Port = Annotated[
@@ -107,11 +111,11 @@ def api(
 ) -> None:
     """Run the API alone, on the store that MAMBASCOPE_REDIS_URL names."""
     settings = _settings(host=host, port=port, data_dir=data_dir, allow_remote=allow_remote or None)
-    if not settings.allow_remote and not is_loopback(settings.host):
-        _refuse(
-            f"{settings.host} can be reached from other machines and Mambascope asks nobody for a "
-            "key: listen on 127.0.0.1, or add --allow-remote if whoever reaches it may use it."
-        )
+    if not settings.allow_remote:
+        try:
+            require_keys(settings.host, settings.redis_url.get_secret_value())
+        except KeyringError as error:
+            _refuse(str(error))
     _become(
         "service",
         MAMBASCOPE_HOST=settings.host,

@@ -77,15 +77,23 @@ def embed(data_dir: Path) -> EmbeddedValkey:
     Its socket stands in the data directory, or under the system's temporary directory where the
     path would be too long for one. Raises EmbeddedUnavailable and OSError.
     """
-    folder = data_dir / "valkey"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "valkey.sock"
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
-        path = _private(Path(tempfile.gettempdir()) / f"mambascope-{digest}") / "valkey.sock"
+    server = _server_of(data_dir)
+    server.folder.mkdir(parents=True, exist_ok=True)
+    if server.socket.parent != server.folder:
+        _make_private(server.socket.parent)
     with suppress(FileNotFoundError):
-        path.unlink()
-    return EmbeddedValkey(folder, path)
+        server.socket.unlink()
+    return server
+
+
+def running(data_dir: Path) -> EmbeddedValkey | None:
+    """The server that belongs to a data directory, if it runs. Raises EmbeddedUnavailable."""
+    server = _server_of(data_dir.absolute())
+    if not server.socket.exists():
+        return None
+    if server.socket.parent != server.folder:
+        _make_private(server.socket.parent)
+    return server if server.answers() else None
 
 
 def reachable(url: str) -> bool:
@@ -104,15 +112,23 @@ def reachable(url: str) -> bool:
     return True
 
 
-def _private(folder: Path) -> Path:
-    """A folder that only this user can enter; another's folder of that name is no such."""
+def _server_of(data_dir: Path) -> EmbeddedValkey:
+    folder = data_dir / "valkey"
+    path = folder / "valkey.sock"
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+        path = Path(tempfile.gettempdir()) / f"mambascope-{digest}" / "valkey.sock"
+    return EmbeddedValkey(folder, path)
+
+
+def _make_private(folder: Path) -> None:
+    """See to it that only this user can enter a folder; another's of that name is refused."""
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or folder.is_symlink() or found.st_mode & 0o077:
         raise EmbeddedUnavailable(
             f"{folder} is not this user's alone: remove it, or choose a shorter --data-dir."
         )
-    return folder
 
 
 def _binary() -> Path:

@@ -21,7 +21,7 @@ import httpx
 
 from mambascope.embedded import EmbeddedUnavailable, EmbeddedValkey, embed, reachable
 from mambascope.keeper import Child, Keeper
-from schemas.settings import is_loopback
+from mambascope.keyring import KeyringError, require_keys
 
 # Seconds, but for the deaths. A first start compiles the kernels, on a busy machine for minutes.
 _START_LIMIT = 300.0
@@ -94,17 +94,14 @@ class Stack:
 
     def start(self) -> None:
         """Start everything and wait until a job sent now would run. Raises StackError."""
-        if not self.allow_remote and not is_loopback(self.host):
-            raise StackError(
-                f"{self.host} can be reached from other machines and Mambascope asks nobody for a "
-                "key: listen on 127.0.0.1, or add --allow-remote if whoever reaches it may use it."
-            )
         try:
             self._prepare()
             self._start_store()
+            if not self.allow_remote:
+                require_keys(self.host, self._store_url)
             self._start_parts()
             self._await_ready()
-        except EmbeddedUnavailable as error:
+        except (EmbeddedUnavailable, KeyringError) as error:
             self.stop()
             raise StackError(str(error)) from error
         except BaseException:

@@ -19,7 +19,9 @@ class KeyLimits(Contract):
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=MOST_REQUESTS_PER_MINUTE, description="In any 60 seconds"
     )
-    queued_jobs: int | None = Field(default=None, ge=1, description="That wait at one time")
+    queued_jobs: int | None = Field(
+        default=None, ge=1, lt=2**31, description="That wait at one time"
+    )
     tokens_per_day: int | None = Field(
         default=None,
         ge=1,
@@ -60,3 +62,4 @@ class IssuedKey(Contract):
 
     key: str
     about: AccessKey
+    is_first: bool = Field(description="Whether nobody needed a key until now")

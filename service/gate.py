@@ -76,7 +76,7 @@ class Gate:
         if answer.key is None:
             return _unauthenticated(is_wrong=True)
         admit_key(scope, answer.key)
-        visit = _Visit(send, self._known, presented, answer.until, scope["method"] == "GET")
+        visit = _Visit(scope, send, self._known, presented, answer.until)
         return await self._limit(scope, answer.key, visit)
 
     async def _limit(self, scope: Scope, key: AccessKey, visit: "_Visit") -> Send | Response:
@@ -100,12 +100,12 @@ class Gate:
 class _Visit:
     """A request of a key's holder, from its arrival to the end of its answer."""
 
+    scope: Scope
     send: Send
     known: KnownKeys
     presented: str
     until: float
     """When the store is to be asked again whether the key is in force, on `time.monotonic`."""
-    is_reading: bool
     headers: list[Header] = field(default_factory=list)
     left: dict[str, Left] = field(default_factory=dict)
     look: Callable[[], Awaitable[dict[str, Left]]] | None = None
@@ -114,9 +114,11 @@ class _Visit:
     async def forward(self, message: Message) -> None:
         """Pass a message of the answer on, while the key is in force."""
         starts = message["type"] == "http.response.start"
-        goes_on = message.get("more_body", False) or (starts and self.is_reading)
+        goes_on = message.get("more_body", False) or (starts and self.scope["method"] == "GET")
         if goes_on and monotonic() >= self.until and not await self._is_in_force():
-            # The server closes a connection whose answer is not complete, as the client is to see.
+            if starts:
+                await _unauthenticated(is_wrong=True)(self.scope, _no_more, self.send)
+            # An answer that has begun is cut: its end is missing, as the client is to see.
             raise ClientDisconnect
         if starts:
             message["headers"] = [*message.get("headers", ()), *await self.told()]
@@ -138,6 +140,11 @@ class _Visit:
                 self.left.update(await self.look())
         left = left_header(self.left)
         return self.headers if left is None else [*self.headers, left]
+
+
+async def _no_more() -> Message:
+    """What is received of a request to which nobody listens."""
+    return {"type": "http.disconnect"}
 
 
 def _presented(scope: Scope) -> str | None:
