@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
+import structlog
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -37,8 +38,8 @@ class Gate:
     """ASGI middleware that finds a request's caller (`service.caller`), or answers in its place.
 
     While no key was ever made, anyone is let in. Where there are keys, a request needs one in its
-    `Authorization` (RFC 6750), and counts against its key's limit of requests. One that goes on for
-    long ends when its key is revoked.
+    `Authorization` (RFC 6750), counts against its key's limit of requests, and is logged with the
+    key's id. One that goes on for long ends when its key is revoked.
     """
 
     def __init__(self, app: ASGIApp, known: KnownKeys, limits: Limits) -> None:
@@ -76,6 +77,7 @@ class Gate:
         if answer.key is None:
             return _unauthenticated(is_wrong=True)
         admit_key(scope, answer.key)
+        structlog.contextvars.bind_contextvars(key=answer.key.id)
         visit = _Visit(scope, send, self._known, presented, answer.until)
         return await self._limit(scope, answer.key, visit)
 

@@ -90,6 +90,8 @@ class KnownKeys:
         if task is None:
             task = asyncio.create_task(self._look(what, look))
             self._asked[what] = task
+            # Where all that asked have gone, nobody else hears of a failure.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
         # Who goes away takes the answer from nobody else.
         return await asyncio.shield(task)
 

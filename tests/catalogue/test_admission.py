@@ -187,3 +187,13 @@ def test_texts_that_the_tokenizer_refuses_are_named(settings: Settings, tmp_path
     [(pointer, detail)] = faults(settings, texts=["apple", "apple strange"])
     assert pointer == "/texts/1"
     assert "`tiny` cannot read the text" in detail
+
+
+def test_the_tokens_of_all_texts_over_all_models_are_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    both = JobRequest(models=["tiny", "short"], texts=["apple 3 river", "apple 3"])
+    assert admit(both, settings) == 10
+    # No tokenizer is here, so bytes stand for tokens, of which there are no more.
+    (tmp_path / "hollow").mkdir()
+    assert admit(JobRequest(models=["hollow"], texts=["é 3", "a"]), settings) == 5

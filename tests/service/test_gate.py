@@ -23,6 +23,9 @@ from service.app import create_app
 from service.gate import is_guarded
 from tests.service.conftest import SUBMIT, problem_of, serving
 from tests.service.keys import bearer, make_key
+from tests.service.test_server import Process, process
+
+__all__ = ["process"]
 
 PLAIN = 'Bearer realm="mambascope"'
 WRONG = PLAIN + ', error="invalid_token", error_description="The key is not in force here"'
@@ -100,19 +103,6 @@ def test_a_body_is_not_read_for_one_who_has_no_key(guarded: httpx.Client) -> Non
     with socket.create_connection(("127.0.0.1", guarded.base_url.port or 0)) as connection:
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
-
-
-def test_a_revoked_key_ends_within_seconds(
-    guarded: httpx.Client, key: IssuedKey, jobs: Jobs, settings: Settings
-) -> None:
-    assert guarded.get("/v1/models", headers=bearer(key)).status_code == 200
-    AccessKeys(jobs.redis, settings).revoke(key.about.id)
-    revoked = time.monotonic()
-    while guarded.get("/v1/models", headers=bearer(key)).status_code == 200:
-        assert time.monotonic() - revoked < PATIENCE
-        time.sleep(0.05)
-    # Nor does the last key's end open the door.
-    assert guarded.get("/v1/models").status_code == 401
 
 
 def test_a_new_key_works_at_once_and_closes_the_door(jobs: Jobs, settings: Settings) -> None:
@@ -277,7 +267,7 @@ def streaming_app(settings: Settings) -> FastAPI:
     return app
 
 
-def test_what_goes_on_for_long_ends_with_its_key(
+def test_a_revoked_key_ends_within_seconds_and_what_goes_on_with_it(
     key: IssuedKey, jobs: Jobs, settings: Settings
 ) -> None:
     with serving(streaming_app(settings), settings) as client, ThreadPoolExecutor() as pool:
@@ -290,8 +280,23 @@ def test_what_goes_on_for_long_ends_with_its_key(
             with pytest.raises(httpx.RemoteProtocolError):
                 for _ in ticks:
                     assert time.monotonic() - revoked < PATIENCE
+        assert client.get("/v1/models", headers=bearer(key)).status_code == 401
+        # Nor does the last key's end open the door.
+        assert client.get("/v1/models").status_code == 401
         assert late.result().status_code == 401
         assert "a secret" not in late.result().text
+
+
+def test_the_log_tells_keys_by_their_ids_alone(process: Process, key: IssuedKey) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{process.port}") as client:
+        assert client.get("/v1/models", headers=bearer(key)).status_code == 200
+        assert client.get("/v1/models", headers=bearer(new_key_text())).status_code == 401
+    lines = [line for line in process.stop() if line["event"] == "request"]
+    assert [(line["status"], line.get("key")) for line in lines] == [
+        (200, key.about.id),
+        (401, None),
+    ]
+    assert "msk_" not in str(lines)
 
 
 def test_a_store_that_is_down_lets_nobody_in(settings: Settings) -> None:

@@ -16,10 +16,12 @@ import httpx
 import pytest
 
 from jobs import Jobs
+from jobs.access import AccessKeys
 from schemas.settings import Settings
 from service.app import create_app
 from service.server import RemoteNotAllowed, server_for
 from tests.service.conftest import SUBMIT, started
+from tests.service.keys import make_key
 
 
 @dataclass
@@ -116,7 +118,9 @@ def test_it_waits_for_nobody_who_watches_or_waits(process: Process, jobs: Jobs) 
     assert [line for line in told if line["level"] not in ("info", "debug")] == []
 
 
-def test_addresses_that_others_reach_must_be_allowed(settings: Settings) -> None:
+def test_addresses_that_others_reach_must_be_allowed_or_ask_for_keys(
+    settings: Settings, jobs: Jobs
+) -> None:
     app = create_app(settings)
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         remote = settings.model_copy(update={"host": host})
@@ -125,6 +129,9 @@ def test_addresses_that_others_reach_must_be_allowed(settings: Settings) -> None
         server_for(app, remote.model_copy(update={"allow_remote": True}))
     for host in ("127.0.0.1", "::1", "localhost"):
         server_for(app, settings.model_copy(update={"host": host}))
+    key = make_key(jobs, settings)
+    AccessKeys(jobs.redis, settings).revoke(key.about.id)
+    server_for(app, settings.model_copy(update={"host": "0.0.0.0"}))
 
 
 def test_the_service_and_the_catalogue_never_load_a_tensor_library() -> None:
