@@ -1,6 +1,5 @@
 """Submitting, listing, polling, cancelling, keeping and deleting jobs."""
 
-import re
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any
@@ -10,18 +9,14 @@ from fastapi import Path, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from catalogue.admission import admit
-from catalogue.fingerprint import fingerprint
-from jobs import Terms
-from jobs.hub import Submitted
 from jobs.listing import BadCursor, Wanted
-from jobs.submission import KeyReused, QueueFull, TokensSpent
 from schemas.job import Job
 from schemas.names import API_VERSION, Departure, Status
-from schemas.problem import FieldError, ProblemError, ProblemType
-from service.body import parse_object, read_body
-from service.caller import Caller, caller_of
-from service.context import Context, context_of
+from schemas.problem import ProblemError, ProblemType
+from service.acceptance import accept, once_of
+from service.body import read_body
+from service.caller import caller_of
+from service.context import context_of
 from service.lookup import FoundJob, GoneJob
 from service.openapi import (
     JOB_BODY,
@@ -38,10 +33,8 @@ from service.openapi import (
 from service.query import Query
 from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
-from service.validation import validate_request
 from service.visibility import raise_gone, raise_unknown, visible_soon
 from service.waiting import change_of, is_named, wait_of
-from service.webhooks import require_deliverable
 
 JOBS = f"/{API_VERSION}/jobs"
 
@@ -72,9 +65,6 @@ _POLL = NO_STORE | {"Retry-After": str(POLL_AFTER)}
 # Reading a text takes up to two hundred times its bytes of memory until its tokens are counted, so
 # bodies from this size on are read one at a time.
 _LARGE_BODY = 1 << 18
-
-_ONCE = "Idempotency-Key"
-_ONCE_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
 @router.post(
@@ -107,10 +97,10 @@ async def submit_job(request: Request) -> Response:
     """
     context, caller = context_of(request), caller_of(request)
     settings = context.settings
-    once = _once(request)
+    once = once_of(request)
     body = await read_body(request, settings.max_body_bytes, settings.body_time_limit)
     limiter = context.large_bodies if len(body) >= _LARGE_BODY else None
-    submitted = await to_thread.run_sync(_accept, context, body, caller, once, limiter=limiter)
+    submitted = await to_thread.run_sync(accept, context, body, caller, once, limiter=limiter)
     if submitted.job is None:
         raise_gone(submitted.id, Departure.DELETED)
     headers = _headers_of(submitted.job) | {"Location": submitted.job.links.self}
@@ -261,64 +251,3 @@ async def _pin(request: Request, job_id: str, pinned: bool) -> Response:
 
 def _headers_of(job: Job) -> dict[str, str]:
     return NO_STORE if job.status.terminal else _POLL
-
-
-def _once(request: Request) -> str:
-    """The request's idempotency key, if it has one. Raises ProblemError(INVALID_REQUEST)."""
-    given = request.headers.getlist(_ONCE)
-    if not given:
-        return ""
-    if len(given) > 1 or _ONCE_KEY.fullmatch(given[0]) is None:
-        detail = f"Give one `{_ONCE}` of 1 to 255 visible ASCII characters, such as a UUID."
-        raise ProblemError.of_field(FieldError(parameter=_ONCE, detail=detail))
-    return given[0]
-
-
-def _accept(context: Context, body: bytearray, caller: Caller, once: str) -> Submitted:
-    request = validate_request(parse_object(body))
-    require_deliverable(request, context.settings)
-    tokens = admit(request, context.settings)
-    shared = fingerprint(request, context.settings) if request.reuse else ""
-    _affordable(tokens, caller)
-    terms = Terms(
-        owner=caller.owner,
-        share=caller.share,
-        fingerprint=shared,
-        once=once,
-        most_waiting=caller.limits.queued_jobs or 0,
-        tokens=tokens,
-        most_tokens=caller.limits.tokens_per_day or 0,
-    )
-    try:
-        return context.jobs.submit(request, terms)
-    except KeyReused:
-        raise ProblemError(
-            ProblemType.KEY_REUSED,
-            f"This `{_ONCE}` came with another body in the last 24 hours. Use a new one for each "
-            "request, and the same only to send the same request again.",
-            [FieldError(parameter=_ONCE, detail="Use a new key.")],
-        ) from None
-    except QueueFull:
-        raise ProblemError(
-            ProblemType.QUEUE_LIMIT,
-            f"This key may have {caller.limits.queued_jobs} jobs waiting, and has. Wait until some "
-            "have started.",
-        ) from None
-    except TokensSpent as spent:
-        raise ProblemError(
-            ProblemType.TOKEN_LIMIT,
-            f"The job has {tokens} tokens; of the {caller.limits.tokens_per_day} that this key may "
-            f"spend in a day {spent.left} are left until midnight UTC.",
-            retry_after=spent.more_in,
-        ) from None
-
-
-def _affordable(tokens: int, caller: Caller) -> None:
-    """Refuse what no day's tokens would do for. Raises ProblemError(INVALID_REQUEST)."""
-    most = caller.limits.tokens_per_day
-    if most is not None and tokens > most:
-        detail = (
-            f"The job has {tokens} tokens, over all texts and models; this key may spend {most} in "
-            "a day. Send fewer or shorter texts, or fewer models, a job."
-        )
-        raise ProblemError.of_field(FieldError(pointer="/texts", detail=detail))
