@@ -1,3 +1,4 @@
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -65,6 +66,22 @@ def test_the_window_slides(limits: Limits, age: Callable[[float], None]) -> None
     age(61)
     passes, left = limits.request("me", 6)
     assert (passes, left.units) == (True, 5)
+
+
+def test_the_window_is_that_of_a_plain_count(limits: Limits, age: Callable[[float], None]) -> None:
+    draw, came = random.Random(1), list[int]()
+    for _ in range(150):
+        if draw.random() < 0.3:
+            seconds = draw.choice((1, 5, 20, 59, 60))
+            age(seconds)
+            came = [moment - seconds for moment in came]
+        else:
+            came = [moment for moment in came if moment > -60]
+            passes, left = limits.request("me", 7)
+            assert passes == (len(came) < 7)
+            came += [0] * passes
+            assert left.units == 7 - len(came)
+            assert left.more_in in (60 + came[0], 59 + came[0], 1)
 
 
 def test_a_key_at_rest_leaves_nothing_behind(

@@ -190,11 +190,12 @@ def test_a_limit_of_requests_is_told_and_kept(
     assert not {"ratelimit", "ratelimit-policy"} & set(free.headers)
 
 
-def test_concurrent_requests_at_a_limit(
-    guarded: httpx.Client, jobs: Jobs, settings: Settings
+def test_concurrent_requests_to_two_processes_at_a_limit(
+    guarded: httpx.Client, process: Process, jobs: Jobs, settings: Settings
 ) -> None:
     key = make_key(jobs, settings, requests_per_minute=10)
-    with serving(create_app(settings), settings) as other, ThreadPoolExecutor(20) as pool:
+    other = httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=20)
+    with other, ThreadPoolExecutor(20) as pool:
         asked = [
             pool.submit((guarded, other)[turn % 2].get, "/v1/models", headers=bearer(key))
             for turn in range(100)
