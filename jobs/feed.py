@@ -27,8 +27,10 @@ _OPENING = 5.0
 _LINGER = 10.0
 _PAGE = 100
 # Listeners woken in one turn of the event loop. Waking thousands takes a while, in turns with all
-# else there is to do, and is followed by a rest as long, so that it takes half of the time at most.
+# else there is to do, and is followed by a rest as long, so that it takes half of the time at most;
+# the rest has an end, in seconds, because all else may be what took so long.
 _WOKEN_AT_ONCE = 32
+_LONGEST_REST = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -250,7 +252,7 @@ class Feed:
             loop.call_soon(self._wake_some, due, began)
             return
         now = loop.time()
-        self._round, self._rested_at = None, now + (now - began)
+        self._round, self._rested_at = None, now + min(now - began, _LONGEST_REST)
         self._wake(())
 
 
