@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mambascope.keyring import Keyring, KeyringError
@@ -126,21 +127,19 @@ def _keyring(data_dir: Path | None) -> Iterator[Keyring]:
 
 
 def _table(keys: list[AccessKey]) -> Table:
-    table = Table()
-    table.add_column("id", no_wrap=True)
-    for heading in ("name", "made (UTC)", "last used", "revoked"):
-        table.add_column(heading)
-    for heading in ("requests/min", "queued jobs", "tokens/day"):
-        table.add_column(heading, justify="right")
+    table = Table("id", "name", "made (UTC)", "last used", "revoked", "limits")
+    for column in table.columns:
+        # A date fits, and breaks before its time.
+        column.min_width = 10
     for key in keys:
         moments = (key.created_at, key.last_used_at, key.revoked_at)
         limits = (
-            key.limits.requests_per_minute,
-            key.limits.queued_jobs,
-            key.limits.tokens_per_day,
+            (key.limits.requests_per_minute, "requests a minute"),
+            (key.limits.queued_jobs, "queued jobs"),
+            (key.limits.tokens_per_day, "tokens a day"),
         )
-        numbers = ("any" if limit is None else f"{limit}" for limit in limits)
-        table.add_row(key.id, visible(key.name), *map(_moment, moments), *numbers)
+        told = "\n".join(f"{limit} {what}" for limit, what in limits if limit is not None)
+        table.add_row(key.id, escape(visible(key.name)), *map(_moment, moments), told or "none")
     return table
 
 
