@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # `make bench ARGUMENTS=--quick` takes under two minutes; without it, about 45.
-.PHONY: demo test check versions bench clean
+.PHONY: demo test check versions openapi bench clean
 # Both ends of the range of transformers that pyproject.toml claims.
 TRANSFORMERS := 5.23.0 5.24.0
 
@@ -33,6 +33,10 @@ versions: $(VENV)/.installed
 	    tests/workers/test_passes.py tests/test_architecture_table.py; \
 	  rm -rf $$other; \
 	done
+
+# What a change of the contract changes in docs/openapi.json, which a test compares.
+openapi: $(VENV)/.installed
+	$(BIN)/python -m service.document > docs/openapi.json
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -140,6 +140,31 @@ JOB_BODY: Json = {
             "schema": {"$ref": _REFERENCE.format(model="JobRequest")},
             "examples": {
                 "smallest": {"value": {"texts": ["apple 3 river 7 stone 1 river"]}},
+                "told when it has ended": {
+                    "value": {
+                        "texts": ["apple 3 river 7 stone 1 river"],
+                        "webhook": {
+                            "url": "https://example.org/mambascope",
+                            "secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3",
+                        },
+                        "metadata": {"run": "17"},
+                        "reuse": False,
+                    }
+                },
+                "neurons and experiments": {
+                    "value": {
+                        "texts": ["apple 3 river 7 stone 1 river", "river 7 apple 3 house 2 river"],
+                        "attention": None,
+                        "neurons": {"attribution": True},
+                        "knowledge_neurons": {
+                            "facts": [{"prompt": "apple 3 river 7 stone 1 river", "answer": " 7"}]
+                        },
+                        "perturbation": {
+                            "sets": [{"found_by": "knowledge_neurons"}],
+                            "interventions": [{"kind": "zero"}],
+                        },
+                    }
+                },
                 "with a target": {
                     "value": {
                         "texts": ["apple 3 river 7 stone 1 river"],

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,9 @@ from schemas.problem import Problem, ProblemType
 from schemas.result import TextResult
 from schemas.settings import Settings
 from service.app import create_app
+from service.document import document as document_text
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 @pytest.fixture
@@ -119,6 +123,25 @@ def test_examples_are_what_the_contract_says(document: dict[str, Any]) -> None:
         shown = model.model_validate(example["value"])
         assert shown.model_dump(mode="json") == example["value"]
     assert ProblemType.INVALID_REQUEST.slug in examples
+
+
+def test_the_committed_document_is_this_one() -> None:
+    """What a client is generated from does not change unseen."""
+    assert COMMITTED.read_text(encoding="utf-8") == document_text(), "run `make openapi`"
+
+
+def test_every_example_of_a_request_is_accepted(
+    client: httpx.Client, document: dict[str, Any]
+) -> None:
+    body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    assert len(body["examples"]) >= 4
+    for name, example in body["examples"].items():
+        response = client.post("/v1/jobs", json=example["value"])
+        assert response.status_code == 202, (name, response.text)
+        asked, shown = example["value"], response.json()["request"]
+        assert {key: shown[key] for key in asked if key in ("texts", "layers", "reuse")} == {
+            key: asked[key] for key in asked if key in ("texts", "layers", "reuse")
+        }
 
 
 def test_the_document_and_the_pages_are_served(client: httpx.Client) -> None:
