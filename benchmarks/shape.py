@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import MambaConfig, MambaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
 
 from schemas.settings import Settings
 
@@ -61,6 +61,20 @@ WHOLE = Shape()
 def shape(quick: bool) -> Shape:
     """What is measured on: in a quick run fewer layers, which are run in a sixth of the time."""
     return Shape(4) if quick else WHOLE
+
+
+def gpt2_shape() -> str:
+    """The name of a model of GPT-2's shape, in the same directory; written on first use."""
+    name = "gpt2-124m-shape"
+    path = MODELS / name
+    if not path.exists():
+        draft = MODELS / f".{name}"
+        draft.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        GPT2LMHeadModel(GPT2Config()).save_pretrained(draft)
+        _one_token_a_byte().save(str(draft / "tokenizer.json"))
+        draft.rename(path)
+    return name
 
 
 def text(tokens: int) -> str:

@@ -93,6 +93,11 @@ class Keys:
         return f"{self.prefix}:once:{owner}:{key}"
 
     @property
+    def costs(self) -> str:
+        """Hash: what kinds of work were measured to take on which machine."""
+        return f"{self.prefix}:costs"
+
+    @property
     def workers(self) -> str:
         """Set: names of workers that announced themselves."""
         return f"{self.prefix}:workers"

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from jobs.artifacts import ArtifactWriter
 from schemas.job import Artifact, Shows
-from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind, Stage
+from schemas.names import RESULT_FILE, TENSORS_FILE, ArtifactKind
 from workers.figures.parts import Part
 from workers.figures.plan import Drawing, figures
 from workers.figures.studio import Drawings
+from workers.forecasting.efforts import storing_seconds
+from workers.forecasting.forecast import Phase
 from workers.progress import Report
 
 _MEDIA_TYPES = {
@@ -41,14 +43,17 @@ class Artifacts:
         if not expected:
             return
         drawings = self._drawings.collect()
+        # What was drawn while the job computed took no time of its own.
+        before = len(self._stored)
+        self._report.forecast.drop(("", Phase.DRAWING), share=before / len(expected))
         while True:
             drawn = len(self._stored)
             detail = f"figure {min(drawn + 1, len(expected))} of {len(expected)}"
-            self._report.tell(Stage.DRAWING, drawn / len(expected), detail)
-            with self._report.timed(Stage.DRAWING):
+            with self._report.doing(Phase.DRAWING, detail=detail):
                 drawing = next(drawings, None)
-            if drawing is None:
-                break
+                if drawing is None:
+                    break
+                self._report.reach((drawn + 1 - before) / (len(expected) - before))
             self._store_figure(drawing)
         if self._stored.keys() != set(expected):
             differ = self._stored.keys() ^ set(expected)
@@ -73,6 +78,7 @@ class Artifacts:
         self._store(drawing.name, drawing.png, ArtifactKind.FIGURE, drawing.shows)
 
     def _store(self, name: str, data: bytes, kind: ArtifactKind, shows: Shows) -> None:
-        with self._report.timed(Stage.STORING):
+        with self._report.doing(Phase.STORING, detail=f"storing {name}"):
             written = self._writer.put(name, data, kind, _MEDIA_TYPES[kind], shows)
+            self._report.done(storing_seconds(len(data)))
         self._stored[name] = written

@@ -11,6 +11,7 @@ from schemas.neurons import (
     Universality,
 )
 from schemas.result import KnowledgeAverages, Provenance, ResultDocument, TextResult
+from workers.kernels import pulse
 
 # How the list of texts begins in a document that has none; quotes inside strings are escaped, and
 # nothing before the list has a field of this name.
@@ -73,6 +74,11 @@ class Findings:
             if whole is not None:
                 yield from whole.artifacts
 
+    @staticmethod
+    def _rendered(text: TextResult | bytes) -> bytes:
+        pulse.beat()
+        return text if isinstance(text, bytes) else text.model_dump_json().encode()
+
     def render(self, provenance: Provenance) -> bytes:
         """The result document as JSON."""
         document = ResultDocument(
@@ -88,8 +94,5 @@ class Findings:
             universality=self.universality,
         )
         before, empty, after = document.model_dump_json().encode().partition(_NO_TEXTS)
-        texts = (self._texts[at] for at in sorted(self._texts))
-        listed = b",".join(
-            text if isinstance(text, bytes) else text.model_dump_json().encode() for text in texts
-        )
+        listed = b",".join(self._rendered(self._texts[at]) for at in sorted(self._texts))
         return b"".join([before, empty[:-1], listed, empty[-1:], after])

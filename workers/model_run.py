@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from catalogue.selection import Selection
+from catalogue.workload import Workload
 from workers.mixers.sites import Place
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading, Sample
@@ -23,16 +24,17 @@ class ModelRun:
 
     index: int
     loaded: LoadedModel
-    selection: Selection
+    work: Workload
     lengths: list[int]
     room: int
     sample: Sample | None = None
     reading: NeuronReading | None = None
     attributions: dict[Place, Floats] = field(default_factory=dict)
 
-    def share(self, text: int) -> float:
-        """The text's share of the model's tokens, which is about its share of the work."""
-        return self.lengths[text] / sum(self.lengths)
+    @property
+    def selection(self) -> Selection:
+        """The layers and methods that are read."""
+        return self.work.selection
 
     def attribute(self, found: Mapping[Place, Tensor]) -> None:
         """Add one text's attributions (d,)."""

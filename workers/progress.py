@@ -1,75 +1,212 @@
-"""How far a job is and where its time went, told to its record a few times a second at most."""
+"""How far a job is, where its time went and what is left, told a few times a second at most.
+
+Time goes to the phase that the job is at; how much of that phase is done, whoever does it says.
+From both comes the estimate of the rest (`forecasting.forecast`).
+"""
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from jobs import Attempt
+from jobs import Attempt, StaleAttempt
+from jobs.costs import Costs
 from jobs.store import JobStore
 from schemas.job import Progress
 from schemas.names import Stage
-from schemas.request import JobRequest
+from workers.forecasting.forecast import (
+    Forecast,
+    ModelPhase,
+    Phase,
+    fraction_of,
+    rounded,
+)
+from workers.forecasting.planning import Experience, plan
+from workers.kernels import pulse
+from workers.runtime import Runtime
 
 INTERVAL = 0.2
-# How the seconds of a default job on a 130M model share themselves out, roughly.
-_SHARES = {
-    Stage.LOADING: 0.15,
-    Stage.TRACING: 0.2,
-    Stage.ANALYSING: 0.35,
-    Stage.INTERVENING: 0.6,
-    Stage.DRAWING: 0.25,
-    Stage.STORING: 0.05,
-}
+_WAITING = "waiting for the jobs that it shares a pass with"
 
 
 class Report:
-    """The progress of one attempt. `fraction` is the share of each stage times how much is done."""
+    """The progress of one attempt, which began when this was made."""
 
-    def __init__(self, store: JobStore, attempt: Attempt) -> None:
-        self._store = store
-        self._attempt = attempt
-        self._shares = _shares(attempt.request)
-        self._done = dict.fromkeys(Stage, 0.0)
-        self._told: set[Stage] = set()
-        self._next = 0.0
-        self.seconds: dict[str, float] = {}
+    def __init__(self, store: JobStore, attempt: Attempt, company: "Company | None" = None) -> None:
+        self.forecast = Forecast()
+        self.seconds: dict[Stage, float] = {}
+        self._store, self._attempt = store, attempt
+        self._company = Company() if company is None else company
+        self._company.join(self)
+        self._began = self._ticked = time.perf_counter()
+        self._place: ModelPhase | None = None
+        self._stage: Stage | None = None
+        self._detail = _WAITING
+        self._next = self._reached = self._known = 0.0
+        self._texts = len(attempt.request.texts) * len(attempt.request.models)
+        self._layers: int | None = None
+        self._texts_done = self._layers_done = 0
+
+    def foretell(self, runtime: Runtime) -> None:
+        """Foretell this job and those beside it, as far as they are not known yet."""
+        self._company.foretell(runtime)
+
+    def expect(self, runtime: Runtime, experience: Experience) -> None:
+        """Foretell this job, by what lies on this disk now."""
+        if self._known == 1.0:
+            return
+        found = plan(self._attempt.request, runtime.settings, runtime.models.names())
+        self.forecast.expect(found.efforts, experience.of(found.efforts))
+        self._known, self._layers = found.known, found.layers
+
+    def learn(self, runtime: Runtime) -> None:
+        """Have other jobs foretold by what this one took."""
+        self.over(Phase.DRAWING)
+        self.over(Phase.STORING)
+        _experience(runtime).learn(self.forecast.measured())
+
+    @property
+    def models(self) -> list[str]:
+        """Those that the job runs."""
+        return self._attempt.request.models
 
     @contextmanager
-    def timed(self, stage: Stage) -> Iterator[None]:
-        """Add the block's wall time to the stage's seconds."""
-        started = time.perf_counter()
+    def doing(self, phase: Phase, model: str = "", detail: str = "") -> Iterator[None]:
+        """The block belongs to a phase of the job, which is told; inside, `pulse` is felt."""
+        self._tick()
+        outer, self._place = self._place, (model, phase)
         try:
-            yield
+            self.tell(detail)
+            with pulse.felt(self._feel):
+                yield
         finally:
-            spent = time.perf_counter() - started
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+            self._tick()
+            self._place = outer
 
-    def tell(self, stage: Stage, done: float, detail: str = "") -> None:
-        """Say that a stage is `done` (0 to 1) and what it does now.
+    def done(self, seconds: float, detail: str = "") -> None:
+        """So many foretold seconds of the phase under way are done."""
+        if self._place is not None:
+            self._tick()
+            self.forecast.do(self._place, seconds)
+            self.tell(detail or self._detail)
 
-        Written at once when the stage is new, otherwise at most once per `INTERVAL`; the store sees
-        to it that the record's fraction never falls. Raises StaleAttempt when the job is not this
-        attempt's any more.
+    def reach(self, share: float, detail: str = "") -> None:
+        """This share of the phase under way is done, 0 to 1."""
+        if self._place is not None:
+            self._tick()
+            self.forecast.reach(self._place, share)
+            self.tell(detail or self._detail)
+
+    def over(self, phase: Phase, model: str = "") -> None:
+        """A phase is over."""
+        self.forecast.end((model, phase))
+
+    def analysed(self, *, layers: int = 0, texts: int = 0) -> None:
+        """So many layers, and texts, are analysed."""
+        self._layers_done += layers
+        self._texts_done += texts
+
+    def tell(self, detail: str = "") -> None:
+        """Say what the job does now; at once where its stage is new, else once per `INTERVAL`.
+
+        The other jobs that run beside it are told of as well. Raises StaleAttempt when the job is
+        not this attempt's any more.
         """
-        self._done[stage] = min(done, 1.0)
-        now = time.monotonic()
-        if stage in self._told and now < self._next:
+        self._tick()
+        self._detail = detail
+        stage = self._stage if self._place is None else self._place[1].stage
+        if stage == self._stage and time.perf_counter() < self._next:
             return
-        self._told.add(stage)
+        self._stage = stage
+        self.write()
+        self._company.write_others(self)
+
+    def write(self) -> None:
+        """Write what is known now. Raises StaleAttempt."""
+        now = time.perf_counter()
         self._next = now + INTERVAL
-        fraction = sum(share * self._done[known] for known, share in self._shares.items())
-        progress = Progress(fraction=min(round(fraction, 4), 1.0), stage=stage, detail=detail)
+        remaining = self._company.remaining(self)
+        reached = self._known * fraction_of(now - self._began, remaining)
+        # It never falls: where the rest turns out longer, it stands still.
+        self._reached = max(self._reached, reached)
+        progress = Progress(
+            fraction=min(round(self._reached, 4), 1.0),
+            stage=self._stage,
+            detail=self._detail,
+            texts_done=self._texts_done,
+            texts=self._texts,
+            layers_done=self._layers_done,
+            layers=self._layers,
+            remaining_seconds=rounded(remaining) if self._known == 1.0 else None,
+        )
         self._store.progress(self._attempt, progress)
 
+    def close(self) -> None:
+        """The attempt is over, however it ended."""
+        self._company.leave(self)
 
-def _shares(request: JobRequest) -> dict[Stage, float]:
-    """The stages that the request needs, with shares that add up to 1."""
-    shares = dict(_SHARES)
-    if request.knowledge_neurons is None and request.perturbation is None:
-        del shares[Stage.INTERVENING]
-    if request.attention is None:
-        del shares[Stage.ANALYSING]
-    if request.attention is None or not request.figures:
-        del shares[Stage.DRAWING]
-    whole = sum(shares.values())
-    return {stage: share / whole for stage, share in shares.items()}
+    def _tick(self) -> None:
+        """Give the time since the last tick to the phase that the job is at."""
+        now = time.perf_counter()
+        spent, self._ticked = now - self._ticked, now
+        if self._place is not None:
+            self.forecast[self._place].spent += spent
+            stage = self._place[1].stage
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+    def _feel(self, done: float | None) -> None:
+        if done is None:
+            self.tell(self._detail)
+        else:
+            self.reach(done)
+
+
+class Company:
+    """The reports of jobs that run together, in the order of their turns.
+
+    All compute, each in its turn, before the first of them is ended.
+    """
+
+    def __init__(self) -> None:
+        self._reports: list[Report] = []
+        self._shared: set[str] = set()
+
+    def join(self, report: Report) -> None:
+        """One more, after the others."""
+        self._reports.append(report)
+
+    def leave(self, report: Report) -> None:
+        """One that has ended, or is not this worker's any more."""
+        with suppress(ValueError):
+            self._reports.remove(report)
+
+    def foretell(self, runtime: Runtime) -> None:
+        """Foretell every job, as far as it is not known yet."""
+        experience = _experience(runtime)
+        for report in self._reports:
+            report.expect(runtime, experience)
+        first, *others = self._reports
+        for model in set(first.models) - self._shared if others else ():
+            self._shared.add(model)
+            first.forecast.take_over((model, Phase.TRACING), [each.forecast for each in others])
+
+    def remaining(self, report: Report) -> float:
+        """Seconds until a job ends: all compute before it does, and those before it end first."""
+        seconds = sum(each.forecast.computing() for each in self._reports)
+        for each in self._reports:
+            seconds += each.forecast.finishing()
+            if each is report:
+                break
+        return seconds
+
+    def write_others(self, active: Report) -> None:
+        """Say of the other jobs how far they are."""
+        for report in [each for each in self._reports if each is not active]:
+            try:
+                report.write()
+            except StaleAttempt:
+                # Its own turn will tell.
+                self.leave(report)
+
+
+def _experience(runtime: Runtime) -> Experience:
+    return Experience(Costs(runtime.jobs.redis, runtime.settings), runtime.settings)

@@ -1,6 +1,7 @@
 """The stages of a job, each of them one method; `workers.run` calls them in order."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.comparison import Comparison
-from schemas.names import Block, Stage
+from schemas.names import Block
 from schemas.neurons import (
     KnowledgeNeuronAnalysis,
     NeuronAnalysis,
@@ -43,10 +44,20 @@ from workers.figures.picking import (
 )
 from workers.figures.studio import Drawings
 from workers.findings import Findings
+from workers.forecasting.efforts import (
+    BACKWARD,
+    TEXT,
+    Layers,
+    layer_seconds,
+    speed_of,
+)
+from workers.forecasting.forecast import Phase
 from workers.intervening import Known, perturb_model
+from workers.kernels import pulse
 from workers.matching import Matching
 from workers.model_run import ModelRun
 from workers.neuron_document import Texts, neuron_analysis
+from workers.pacing import Passed, paced
 from workers.progress import Report
 from workers.provenance import versions
 from workers.runtime import Runtime
@@ -64,13 +75,18 @@ class Stages:
     """One attempt's stages, in the order in which they must be called, and what they have found."""
 
     def __init__(
-        self, runtime: Runtime, attempt: Attempt, shared: SharedPass, drawings: Drawings
+        self,
+        runtime: Runtime,
+        attempt: Attempt,
+        shared: SharedPass,
+        drawings: Drawings,
+        report: Report,
     ) -> None:
         self._runtime = runtime
         self._shared = shared
         self._attempt = attempt
         self._request = attempt.request
-        self._report = Report(runtime.jobs.store, attempt)
+        self._report = report
         writer = runtime.jobs.artifacts.writer(attempt)
         self._artifacts = Artifacts(writer, drawings, self._report)
         self._tensors = TensorFile(runtime.settings.max_tensor_bytes)
@@ -83,19 +99,17 @@ class Stages:
         self._models: list[ModelProvenance] = []
         self._models_loaded = 0
         self._result_bytes = 0
-        self._traced = 0.0
-        self._analysed = 0.0
 
     def check(self) -> None:
         """Judge the request as the service did, by what lies on this disk now."""
-        self._report.tell(Stage.LOADING, 0.0, "checking the request")
-        admit(self._request, self._runtime.settings)
+        with self._report.doing(Phase.LOADING, self._request.models[0], "checking the request"):
+            admit(self._request, self._runtime.settings)
+            self._report.foretell(self._runtime)
 
     def load(self, index: int) -> ModelRun:
         """Get a model into memory, and the texts into its tokens."""
         name = self._request.models[index]
-        with self._report.timed(Stage.LOADING):
-            self._report.tell(Stage.LOADING, index / len(self._request.models), name)
+        with self._report.doing(Phase.LOADING, name, name):
             try:
                 loaded, fresh = self._runtime.models.get(name)
             except UnknownModel as error:
@@ -106,6 +120,7 @@ class Stages:
                 # Its files may have been fetched only now.
                 alone = self._request.model_copy(update={"models": [name], "universality": None})
                 admit(alone, self._runtime.settings)
+                self._report.foretell(self._runtime)
             lengths = [loaded.tokeniser.count(text) for text in self._request.texts]
             settings = self._runtime.settings
             require_lengths(self._request, settings, index, loaded.description, lengths)
@@ -116,12 +131,12 @@ class Stages:
             limit = self._runtime.settings.job_memory_bytes
             room = require_room(index, work, self._result_bytes, limit)
             self._runtime.models.make_room(name, needs(work, self._result_bytes).total)
-            model = ModelRun(index, loaded, work.selection, lengths, room)
+            model = ModelRun(index, loaded, work, lengths, room)
         self._models_loaded += fresh
         self._findings.layers[name] = model.selection.layers
         self._layer_counts[name] = len(loaded.description.layers)
         self._models.append(loaded.provenance)
-        self._report.tell(Stage.LOADING, (index + 1) / len(self._request.models), name)
+        self._report.over(Phase.LOADING, name)
         return model
 
     def traces(self, model: ModelRun) -> Iterator[tuple[int, TextTrace]]:
@@ -131,37 +146,58 @@ class Stages:
         outcomes = self._shared.outcomes(
             self._attempt, model.loaded, model.selection, model.room, model.sample
         )
+        name, passed = model.loaded.name, self._passed(model)
         while True:
-            self._report.tell(Stage.TRACING, self._traced, f"running {model.loaded.name}")
-            with self._report.timed(Stage.TRACING):
+            with (
+                self._report.doing(Phase.TRACING, name, f"running {name}"),
+                paced(model.loaded.model, passed),
+            ):
                 text, outcome = next(outcomes, (None, None))
             if text is None or outcome is None:
-                return
-            self._traced += model.share(text) / len(self._request.models)
+                break
             yield text, traced(outcome)
+        self._report.over(Phase.TRACING, name)
+        self._report.over(Phase.READING, name)
+
+    def _passed(self, model: ModelRun) -> Passed:
+        """What tells how far a pass through a model is."""
+        effort, on_gpu = Layers.of(model.work.model, speed_of(model.work)), model.work.on_gpu
+
+        def passed(rows: int, tokens: int, back: bool) -> None:
+            # On a GPU the way back is walked by a thread of its own, and is short.
+            if not (back and on_gpu):
+                self._report.done(effort.seconds(rows, tokens) * (BACKWARD if back else 1))
+
+        return passed
 
     def analyse(self, model: ModelRun, text: int, trace: TextTrace) -> None:
         """Read one text's layers, write its part of the document and have its figures drawn."""
         chosen, name = model.selection, model.loaded.name
         writer, plan = self._text_writer(model, text), self._reading_plan(model, trace)
-        share = model.share(text) / len(self._request.models)
-        parts = []
-        with self._report.timed(Stage.ANALYSING):
+        parts, layers, number = [], model.work.model.layers, text + 1
+        told = f"{name}: text {number} of {len(self._request.texts)}"
+        with self._report.doing(Phase.READING, name, told):
             model.attribute({site.place: found for site, found in trace.attributed.items()})
-            for done, reading in enumerate(read_layers(trace.mixers, plan), start=1):
+            for reading in read_layers(trace.mixers, plan):
                 if reading.maps:
                     parts.append(writer.layer(reading))
                 if reading.attributed is not None:
                     model.attribute({(reading.layer, Block.MIXER): reading.attributed})
                 if self._request.tensors:
                     self._tensors.add(model.index, text, reading.layer, reading.maps)
-                so_far = self._analysed + share * done / len(chosen.captured)
-                detail = f"{name}: text {text}, layer {reading.layer}"
-                self._report.tell(Stage.ANALYSING, so_far, detail)
+                self._report.analysed(layers=1)
+                of_layer = layer_seconds(
+                    model.work,
+                    layers[reading.layer],
+                    model.lengths[text],
+                    reported=bool(reading.maps),
+                )
+                self._report.done(of_layer / speed_of(model.work), f"{told}, layer {reading.layer}")
             target = target_result(trace, model.loaded.tokeniser)
             result = writer.result(target, parts, chosen.unavailable)
-        self._analysed += share
-        self._findings.add(model.index, text, result)
+            self._findings.add(model.index, text, result)
+            self._report.analysed(texts=1)
+            self._report.done(TEXT / speed_of(model.work), told)
         if self._request.figures and result.has_attention_analysis:
             part = TextPart(job_id=self._attempt.job_id, subject=writer.subject, result=result)
             self._artifacts.draw(part)
@@ -175,9 +211,10 @@ class Stages:
             self._matching.take(model.loaded.name, model.sample)
         if reading is None or section is None:
             return
-        with self._report.timed(Stage.ANALYSING):
+        name = model.loaded.name
+        with self._report.doing(Phase.NEURONS, name, f"{name}: neurons"):
             found = neuron_analysis(
-                model.loaded.name,
+                name,
                 reading,
                 model.attributions,
                 section,
@@ -185,6 +222,7 @@ class Stages:
                 model.loaded.description.layers,
                 model.selection.neurons,
             )
+        self._report.over(Phase.NEURONS, name)
         self._findings.neurons.append(self._drawn_neurons(section, found))
 
     def _drawn_neurons(self, section: NeuronSection, found: NeuronAnalysis) -> NeuronAnalysis:
@@ -205,7 +243,7 @@ class Stages:
         if not self._several_models:
             return
         results = self._findings.read
-        with self._report.timed(Stage.ANALYSING):
+        with self._report.doing(Phase.STORING, detail="comparing the models"):
             found = compare(results, self._layer_counts)
         if found.profiles:
             part = partial(comparison_part, self._attempt.job_id, results=results)
@@ -219,9 +257,8 @@ class Stages:
             return
         layers, loaded = model.selection.neurons, model.loaded
         require_fitting_facts(section, loaded.tokeniser, loaded.description, layers, model.room)
-        with self._report.timed(Stage.INTERVENING):
-            tell = self._intervening(model, 0)
-            found = find_knowledge_neurons(model.loaded, section, layers, model.room, tell)
+        with self._intervening(Phase.FACTS, model) as tell:
+            found = find_knowledge_neurons(loaded, section, layers, model.room, tell)
         part = partial(knowledge_part, self._attempt.job_id, section, self._several_models)
         self._findings.knowledge.append(self._drawn(found, part))
 
@@ -237,29 +274,26 @@ class Stages:
             knowledge[-1] if self._request.knowledge_neurons is not None else None,
             [result for result in self._findings.read if result.model == name],
         )
-        with self._report.timed(Stage.INTERVENING):
-            tell = self._intervening(model, 1)
+        with self._intervening(Phase.INTERVENTIONS, model) as tell:
             found = perturb_model(model.loaded, self._request, section, known, model.room, tell)
         texts, several = len(self._request.texts), self._several_models
         part = partial(perturbation_part, self._attempt.job_id, section, texts, several)
         self._findings.perturbation.append(self._drawn(found, part))
 
-    def _intervening(self, model: ModelRun, step: int) -> Tell:
-        """What tells how far the facts (step 0) or the interventions (1) of a model are."""
-        sections = (self._request.knowledge_neurons, self._request.perturbation)
-        steps = sum(section is not None for section in sections)
-        before = step if sections[0] is not None else 0
-        models = len(self._request.models)
-
-        def tell(done: float, detail: str) -> None:
-            fraction = (model.index + (before + done) / steps) / models
-            self._report.tell(Stage.INTERVENING, fraction, detail)
-
-        return tell
+    @contextmanager
+    def _intervening(self, phase: Phase, model: ModelRun) -> Iterator[Tell]:
+        """What tells how far an experiment is; every layer of its passes is a sign of life."""
+        name = model.loaded.name
+        with (
+            self._report.doing(phase, name, f"{name}: {phase}"),
+            paced(model.loaded.model, lambda rows, tokens, back: pulse.beat()),
+        ):
+            yield self._report.reach
+        self._report.over(phase, name)
 
     def average(self) -> None:
         """Average over the texts what was read of their attention, and have that drawn."""
-        with self._report.timed(Stage.ANALYSING):
+        with self._report.doing(Phase.STORING, detail="averaging over the texts"):
             found = averaged_knowledge(self._findings.read, self._request.seed)
         for model in self._request.models:
             of_model = [averaged for averaged in found if averaged.model == model]
@@ -276,9 +310,9 @@ class Stages:
         """Compare the models' neurons, where that is asked for, and have that drawn."""
         if self._matching is None:
             return
-        self._report.tell(Stage.ANALYSING, self._analysed, "comparing the models' neurons")
-        with self._report.timed(Stage.ANALYSING):
+        with self._report.doing(Phase.MATCHING, detail="comparing the models' neurons"):
             found = self._matching.compare()
+        self._report.over(Phase.MATCHING)
         part = partial(universality_part, self._attempt.job_id)
         self._findings.universality = self._drawn(found, part)
 
@@ -288,14 +322,16 @@ class Stages:
 
     def write_tensors(self) -> None:
         """Store the tensors, when asked for and there are any."""
-        self._report.tell(Stage.STORING, 0.0, "writing the result")
         if self._tensors.held:
-            self._artifacts.store_tensors(self._tensors.render())
+            with self._report.doing(Phase.STORING, detail="writing the tensors"):
+                self._artifacts.store_tensors(self._tensors.render())
 
     def succeed(self) -> None:
         """Store the document with the seconds spent so far, and end the job."""
-        self._artifacts.store_result(self._findings.render(self._provenance()))
+        with self._report.doing(Phase.STORING, detail="writing the result"):
+            self._artifacts.store_result(self._findings.render(self._provenance()))
         self._runtime.jobs.store.succeed(self._attempt, self._artifacts.listed)
+        self._report.learn(self._runtime)
 
     def _drawn(self, found: _Section, part: Callable[[_Section], Part]) -> _Section:
         """A section with the names of its figures, which are being drawn, where they are wanted."""

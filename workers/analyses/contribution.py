@@ -6,6 +6,7 @@ from schemas.names import Method
 from schemas.result import Parameters
 from schemas.sections import Rows
 from workers.analyses.maps import LayerView, MethodMaps
+from workers.kernels import pulse
 
 
 def parameters(rows: Rows) -> Parameters:
@@ -34,7 +35,10 @@ def analyse(view: LayerView) -> MethodMaps:
     mixer, target = view.mixer, view.plan.position
     chosen = view.plan.rows[Method.CONTRIBUTION]
     queries = [target] if chosen == "target" else list(range(mixer.length))
-    rows = list(mixer.contributions(queries))
+    rows = []
+    for row in mixer.contributions(queries):
+        pulse.beat()
+        rows.append(row)
     at_target = rows[queries.index(target)]
     return MethodMaps(
         parameters=parameters(chosen),

@@ -16,6 +16,7 @@ from torch import Tensor
 from workers.analyses.checks import Checks, sums_error
 from workers.analyses.maps import LayerView, MethodMaps, ReadingPlan
 from workers.analyses.rollout import check_sums, parameters
+from workers.kernels import pulse
 from workers.mixers.protocol import MixerTrace, Summary, Weighting
 
 # Rows of a clamped matrix that are widened at once.
@@ -107,6 +108,7 @@ def _through_clamped(rows: Tensor, attention: Tensor) -> Tensor:
     after = torch.zeros_like(rows)
     for start in range(0, len(attention), _BLOCK):
         at = slice(start, start + _BLOCK)
+        pulse.beat()
         positive = attention[at].clamp(min=0)
         share = rows[:, at] / (1 + positive.sum(1))
         after[:, at] += share

@@ -20,6 +20,7 @@ from schemas.names import Block
 from schemas.neurons import UniversalBlock, Universality, UniversalPair
 from schemas.sections import FEWEST_SHARED_TOKENS, NeuronRef
 from workers.analyses.neuron_samples import BlockSample, ModelSample
+from workers.kernels import pulse
 from workers.numbers import listed, number
 
 _Value = TypeVar("_Value")
@@ -55,14 +56,15 @@ def universality(
     _require_comparable(samples)
     search = _Search.over(samples)
     order = shuffling(seed, samples[0].tokens)
-    for their, other in enumerate(samples):
-        for start, block in other.placed():
-            values = block.values.to(device)
-            turned = _turned(values, block, mixing(seed, other.model, block))
-            candidates = _Candidates(start, values, turned, values[:, order.to(values.device)])
-            for my, one in enumerate(samples):
-                if my != their:
-                    search.compare((my, their), one, candidates)
+    blocks = [(their, *placed) for their, other in enumerate(samples) for placed in other.placed()]
+    for done, (their, start, block) in enumerate(blocks):
+        pulse.beat(done / len(blocks))
+        values = block.values.to(device)
+        turned = _turned(values, block, mixing(seed, samples[their].model, block))
+        candidates = _Candidates(start, values, turned, values[:, order.to(values.device)])
+        for my, one in enumerate(samples):
+            if my != their:
+                search.compare((my, their), one, candidates)
     return Universality(threshold=threshold, pairs=list(_pairs(samples, search, threshold)))
 
 
@@ -149,6 +151,7 @@ class _Search:
         height = max(1, _CORRELATIONS // len(others.values))
         for start, block in one.placed():
             for rows, own in enumerate(torch.split(block.values, height)):
+                pulse.beat()
                 mine, own = start + rows * height, own.to(others.values.device)
                 self.baseline[pair].take(mine, own @ others.turned.T, others.start)
                 if pair[0] < pair[1]:
@@ -182,6 +185,7 @@ def _turned(values: Tensor, block: BlockSample, mixed: Iterable[NDArray[np.float
     turned = torch.empty_like(values)
     spread, start = block.spread.to(values.device), 0
     for weights in mixed:
+        pulse.beat()
         rows = turned[start : start + len(weights)]
         torch.matmul(torch.from_numpy(weights).to(values.device) * spread, values, out=rows)
         rows /= rows.norm(dim=1, keepdim=True)

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from workers.pacing import layers_of
+
 # Where layers are known to hand on a stream alone; a test holds each of them to it.
 BY_STREAM = frozenset(
     {
@@ -19,17 +21,11 @@ BY_STREAM = frozenset(
         *("zamba2", "gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "mistral", "gemma2", "opt"),
     }
 )
-_NAMES = ("layers", "h", "blocks")
 
 
 def layers_by_stream(model: Any) -> Sequence[nn.Module]:
     """A model's layers, if a pass may begin at any of them; none otherwise."""
-    if model.config.model_type not in BY_STREAM:
-        return []
-    for name, module in model.base_model.named_modules():
-        if name.rsplit(".", 1)[-1] in _NAMES and isinstance(module, nn.ModuleList):
-            return list(module)
-    return []
+    return layers_of(model) if model.config.model_type in BY_STREAM else []
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from workers.kernels import pulse
+
 # Below this many elementary updates, handing work to threads costs more than it saves.
 _SMALL = 1 << 18
 
@@ -47,6 +49,7 @@ def run(
     def take(thread: int) -> None:
         parts = [array[thread] for array in own]
         for first in starts:
+            pulse.beat()
             kernel(first, min(first + grain, tasks), *args, *parts)
 
     futures = []

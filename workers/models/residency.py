@@ -72,6 +72,10 @@ class Residency:
                 return
             held -= weight_bytes(self._held.pop(name)[0].description)
 
+    def release(self) -> None:
+        """Let go of every model."""
+        self._held.clear()
+
     def names(self) -> list[str]:
         """Models in memory, least recently used first."""
         return list(self._held)

@@ -1,0 +1,206 @@
+"""What is left of a job, from what was foretold of its phases and what those that ran have taken.
+
+Foretold seconds are those of the machine that `efforts` was measured on; the factor of a phase
+turns them into seconds here. It starts from the measured cost of its kind, and moves to what the
+phase itself is seen to take. Phases that have not begun share what others have shown of this job: a
+machine that is busier than usual.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from jobs.costs import Cost
+from schemas.names import Stage
+
+# How much of a phase must have run to count as much as what was known of its kind before: a guess
+# is given up sooner than a measurement.
+_TRUST_MEASURED, _TRUST_GUESS = 0.2, 0.05
+# A drift of the whole job is believed as its phases have run for some seconds; what a guess missed
+# by says less about other guesses.
+_DRIFT_SECONDS, _GUESS_SHARE = 2.0, 0.5
+# What is left at least, as a share, of a phase that ought to be over and is not.
+_LEAST_LEFT = 0.02
+
+
+class Phase(StrEnum):
+    """The phases of a job that are foretold by themselves; all but the last two a model."""
+
+    LOADING = "loading"
+    TRACING = "tracing"
+    READING = "reading"
+    NEURONS = "neurons"
+    FACTS = "facts"
+    INTERVENTIONS = "interventions"
+    MATCHING = "matching"
+    DRAWING = "drawing"
+    STORING = "storing"
+
+    @property
+    def stage(self) -> Stage:
+        """What a job that is at this phase is doing."""
+        return _STAGES[self]
+
+
+_STAGES = {
+    Phase.LOADING: Stage.LOADING,
+    Phase.TRACING: Stage.TRACING,
+    Phase.READING: Stage.ANALYSING,
+    Phase.NEURONS: Stage.ANALYSING,
+    Phase.FACTS: Stage.INTERVENING,
+    Phase.INTERVENTIONS: Stage.INTERVENING,
+    Phase.MATCHING: Stage.ANALYSING,
+    Phase.DRAWING: Stage.DRAWING,
+    Phase.STORING: Stage.STORING,
+}
+# Phases that follow once everything is computed.
+FINISHING = frozenset({Phase.DRAWING, Phase.STORING})
+# Phases whose seconds say nothing about how fast the rest will compute.
+_APART = frozenset({Phase.LOADING, *FINISHING})
+
+ModelPhase = tuple[str, Phase]
+"""A phase of one model, or of none: ""."""
+
+
+@dataclass
+class Effort:
+    """One phase: seconds foretold and done of them, and what those that are done have really taken.
+
+    seen: what the phase has taken when `done` last grew; spent: all that it has taken.
+    """
+
+    foretold: float
+    cost: Cost = field(default_factory=Cost)
+    done: float = 0.0
+    spent: float = 0.0
+    seen: float = 0.0
+    over: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it was measured."""
+        return self.done > 0 and self.seen > 0
+
+    @property
+    def left(self) -> float:
+        """Foretold seconds that are not done."""
+        if self.over:
+            return 0.0
+        return max(self.foretold - self.done, _LEAST_LEFT * self.foretold)
+
+    @property
+    def factor(self) -> float:
+        """Seconds here for a second foretold, by all that is known."""
+        trust = _TRUST_MEASURED if self.cost.weight else _TRUST_GUESS
+        known = max(trust * self.foretold, 1e-6)
+        return (self.cost.factor * known + self.seen) / (known + self.done)
+
+    @property
+    def missed(self) -> float:
+        """The logarithm of the factor seen over the one known before."""
+        return math.log(max(self.seen, 1e-6) / max(self.done * self.cost.factor, 1e-6))
+
+    def seconds_left(self, drift: float) -> float:
+        """Seconds until it is over; `drift`, of the job, holds where nothing is seen of its own."""
+        if not (self.begun or self.spent):
+            return self.left * self.cost.factor * drift
+        whole = self.left * (self.factor if self.begun else self.cost.factor * drift)
+        # What is under way counts as done by the time it has taken, but never as all that is left.
+        return max(whole - (self.spent - self.seen), _LEAST_LEFT * whole)
+
+
+class Forecast:
+    """All phases of one job."""
+
+    def __init__(self) -> None:
+        self._efforts: dict[ModelPhase, Effort] = {}
+
+    def expect(
+        self, foretold: Mapping[ModelPhase, float], costs: Mapping[ModelPhase, Cost]
+    ) -> None:
+        """Add phases, or say more exactly of some what they will take."""
+        for at, seconds in foretold.items():
+            effort = self._efforts.setdefault(at, Effort(seconds))
+            effort.foretold = max(seconds, effort.done)
+            effort.cost = costs.get(at, effort.cost)
+
+    def __getitem__(self, at: ModelPhase) -> Effort:
+        """A phase; one that nobody foretold takes no time that is known."""
+        return self._efforts.setdefault(at, Effort(0.0))
+
+    def do(self, at: ModelPhase, seconds: float) -> None:
+        """So many of the foretold seconds of a phase are done."""
+        effort = self[at]
+        if seconds > 0:
+            effort.done += seconds
+            effort.seen = effort.spent
+
+    def reach(self, at: ModelPhase, share: float) -> None:
+        """This share of a phase is done, 0 to 1; less than before is not heard."""
+        effort = self[at]
+        self.do(at, max(min(share, 1.0) * effort.foretold - effort.done, 0.0))
+
+    def drop(self, at: ModelPhase, share: float) -> None:
+        """This share of a phase that has not begun need not be done any more."""
+        self[at].foretold *= 1.0 - share
+
+    def take_over(self, at: ModelPhase, others: Sequence["Forecast"]) -> None:
+        """A phase of this job does that of others too."""
+        for other in others:
+            self[at].foretold += other[at].foretold
+            other[at].foretold = 0.0
+
+    def end(self, at: ModelPhase) -> None:
+        """A phase is over, whatever was foretold of it."""
+        effort = self[at]
+        effort.over, effort.seen = True, effort.spent
+
+    def computing(self) -> float:
+        """Seconds until all is computed."""
+        return self._left(lambda phase: phase not in FINISHING)
+
+    def finishing(self) -> float:
+        """Seconds that drawing and storing then still take."""
+        return self._left(lambda phase: phase in FINISHING)
+
+    def measured(self) -> dict[ModelPhase, tuple[float, float]]:
+        """(foretold, spent) seconds of the phases that are over."""
+        return {
+            at: (effort.foretold, effort.spent)
+            for at, effort in self._efforts.items()
+            if effort.over and effort.foretold > 0
+        }
+
+    @property
+    def drift(self) -> float:
+        """How much slower than known the job's computing is, as far as it has shown."""
+        whole = weights = 0.0
+        for (_, phase), effort in self._efforts.items():
+            if phase not in _APART and effort.begun:
+                weight = effort.seen * (1.0 if effort.cost.weight else _GUESS_SHARE)
+                whole += weight * effort.missed
+                weights += weight
+        return math.exp(whole / (weights + _DRIFT_SECONDS))
+
+    def _left(self, of: Callable[[Phase], bool]) -> float:
+        drift = self.drift
+        return sum(
+            effort.seconds_left(1.0 if phase in _APART else drift)
+            for (_, phase), effort in self._efforts.items()
+            if of(phase)
+        )
+
+
+def fraction_of(elapsed: float, remaining: float) -> float:
+    """The share of a job's seconds that is over, 0 to 1."""
+    whole = elapsed + remaining
+    return elapsed / whole if whole > 0 else 0.0
+
+
+def rounded(seconds: float) -> float:
+    """An estimate to two significant digits, and to a tenth of a second at most."""
+    if seconds <= 0:
+        return 0.0
+    digits = 1 - math.floor(math.log10(seconds))
+    return round(seconds, min(digits, 1))
