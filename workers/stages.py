@@ -243,7 +243,7 @@ class Stages:
         if not self._several_models:
             return
         results = self._findings.read
-        with self._report.doing(Phase.STORING, detail="comparing the models"):
+        with self._report.doing(Phase.MATCHING, detail="comparing the models"):
             found = compare(results, self._layer_counts)
         if found.profiles:
             part = partial(comparison_part, self._attempt.job_id, results=results)
@@ -293,7 +293,7 @@ class Stages:
 
     def average(self) -> None:
         """Average over the texts what was read of their attention, and have that drawn."""
-        with self._report.doing(Phase.STORING, detail="averaging over the texts"):
+        with self._report.doing(Phase.MATCHING, detail="averaging over the texts"):
             found = averaged_knowledge(self._findings.read, self._request.seed)
         for model in self._request.models:
             of_model = [averaged for averaged in found if averaged.model == model]
