@@ -43,9 +43,19 @@ NAMES = (
     "submissions",
     "watchers",
     "known_answer",
+    "progress",
     "curves",
 )
-_UNPROMISED = {"ssd", "softmax", "universality", "many_jobs", "perturbation", "denormals", "curves"}
+_UNPROMISED = {
+    "ssd",
+    "softmax",
+    "universality",
+    "many_jobs",
+    "perturbation",
+    "denormals",
+    "progress",
+    "curves",
+}
 
 
 @dataclass
