@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from catalogue.passing import pass_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
+from workers.kernels import pulse
 from workers.kernels.steps import Step
 from workers.mixers import adapter_for, mixers_of
 from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
@@ -251,6 +252,7 @@ class _Tracer:
         captured = work.captured
         outcomes: list[Outcome] = []
         for row, request in enumerate(requests):
+            pulse.beat()
             why = failed[row] or _failure_inside(request, captured.output, row)
             trace = TextTrace(
                 ids=tuple(request.ids),

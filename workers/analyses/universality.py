@@ -7,7 +7,7 @@ Axes: n token, d neuron of a block, k neuron of it that varies.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import accumulate, permutations
 from statistics import fmean
 from typing import TypeVar
 
@@ -57,8 +57,11 @@ def universality(
     search = _Search.over(samples)
     order = shuffling(seed, samples[0].tokens)
     blocks = [(their, *placed) for their, other in enumerate(samples) for placed in other.placed()]
-    for done, (their, start, block) in enumerate(blocks):
-        pulse.beat(done / len(blocks))
+    # About what a block takes: its own rotation, and products with all neurons.
+    every = sum(sample.varying for sample in samples)
+    taken = list(accumulate((len(b.varying) * (len(b.varying) + every) for *_, b in blocks)))
+    for (their, start, block), upto in zip(blocks, [0, *taken], strict=False):
+        pulse.beat(upto / taken[-1])
         values = block.values.to(device)
         turned = _turned(values, block, mixing(seed, samples[their].model, block))
         candidates = _Candidates(start, values, turned, values[:, order.to(values.device)])

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from schemas import pieces
+from workers.kernels import pulse
 from workers.models.readout import Readout
 from workers.tracing import TraceRequest
 
@@ -36,6 +37,7 @@ class LossMeter:
         answers = self._ids[rows, following[places]]
         lost = torch.zeros(states.shape[:2], dtype=torch.float64, device=states.device)
         for start, stop in pieces.borders(len(rows), judged_at_once(self._readout)):
+            pulse.beat()
             row, place = rows[start:stop], places[start:stop]
             logits = self._readout(states[row, place])
             found = functional.cross_entropy(logits, answers[start:stop], reduction="none")
@@ -94,6 +96,7 @@ class Targets:
 def logits_of(readout: Readout, states: Tensor) -> Iterator[tuple[int, Tensor]]:
     """(first row, logits (k, v)) of states (b, m), some rows at a time."""
     for start, stop in pieces.borders(len(states), judged_at_once(readout)):
+        pulse.beat()
         yield start, readout(states[start:stop])
 
 

@@ -32,15 +32,17 @@ BACKWARD = 2.0
 # one of a moment's state of pairs; of one pair of tokens, channel and state of a matrix.
 _READ, _UPDATE, _MOMENT, _PAIR = 1e-3, 4e-9, 6e-10, 1e-11
 # Of a pair of tokens and head of an SSD's moments; of one row of `contribution`, and of its phases.
-_SSD_PAIR, _ROW, _ROW_PART = 5e-9, 1e-4, 1e-9
+_SSD_PAIR, _ROW, _ROW_PART = 5e-9, 5e-4, 1e-9
 # Of a number that is written into the document, and of one that is rendered and stored.
 _WRITTEN, _RENDERED = 3e-6, 2e-7
 # Of a text of which nothing is read but its target; of a neuron in the document.
-TEXT, _NEURON = 3e-4, 1e-4
+TEXT, _NEURON = 3e-4, 1e-5
 # Of a figure, and of each channel that it shows; of storing one; of a byte of tensors.
 _FIGURE, _BAR, _STORED, _BYTE = 0.05, 2e-5, 1e-3, 3e-9
 # Of loading a model at all, and of a byte of it: read, hashed and tried.
 _LOAD, _LOADED_BYTE = 0.15, 4e-9
+# Of a number drawn at random.
+_DRAWN = 2e-8
 # A GPU against two cores.
 _GPU = 40.0
 # Tokens of a batch at most, as the tracing pass has it.
@@ -151,11 +153,18 @@ def figures_of(request: JobRequest, work: Workload) -> int:
 
 
 def matching_seconds(section: UniversalitySection, works: Sequence[Workload]) -> float:
-    """Of comparing the neurons of every pair of models: four products of n K K' each."""
+    """Of comparing every pair of models, four products of n K K' each, and of turning blocks."""
     tokens = min(section.max_tokens, *(sum(work.lengths) for work in works))
     neurons = [work.neurons for work in works]
     pairs = sum(a * b for i, a in enumerate(neurons) for b in neurons[i + 1 :])
-    return (4 * tokens * pairs * _PRODUCT) / speed_of(works[0])
+    turned = sum(
+        work.model.neurons_at_most(layer, block) ** 2
+        for work in works
+        for layer in work.selection.neurons
+        for block in section.blocks or list(Block)
+    )
+    seconds = 4 * tokens * pairs * _PRODUCT + turned * (_DRAWN + tokens * _PRODUCT)
+    return (seconds + sum(neurons) * _NEURON) / speed_of(works[0])
 
 
 def tracing_seconds(work: Workload, layers: Layers) -> float:

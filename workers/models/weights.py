@@ -9,6 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from catalogue.weights import invalid
+from workers.kernels import pulse
+
+# Bytes that are hashed between two signs of life.
+_CHUNK = 1 << 24
 
 
 def read(files: list[Path], name: str) -> dict[str, Tensor]:
@@ -21,7 +25,7 @@ def read(files: list[Path], name: str) -> dict[str, Tensor]:
         try:
             # Copies: the loaded ones are windows on the file, and a file that is later cut short
             # would kill the process at the next read.
-            found = {key: tensor.clone() for key, tensor in load_file(file).items()}
+            found = {key: _copy(tensor) for key, tensor in load_file(file).items()}
         except (SafetensorError, ValueError, KeyError) as error:
             raise invalid(
                 name, f"{file.name} is truncated or damaged ({error}); copy it again"
@@ -34,6 +38,11 @@ def read(files: list[Path], name: str) -> dict[str, Tensor]:
             )
         tensors.update(found)
     return tensors
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    pulse.beat()
+    return tensor.clone()
 
 
 def sha256(files: list[Path]) -> str:
@@ -51,5 +60,9 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 @lru_cache(64)
 def _sha256(file: Path, size: int, changed_ns: int) -> str:
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while chunk := stream.read(_CHUNK):
+            pulse.beat()
+            digest.update(chunk)
+    return digest.hexdigest()
