@@ -78,11 +78,13 @@ class NeuronSection(Contract):
         default=None, description="Which blocks' neurons are measured; null: all that there are"
     )
     active_above: float = Field(
+        strict=True,
         default=0.01,
         ge=0,
         description="A neuron is active at a token where its magnitude is above this",
     )
     rare_below: float = Field(
+        strict=True,
         default=0.01,
         ge=0,
         le=1,
@@ -146,6 +148,7 @@ class KnowledgeNeuronSection(Contract):
         default=20, ge=1, le=500, strict=True, description="Points of the integrated gradient"
     )
     threshold: float = Field(
+        strict=True,
         default=0.2,
         gt=0,
         le=1,
@@ -153,6 +156,7 @@ class KnowledgeNeuronSection(Contract):
         "attribution",
     )
     share: float = Field(
+        strict=True,
         default=0.7,
         gt=0,
         le=1,
@@ -199,11 +203,14 @@ class Intervention(Contract):
 
     kind: Intervening
     std: float = Field(
+        strict=True,
         default=1.0,
         gt=0,
         description="`noise`: standard deviation, in each neuron's own over the texts",
     )
-    factor: float = Field(default=0.0, description="`scale`: what the activation is multiplied by")
+    factor: float = Field(
+        strict=True, default=0.0, description="`scale`: what the activation is multiplied by"
+    )
 
 
 class PerturbationSection(Contract):
@@ -241,6 +248,7 @@ class UniversalitySection(Contract):
         default=None, description="Which blocks' neurons are compared; null: all that there are"
     )
     threshold: float = Field(
+        strict=True,
         default=0.5,
         gt=0,
         le=2,

@@ -20,7 +20,16 @@ from schemas.catalogue import (
     Readiness,
 )
 from schemas.job import Artifact, ArtifactList, Job, JobEvent, JobList, JobSummary, Progress, Shows
-from schemas.names import DEFAULT_MODEL, RESULT_FILE, ArtifactKind, Dtype, Method, Mixer, Status
+from schemas.names import (
+    DEFAULT_MODEL,
+    RESULT_FILE,
+    ArtifactKind,
+    Dtype,
+    Happening,
+    Method,
+    Mixer,
+    Status,
+)
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.request import JobRequest
 from schemas.result import ResultDocument
@@ -247,7 +256,8 @@ CONDITIONS: Json = {
 WAIT_PARAMETERS = [
     parameter(
         "wait",
-        "Seconds to wait for the job to end or to stand otherwise, at most MAMBASCOPE_MAX_WAIT",
+        "Seconds to wait for the job to end or to stand otherwise; more than MAMBASCOPE_MAX_WAIT, "
+        "60 unless it is set, count as that",
         {"type": "number", "minimum": 0, "default": 0},
     ),
     parameter("If-None-Match", "The `ETag` you have", {"type": "string"}, where="header"),
@@ -255,7 +265,7 @@ WAIT_PARAMETERS = [
 LAST_EVENT_PARAMETER = parameter(
     "Last-Event-ID",
     "The `id` of the last event you have; 0 for all that are kept",
-    {"type": "string", "pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$"},
+    {"type": "string", "pattern": "^([0-9]{1,19}(-[0-9]{1,19})?)?$"},
     where="header",
 )
 EVENTS: Json = {
@@ -263,8 +273,19 @@ EVENTS: Json = {
     "`data`; comments in between keep the connection open",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
-            "x-event-data": {"$ref": _REFERENCE.format(model="JobEvent")},
+            "itemSchema": {
+                "type": "object",
+                "required": ["event", "id", "data"],
+                "properties": {
+                    "event": {"type": "string", "enum": list(Happening)},
+                    "id": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
+                    "data": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"$ref": _REFERENCE.format(model="JobEvent")},
+                    },
+                },
+            },
             "example": "retry: 2000\n\nevent: progress\nid: 1767225601000-0\ndata: "
             + JobEvent(
                 at=datetime(2026, 1, 1, second=1, tzinfo=UTC),

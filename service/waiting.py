@@ -15,18 +15,22 @@ from service.query import Query
 
 # Seconds after which a queued job is looked at again: its place changes without an event of it.
 _PLACE_CHANGES = 1.0
-_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+# As JSON writes numbers.
+_SECONDS = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 def wait_of(request: Request) -> float:
-    """Seconds that a client will wait: its `wait`. Raises ProblemError(INVALID_REQUEST)."""
+    """Seconds that a client will wait: its `wait`, or the most that this service lets it.
+
+    Raises ProblemError(INVALID_REQUEST).
+    """
     if not request.scope["query_string"]:
         return 0.0
-    query, most = Query(request, "wait"), context_of(request).settings.max_wait
+    query = Query(request, "wait")
     given = query.text("wait") or "0"
-    if _SECONDS.fullmatch(given) is None or float(given) > most:
-        query.refuse("wait", f"Give a number of seconds from 0 to {most}.")
-    return float(given)
+    if _SECONDS.fullmatch(given) is None:
+        query.refuse("wait", "Give a number of seconds, 0 or more.")
+    return min(float(given), context_of(request).settings.max_wait)
 
 
 def is_named(tag: str, if_none_match: str | None) -> bool:

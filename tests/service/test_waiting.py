@@ -9,7 +9,9 @@ from jobs import Jobs
 from schemas.job import Progress
 from schemas.names import Departure
 from schemas.request import JobRequest
-from tests.service.conftest import SUBMIT, finished, problem_of, started
+from schemas.settings import Settings
+from service.app import create_app
+from tests.service.conftest import SUBMIT, finished, problem_of, serving, started
 
 
 def later(act: Callable[[], object]) -> threading.Thread:
@@ -98,6 +100,14 @@ def test_a_wait_that_is_over(client: httpx.Client, jobs: Jobs) -> None:
     assert client.get(path, params={"wait": 0}, headers=headers).status_code == 304
 
 
+def test_nobody_waits_longer_than_the_service_lets_them(settings: Settings, jobs: Jobs) -> None:
+    hasty = settings.model_copy(update={"max_wait": 0})
+    path = f"/v1/jobs/{started(jobs).job_id}"
+    with serving(create_app(hasty), hasty) as client:
+        for wait in ("61", "1e9", "9" * 400):
+            assert client.get(path, params={"wait": wait}).status_code == 200
+
+
 def test_a_job_that_is_deleted_while_somebody_waits(client: httpx.Client, jobs: Jobs) -> None:
     job_id = started(jobs).job_id
     acting = later(lambda: jobs.remove(job_id, Departure.DELETED))
@@ -105,7 +115,7 @@ def test_a_job_that_is_deleted_while_somebody_waits(client: httpx.Client, jobs: 
     acting.join()
 
 
-@pytest.mark.parametrize("wrong", ["61", "-1", "x", "", "1e1", "inf", "nan", "1.", "9" * 400])
+@pytest.mark.parametrize("wrong", ["-1", "x", "", "1e", "inf", "nan", "1.", "1_0", "9" * 500])
 def test_waits_that_are_none(client: httpx.Client, jobs: Jobs, wrong: str) -> None:
     answer = client.get(f"/v1/jobs/{started(jobs).job_id}", params={"wait": wrong})
     assert answer.status_code == 422
