@@ -48,6 +48,7 @@ class AttentionSection(Contract):
         "query position's (`all`), or null: all, but of `contribution` the target's",
     )
     rollout_clamp: bool = Field(
+        strict=True,
         default=True,
         description="Set negative weights to 0 before the rows are normalised in `rollout`",
     )
