@@ -1,4 +1,4 @@
-"""API keys, asked of `python -m jobs.keyring`: what a user imports speaks to no store itself."""
+"""API keys, asked of `python -m jobs.access.keyring`: what a user imports speaks to no store."""
 
 import json
 import os
@@ -53,7 +53,7 @@ class Keyring:
         if not reachable(self._url):
             raise KeyringError("the store does not answer")
         asked = subprocess.run(
-            [sys.executable, "-m", "jobs.keyring", *command],
+            [sys.executable, "-m", "jobs.access.keyring", *command],
             env={**os.environ, "MAMBASCOPE_REDIS_URL": self._url},
             capture_output=True,
             text=True,

@@ -7,18 +7,18 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from jobs import open_jobs
-from jobs.access import AccessKeys
-from jobs.feed import Feed
-from jobs.limits import Limits
+from jobs.access.access_keys import AccessKeys
+from jobs.access.limits import Limits
+from jobs.events.feed import Feed
 from schemas.settings import Settings
 from schemas.version import package_version
-from service.boundary import Boundary
-from service.compression import Compression
+from service.access.gate import Gate
+from service.access.known_keys import KnownKeys
 from service.context import Context
-from service.cors import Cors
-from service.gate import Gate
-from service.known_keys import KnownKeys
-from service.lookup import JobLookup
+from service.following.lookup import JobLookup
+from service.http.boundary import Boundary
+from service.http.compression import Compression
+from service.http.cors import Cors
 from service.metrics import Metrics
 from service.openapi import install_openapi
 from service.problems import install_handlers

@@ -6,9 +6,9 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 
 from jobs import Jobs
-from jobs.feed import Feed
+from jobs.events.feed import Feed
 from schemas.settings import Settings
-from service.lookup import JobLookup
+from service.following.lookup import JobLookup
 from service.metrics import Metrics
 
 

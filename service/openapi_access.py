@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.problem import ProblemType
-from service.gate import is_guarded
+from service.access.gate import is_guarded
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jobs.access import AccessKeys
+from jobs.access.access_keys import AccessKeys
 from jobs.connect import connect
 from schemas.problem import Problem
 from schemas.settings import Settings

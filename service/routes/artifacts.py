@@ -10,9 +10,10 @@ from jobs.artifacts import ArtifactNotFound, is_artifact_name
 from schemas.job import ArtifactList
 from schemas.names import RESULT_FILE, Status
 from schemas.problem import Problem, ProblemError, ProblemType
-from service.archiving import archive_of, missing_bytes
+from service.access.visibility import raise_unknown, visible
 from service.context import Context, context_of
-from service.delivery import IMMUTABLE, Representation, deliver
+from service.delivery.job_archive import archive_of, missing_bytes
+from service.delivery.representation import IMMUTABLE, Representation, deliver
 from service.openapi import (
     ARCHIVE,
     ARCHIVE_HEADERS,
@@ -28,7 +29,6 @@ from service.openapi import (
 from service.responses import JSON, json_response
 from service.routes import new_router
 from service.routes.jobs import JOBS, JobId
-from service.visibility import raise_unknown, visible
 
 router = new_router(prefix=JOBS, tags=["results"])
 

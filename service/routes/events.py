@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from schemas.problem import FieldError, ProblemError, ProblemType
 from service.context import context_of
-from service.event_stream import EventStream
+from service.following.event_stream import EventStream
 from service.openapi import EVENTS, LAST_EVENT_PARAMETER, problems
 from service.query import Query
 from service.responses import NO_STORE

@@ -13,11 +13,13 @@ from jobs.listing import BadCursor, Wanted
 from schemas.job import Job
 from schemas.names import API_VERSION, Departure, Status
 from schemas.problem import ProblemError, ProblemType
-from service.acceptance import accept, once_of
-from service.body import read_body
-from service.caller import caller_of
+from service.access.caller import caller_of
+from service.access.visibility import raise_gone, raise_unknown, visible_soon
 from service.context import context_of
-from service.lookup import FoundJob, GoneJob
+from service.following.lookup import FoundJob, GoneJob
+from service.following.waiting import change_of, is_named, wait_of
+from service.intake.acceptance import accept, once_of
+from service.intake.body import read_body
 from service.openapi import (
     JOB_BODY,
     LARGEST_PAGE,
@@ -33,8 +35,6 @@ from service.openapi import (
 from service.query import Query
 from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
-from service.visibility import raise_gone, raise_unknown, visible_soon
-from service.waiting import change_of, is_named, wait_of
 
 JOBS = f"/{API_VERSION}/jobs"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from jobs import Jobs
-from jobs.access import AccessKeys
+from jobs.access.access_keys import AccessKeys
 from mambascope.embedded import embed
 from schemas.access import AccessKey, KeyLimits
 from schemas.settings import Settings

@@ -1,7 +1,7 @@
 """API keys for the tests of the service."""
 
 from jobs import Jobs
-from jobs.access import AccessKeys
+from jobs.access.access_keys import AccessKeys
 from schemas.access import IssuedKey, KeyLimits, NewKey
 from schemas.settings import Settings
 

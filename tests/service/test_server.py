@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from jobs import Jobs
-from jobs.access import AccessKeys
+from jobs.access.access_keys import AccessKeys
 from schemas.settings import Settings
 from service.app import create_app
 from service.server import RemoteNotAllowed, server_for

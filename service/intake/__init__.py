@@ -1,0 +1,1 @@
+"""A submitted body becomes a job: read, judged, accepted."""
