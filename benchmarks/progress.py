@@ -73,8 +73,7 @@ def watch(here: Here, request: JobRequest) -> Told:
     store.heard = []
     listening: Jobs = replace(here.jobs, store=store)
     began = time.perf_counter()
-    Here(listening, replace(here.runtime, jobs=listening)).run(request)
-    whole = time.perf_counter() - began
+    whole = Here(listening, replace(here.runtime, jobs=listening)).run(request).seconds
     silences = zip(store.heard, store.heard[1:], strict=False)
     longest, silent = max((b[0] - a[0], f"{a[1].stage}: {a[1].detail}") for a, b in silences)
     return Told(

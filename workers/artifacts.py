@@ -40,6 +40,7 @@ class Artifacts:
 
     def collect(self, expected: Sequence[str]) -> None:
         """Wait for the figures that are still being drawn; `expected` are all, in their order."""
+        self._report.over(Phase.MATCHING)
         if not expected:
             return
         drawings = self._drawings.collect()

@@ -312,7 +312,6 @@ class Stages:
             return
         with self._report.doing(Phase.MATCHING, detail="comparing the models' neurons"):
             found = self._matching.compare()
-        self._report.over(Phase.MATCHING)
         part = partial(universality_part, self._attempt.job_id)
         self._findings.universality = self._drawn(found, part)
 

@@ -43,6 +43,8 @@ _FIGURE, _BAR, _STORED, _BYTE = 0.05, 2e-5, 1e-3, 3e-9
 _LOAD, _LOADED_BYTE = 0.15, 4e-9
 # Of a number drawn at random.
 _DRAWN = 2e-8
+# Of a text's layer and method in the averages over all texts.
+_AVERAGED = 2e-5
 # A GPU against two cores.
 _GPU = 40.0
 # Tokens of a batch at most, as the tracing pass has it.
@@ -150,6 +152,15 @@ def figures_of(request: JobRequest, work: Workload) -> int:
     if len(request.models) > 1:
         count += (texts + 1) * len(work.methods) // len(request.models)
     return count
+
+
+def averaging_seconds(works: Sequence[Workload]) -> float:
+    """Of averages over the texts, with their intervals, and of models side by side."""
+    return _AVERAGED * sum(
+        len(work.lengths) * len(work.selection.layers) * len(work.methods)
+        for work in works
+        if len(work.lengths) > 1 or len(works) > 1
+    )
 
 
 def matching_seconds(section: UniversalitySection, works: Sequence[Workload]) -> float:

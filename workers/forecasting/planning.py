@@ -17,6 +17,7 @@ from jobs.costs import Cost, Costs
 from schemas.request import JobRequest
 from schemas.settings import Settings
 from workers.forecasting.efforts import (
+    averaging_seconds,
     finishing_efforts,
     loading_seconds,
     matching_seconds,
@@ -60,9 +61,11 @@ def plan(request: JobRequest, settings: Settings, resident: Collection[str]) -> 
         efforts |= {(name, phase): seconds for phase, seconds in own.items()}
         loading = 0.0 if name in resident else loading_seconds(work.model)
         efforts[name, Phase.LOADING] = loading
-    if works and request.universality is not None:
-        efforts["", Phase.MATCHING] = matching_seconds(request.universality, works)
     if works:
+        across = averaging_seconds(works)
+        if request.universality is not None:
+            across += matching_seconds(request.universality, works)
+        efforts["", Phase.MATCHING] = across
         finishing = finishing_efforts(request, works)
         efforts |= {("", phase): seconds for phase, seconds in finishing.items()}
     layers = None
