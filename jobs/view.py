@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from jobs.connect import text
 from schemas.job import Delivery, Job, Links, Progress
@@ -36,7 +36,7 @@ FIELDS = (
 )
 # The fields of the progress that a record keeps as one.
 COUNTS = {"texts_done", "texts", "layers_done", "layers", "remaining_seconds"}
-_UNCOUNTED = Progress().model_dump(include=COUNTS)
+_UNCOUNTED = Progress().model_dump_json(include=COUNTS).encode()[1:-1]
 _GONE = frozenset(Departure)
 _DELIVERIES = TypeAdapter(list[Delivery])
 
@@ -102,46 +102,57 @@ def progress_from(found: Mapping[str, str]) -> Progress:
 
 
 def job_json(job_id: str, values: list[bytes | None], rank: int | None) -> bytes | None:
-    """The JSON of `job_from`, byte by byte, at the cost of a copy of what is stored as JSON.
+    """The JSON of `job_from`, byte by byte, at the cost of a copy of what is stored.
 
     The request is shown as it was accepted, without being read again.
     """
     found = dict(zip(FIELDS, values, strict=True))
     if found["status"] is None or found["status"].decode() in _GONE:
         return None
-    counts = from_json(found["counts"]) if found["counts"] else _UNCOUNTED
-    head = {
-        "id": job_id,
-        "status": found["status"],
-        "created_at": _moment(text(found["created_at"])),
-        "started_at": _moment(text(found["started_at"] or "")),
-        "finished_at": _moment(text(found["finished_at"] or "")),
-        "expires_at": _moment(text(found["expires_at"] or "")),
-        "progress": {
-            "fraction": float(found["fraction"] or 0),
-            "stage": found["stage"] or None,
-            "detail": found["detail"] or "",
-            **counts,
-        },
-        "queue_position": rank,
-        "attempts": int(found["attempts"] or 0),
-    }
-    parts = (
-        b'"request":%b' % (found["request"] or b"null"),
-        b'"error":%b' % (found["error"] or b"null"),
-        b'"reused_from":%b' % to_json(found["reused_from"] or None),
-        b'"pinned":true' if found["pinned"] == b"1" else b'"pinned":false',
-        b'"deliveries":%b' % (found["deliveries"] or b"[]"),
-        b'"links":%b' % _links_json(job_id),
-    )
-    return b"%b,%b}" % (to_json(head)[:-1], b",".join(parts))
-
-
-def _links_json(job_id: str) -> bytes:
     path = path_of(job_id).encode()
-    names = (b"result", b"artifacts", b"archive", b"events", b"cancel")
-    others = b"".join(b',"%b":"%b/%b"' % (name, path, name) for name in names)
-    return b'{"self":"%b"%b}' % (path, others)
+    return _TEMPLATE % (
+        job_id.encode(),
+        found["status"],
+        _moment_json(found["created_at"]),
+        _moment_json(found["started_at"]),
+        _moment_json(found["finished_at"]),
+        _moment_json(found["expires_at"]),
+        to_json(float(found["fraction"] or 0)),
+        _word_json(found["stage"]),
+        to_json(found["detail"] or b""),
+        found["counts"][1:-1] if found["counts"] else _UNCOUNTED,
+        b"null" if rank is None else b"%d" % rank,
+        found["attempts"] or b"0",
+        found["request"] or b"null",
+        found["error"] or b"null",
+        _word_json(found["reused_from"]),
+        b"true" if found["pinned"] == b"1" else b"false",
+        found["deliveries"] or b"[]",
+        *(path for _ in _LINKS),
+    )
+
+
+_LINKS = ("self", "result", "artifacts", "archive", "events", "cancel")
+_TEMPLATE = (
+    '{"id":"%b","status":"%b","created_at":%b,"started_at":%b,"finished_at":%b,"expires_at":%b,'
+    '"progress":{"fraction":%b,"stage":%b,"detail":%b,%b},"queue_position":%b,"attempts":%b,'
+    '"request":%b,"error":%b,"reused_from":%b,"pinned":%b,"deliveries":%b,"links":{'
+    + ",".join(f'"{name}":"%b{"" if name == "self" else f"/{name}"}"' for name in _LINKS)
+    + "}}"
+).encode()
+
+
+def _moment_json(moment: bytes | None) -> bytes:
+    """A moment as the script writes it, in milliseconds, as pydantic does, in microseconds."""
+    if not moment:
+        return b"null"
+    whole, _, milliseconds = moment[:-1].partition(b".")
+    return b'"%bZ"' % whole if milliseconds == b"000" else b'"%b000Z"' % moment[:-1]
+
+
+def _word_json(word: bytes | None) -> bytes:
+    """A word of letters, digits and underscores, or null."""
+    return b'"%b"' % word if word else b"null"
 
 
 def departure(values: list[bytes | None]) -> Departure | None:
