@@ -34,6 +34,7 @@ FIELDS = (
     "revision",
     "owner",
 )
+_REVISION, _OWNER = FIELDS.index("revision"), FIELDS.index("owner")
 # The fields of the progress that a record keeps as one.
 COUNTS = {"texts_done", "texts", "layers_done", "layers", "remaining_seconds"}
 _UNCOUNTED = Progress().model_dump_json(include=COUNTS).encode()[1:-1]
@@ -163,13 +164,13 @@ def departure(values: list[bytes | None]) -> Departure | None:
 
 def tag_of(values: list[bytes | None], rank: int | None) -> str:
     """A weak validator (RFC 9110, section 8.8.1) of the job as it is shown."""
-    revision = text(values[FIELDS.index("revision")] or b"0")
+    revision = text(values[_REVISION] or b"0")
     return f'W/"{revision}"' if rank is None else f'W/"{revision}.{rank}"'
 
 
 def owner_of(values: list[bytes | None]) -> str:
     """The key that made the job; empty where nobody asked for one."""
-    return text(values[FIELDS.index("owner")] or b"")
+    return text(values[_OWNER] or b"")
 
 
 def has_ended(values: list[bytes | None]) -> bool:
