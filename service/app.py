@@ -20,7 +20,7 @@ from service.http.boundary import Boundary
 from service.http.compression import Compression
 from service.http.cors import Cors
 from service.metrics import Metrics
-from service.openapi import install_openapi
+from service.openapi.document import install_openapi
 from service.problems import install_handlers
 from service.routes import artifacts, events, health, methods, models, pages
 from service.routes import jobs as job_routes

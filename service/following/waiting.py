@@ -8,7 +8,6 @@ from fastapi import Request
 from starlette.types import Receive
 
 from jobs.events.feed import Feed
-from service.context import context_of
 from service.following.event_stream import cut_when_left
 from service.following.lookup import FoundJob
 from service.query import Query
@@ -19,7 +18,7 @@ _PLACE_CHANGES = 1.0
 _SECONDS = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
-def wait_of(request: Request) -> float:
+def wait_of(request: Request, most: int) -> float:
     """Seconds that a client will wait: its `wait`, or the most that this service lets it.
 
     Raises ProblemError(INVALID_REQUEST).
@@ -30,7 +29,7 @@ def wait_of(request: Request) -> float:
     given = query.text("wait") or "0"
     if _SECONDS.fullmatch(given) is None:
         query.refuse("wait", "Give a number of seconds, 0 or more.")
-    return min(float(given), context_of(request).settings.max_wait)
+    return min(float(given), most)
 
 
 def is_named(tag: str, if_none_match: str | None) -> bool:

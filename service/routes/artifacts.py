@@ -14,10 +14,9 @@ from service.access.visibility import raise_unknown, visible
 from service.context import Context, context_of
 from service.delivery.job_archive import archive_of, missing_bytes
 from service.delivery.representation import IMMUTABLE, Representation, deliver
-from service.openapi import (
+from service.openapi.answers import (
     ARCHIVE,
     ARCHIVE_HEADERS,
-    CONDITIONS,
     FILE_HEADERS,
     NOT_MODIFIED,
     PART_HEADERS,
@@ -26,6 +25,7 @@ from service.openapi import (
     problems,
     success,
 )
+from service.openapi.requests import CONDITIONS
 from service.responses import JSON, json_response
 from service.routes import new_router
 from service.routes.jobs import JOBS, JobId

@@ -7,7 +7,8 @@ from fastapi import Request, Response
 from schemas.problem import FieldError, ProblemError, ProblemType
 from service.context import context_of
 from service.following.event_stream import EventStream
-from service.openapi import EVENTS, LAST_EVENT_PARAMETER, problems
+from service.openapi.answers import EVENTS, problems
+from service.openapi.requests import LAST_EVENT_PARAMETER
 from service.query import Query
 from service.responses import NO_STORE
 from service.routes import new_router

@@ -8,7 +8,7 @@ from schemas.catalogue import Health, Readiness
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.version import package_version
 from service.context import Context, context_of
-from service.openapi import problems, success
+from service.openapi.answers import problems, success
 from service.responses import NO_STORE, json_response
 from service.routes import new_router
 

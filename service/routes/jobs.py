@@ -20,17 +20,14 @@ from service.following.lookup import FoundJob, GoneJob
 from service.following.waiting import change_of, is_named, wait_of
 from service.intake.acceptance import accept, once_of
 from service.intake.body import read_body
-from service.openapi import (
+from service.openapi.answers import STATE_HEADERS, SUBMIT_HEADERS, problems, success
+from service.openapi.requests import (
     JOB_BODY,
     LARGEST_PAGE,
     LIST_PARAMETERS,
     ONCE_PARAMETER,
     PAGE,
-    STATE_HEADERS,
-    SUBMIT_HEADERS,
     WAIT_PARAMETERS,
-    problems,
-    success,
 )
 from service.query import Query
 from service.responses import NO_STORE, POLL_AFTER, json_response
@@ -151,12 +148,12 @@ async def get_job(job_id: JobId, request: Request) -> Response:
     With `wait` the answer comes as soon as there is one: when the job has ended, stands otherwise
     than `If-None-Match` says (without it: than at the question), or the time is over.
     """
-    wait, known = wait_of(request), request.headers.get("if-none-match")
+    context, known = context_of(request), request.headers.get("if-none-match")
+    wait = wait_of(request, context.settings.max_wait)
     found = await find(request, job_id)
     if wait and not found.has_ended and (known is None or is_named(found.tag, known)):
         look = partial(find, request, job_id)
-        feed = context_of(request).feed
-        found = await change_of(feed, job_id, look, found, wait, request.receive)
+        found = await change_of(context.feed, job_id, look, found, wait, request.receive)
     headers = (NO_STORE if found.has_ended else _POLL) | {"ETag": found.tag}
     if is_named(found.tag, known):
         return Response(None, 304, headers)

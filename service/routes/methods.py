@@ -5,7 +5,7 @@ from fastapi import Response
 from catalogue.methods import methods
 from schemas.catalogue import MethodList
 from schemas.names import API_VERSION
-from service.openapi import problems, success
+from service.openapi.answers import problems, success
 from service.responses import json_response
 from service.routes import new_router
 

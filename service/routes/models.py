@@ -10,7 +10,7 @@ from schemas.catalogue import ModelList, ModelSummary
 from schemas.names import API_VERSION, DEFAULT_MODEL
 from schemas.problem import ProblemError, ProblemType
 from service.context import context_of
-from service.openapi import problems, success
+from service.openapi.answers import problems, success
 from service.responses import json_response
 from service.routes import new_router
 

@@ -1,14 +1,14 @@
 """Webhooks as the OpenAPI document describes them."""
 
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import get_args
 
 from jobs.view import links_of
 from schemas.names import Status
 from schemas.problem import Problem, ProblemType
 from schemas.webhook import EventType, JobOutcome, WebhookEvent
-
-Json = dict[str, Any]
+from service.openapi.examples import JOB_ID
+from service.openapi.parts import REFERENCE, Json
 
 _HEADERS = {
     "webhook-id": ("The event: the same at every attempt, so a repeated one is known", "string"),
@@ -21,14 +21,14 @@ _HEADERS = {
 }
 
 
-def webhooks(reference: str) -> Json:
-    """The document's `webhooks`; `reference` is the path of a schema, with `{model}`."""
-    return {kind: {"post": _operation(kind, reference)} for kind in get_args(EventType)}
+def webhooks() -> Json:
+    """The document's `webhooks`."""
+    return {kind: {"post": _operation(kind)} for kind in get_args(EventType)}
 
 
-def _operation(kind: EventType, reference: str) -> Json:
+def _operation(kind: EventType) -> Json:
     status = Status(kind.partition(".")[2])
-    schema = {"$ref": reference.format(model="WebhookEvent")}
+    schema = {"$ref": REFERENCE.format(model="WebhookEvent")}
     example = {"value": _example(kind, status).model_dump(mode="json")}
     content = {"application/json": {"schema": schema, "examples": {kind: example}}}
     return {
@@ -58,15 +58,15 @@ def _header(name: str, description: str, kind: str) -> Json:
 
 
 def _example(kind: EventType, status: Status) -> WebhookEvent:
-    job_id, at = "01KAQ3V9Q0Z7X3M5B8F2N6T4RC", datetime(2026, 1, 1, 0, 0, 9, tzinfo=UTC)
+    at = datetime(2026, 1, 1, 0, 0, 9, tzinfo=UTC)
     lost = Problem.of(ProblemType.WORKER_LOST, "The worker died 3 times on this job.")
     outcome = JobOutcome(
-        id=job_id,
+        id=JOB_ID,
         status=status,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         finished_at=at,
         error=lost if status is Status.FAILED else None,
-        links=links_of(job_id),
+        links=links_of(JOB_ID),
         metadata={"run": "17"},
     )
     return WebhookEvent(type=kind, timestamp=at, data=outcome)

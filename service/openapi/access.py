@@ -1,11 +1,8 @@
 """What the OpenAPI document says of keys and limits, alike for every path of the API."""
 
-from typing import Any
-
 from schemas.problem import ProblemType
 from service.access.gate import is_guarded
-
-Json = dict[str, Any]
+from service.openapi.parts import Json, answer_header
 
 _SCHEME = "key"
 _LIMIT_HEADERS = {
@@ -59,8 +56,5 @@ def _examples(response: Json) -> Json:
 
 
 def _add_headers(response: Json, described: dict[str, str]) -> None:
-    headers = {
-        name: {"description": description, "schema": {"type": "string"}}
-        for name, description in described.items()
-    }
+    headers = {name: answer_header(description) for name, description in described.items()}
     response["headers"] = response.get("headers", {}) | headers

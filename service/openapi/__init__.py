@@ -1,0 +1,1 @@
+"""The OpenAPI document: schemas of the contract, problems and examples of every route."""
