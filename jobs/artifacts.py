@@ -7,7 +7,6 @@ on local disk every file is on stable storage before `put` returns.
 
 import hashlib
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -21,13 +20,11 @@ from obstore.store import LocalStore
 
 from jobs.identity import is_job_id, is_token
 from jobs.store import Attempt
+from schemas.artifact_names import is_artifact_name
 from schemas.job import Artifact, Shows
 from schemas.names import ArtifactKind
 from schemas.problem import ProblemError, ProblemType
 from schemas.settings import Settings
-
-# A first character that is no dot keeps "." and ".." and hidden files out.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 # Bytes that a reader holds at a time, and of one question to an object store. Read by range, which
 # on local disk is four times as fast as obstore's stream, and holds neither a file nor a connection
@@ -159,8 +156,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_artifact_name(name: str) -> bool:
-    """Whether a string, from a URL for example, can be an artifact's name."""
-    return _NAME.fullmatch(name) is not None

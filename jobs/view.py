@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from jobs.connect import text
 from schemas.job import Delivery, Job, Links, Progress
-from schemas.names import API_VERSION, Departure, Stage, Status
+from schemas.names import JOBS_PATH, Departure, Stage, Status
 from schemas.problem import Problem
 from schemas.request import JobRequest
 
@@ -44,7 +44,7 @@ _DELIVERIES = TypeAdapter(list[Delivery])
 
 def path_of(job_id: str) -> str:
     """The job's path on the service."""
-    return f"/{API_VERSION}/jobs/{job_id}"
+    return f"{JOBS_PATH}/{job_id}"
 
 
 def links_of(job_id: str) -> Links:

@@ -25,9 +25,15 @@ from mambascope.client.connecting import (
     authorization,
     connect,
 )
-from mambascope.client.errors import RequestRefused, ServiceFault, TimedOut, Unreachable
+from mambascope.client.errors import (
+    RequestRefused,
+    ServiceFault,
+    TimedOut,
+    Unreachable,
+    own_detail,
+)
 from mambascope.client.saving import save
-from mambascope.client.service import JOBS, Service
+from mambascope.client.service import Service
 from mambascope.client.wire import run as done
 from mambascope.progress import Teller, tell_job, teller
 from mambascope.stack import Stack, StackError
@@ -36,8 +42,8 @@ from mambascope.summary import summary
 from mambascope.usage import WRONG_USAGE, UsageProblem, read_settings
 from mambascope.visible import counted, visible
 from schemas.job import Job
-from schemas.names import RESULT_FILE, TENSORS_FILE, Status
-from schemas.problem import Problem
+from schemas.names import JOBS_PATH, RESULT_FILE, TENSORS_FILE, Status
+from schemas.problem import FieldError, Problem
 from schemas.result import ResultDocument
 
 
@@ -125,7 +131,9 @@ class _Analysis:
         elif (folder := self.arguments.data_dir) is not None:
             up = shlex.join(["mambascope", "up", "--data-dir", str(folder)])
             _say(f"The job stays in {folder}. `{up}` goes on with it; then, to fetch it:")
-            self._say_how_to_fetch(f"{DEFAULT_URL}{JOBS}{self.location.partition(JOBS)[2]}")
+            self._say_how_to_fetch(
+                f"{DEFAULT_URL}{JOBS_PATH}{self.location.partition(JOBS_PATH)[2]}"
+            )
 
     def _say_how_to_fetch(self, location: str) -> None:
         words = ["mambascope", "analyze", "--job", location]
@@ -195,8 +203,8 @@ class _Analysis:
 def _settled(arguments: Arguments) -> Arguments:
     """The same with `url` and `job` as the service takes them. Raises UsageProblem."""
     url, job = arguments.url, arguments.job
-    if job is not None and JOBS in job:
-        url, _, job = job.partition(f"{JOBS}/")
+    if job is not None and JOBS_PATH in job:
+        url, _, job = job.partition(f"{JOBS_PATH}/")
         job = job.partition("/")[0]
     if job is not None and (flags := given_flags(arguments)):
         raise UsageProblem(f"{flags[0]} belongs to a new job, and --job names an earlier one.")
@@ -278,13 +286,18 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
 def _tell(problem: Problem, request: Asked | None) -> None:
     """A problem: its title, its detail, and each error by the flag that it came from."""
     _say(f"mambascope: {visible(problem.title)}.")
-    # The detail of a problem with errors is often the first of them again.
-    if not any(error.detail in problem.detail for error in problem.errors):
-        _say(f"  {visible(problem.detail)}")
+    if detail := own_detail(problem):
+        _say(f"  {visible(detail)}")
     for error in problem.errors:
-        origin = request.origin(error.pointer) if request else None
-        where = f"{origin} ({error.pointer})" if origin else error.pointer
-        _say(f"  {visible(where)}: {visible(error.detail)}")
+        _say(f"  {visible(_place(error, request))}: {visible(error.detail)}")
+
+
+def _place(error: FieldError, request: Asked | None) -> str:
+    """Where an error is: the flag that it came from, or a header, or a place in the request."""
+    if error.parameter is not None:
+        return error.parameter
+    origin = request.origin(error.pointer) if request else None
+    return f"{origin} ({error.pointer})" if origin else error.pointer or "request"
 
 
 def _named(paths: list[Path]) -> str:

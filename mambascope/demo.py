@@ -16,12 +16,11 @@ from rich.table import Table
 from mambascope.client.connecting import connect
 from mambascope.client.errors import MambascopeError
 from mambascope.client.saving import save
-from mambascope.client.service import JOBS
 from mambascope.client.wire import run as done
 from mambascope.progress import Teller, tell_job, teller
 from mambascope.stack import Stack, StackError
 from schemas.job import Job
-from schemas.names import RESULT_FILE, Method, Status
+from schemas.names import JOBS_PATH, RESULT_FILE, Method, Status
 from schemas.result import ResultDocument, TextResult
 
 # "river 7" stands in the middle; the prompt ends by asking for river again.
@@ -63,7 +62,7 @@ def work(output: Path, told: Teller) -> tuple[Job, list[Path]]:
     ):
         told.notice(f"Valkey, the API and a worker are ready at {stack.url}")
         standing = done(service.submit(REQUEST))
-        told.notice(f"POST {JOBS}: accepted as {standing.job.id}")
+        told.notice(f"POST {JOBS_PATH}: accepted as {standing.job.id}")
         following = service.follow(standing, lambda seen: tell_job(told, seen), TIME_LIMIT_SECONDS)
         job = done(following)
         told.notice(f"The job {job.status}.")

@@ -1,8 +1,17 @@
 """Names of the files a job leaves, so that the document, the figures and the store agree."""
 
+import re
 from dataclasses import dataclass
 
 from schemas.names import Block, Method
+
+# No separator, and a first character that is no dot: none can leave its directory or hide in it.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+
+
+def is_artifact_name(name: str) -> bool:
+    """Whether a string, from a URL for example, can be an artifact's name."""
+    return _NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)

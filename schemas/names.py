@@ -3,6 +3,8 @@
 from enum import StrEnum
 
 API_VERSION = "v1"
+JOBS_PATH = f"/{API_VERSION}/jobs"
+MODELS_PATH = f"/{API_VERSION}/models"
 RESULT_SCHEMA_VERSION = "1"
 PROBLEM_BASE = "urn:mambascope:problem:"
 DEFAULT_MODEL = "pocket/recall-mamba"

@@ -115,12 +115,15 @@ def refusal(problem: Problem) -> RequestRefused:
 
 def described(problem: Problem) -> str:
     """A problem in words: its title, its detail, and a line for each part that is wrong."""
-    lines = [f"{visible(problem.title)}."]
-    # The detail of a problem with errors is often the first of them again.
-    if not any(error.detail in problem.detail for error in problem.errors):
-        lines[0] += f" {visible(problem.detail)}"
+    lines = [f"{visible(problem.title)}. {visible(own_detail(problem))}".rstrip()]
     lines += [f"  {visible(_place(error))}: {visible(error.detail)}" for error in problem.errors]
     return "\n".join(lines)
+
+
+def own_detail(problem: Problem) -> str:
+    """A problem's detail; empty where it is, as often, one of its errors again."""
+    is_said = any(error.detail in problem.detail for error in problem.errors)
+    return "" if is_said else problem.detail
 
 
 def _place(error: FieldError) -> str:

@@ -1,18 +1,16 @@
 """What a job left, on disk: result.json, images/ and the tensors, each file whole or not at all."""
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mambascope.client.downloads import fetch_to
 from mambascope.client.errors import ServiceFault
 from mambascope.client.service import Service
+from schemas.artifact_names import is_artifact_name
 from schemas.job import Artifact
 from schemas.names import ArtifactKind
 
 IMAGES = "images"
-# As the service names its files. No separator, no leading dot: none can leave the directory.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,249}")
 
 
 async def save(
@@ -42,7 +40,7 @@ def _places(artifacts: Iterable[Artifact]) -> dict[str, Path]:
     """Where each file belongs, by its name. Raises ServiceFault before anything is written."""
     places: dict[str, Path] = {}
     for artifact in artifacts:
-        if _NAME.fullmatch(artifact.name) is None or artifact.name in places:
+        if not is_artifact_name(artifact.name) or artifact.name in places:
             raise ServiceFault(
                 f"The service names a file {artifact.name!r}, which is no plain file name of its "
                 "own. Nothing was saved."

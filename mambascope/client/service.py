@@ -26,11 +26,8 @@ from mambascope.client.exchange import (
 from mambascope.client.wire import Wire
 from schemas.catalogue import Health, ModelDescription, ModelList
 from schemas.job import Artifact, ArtifactList, Job, JobList, JobSummary
-from schemas.names import API_VERSION
+from schemas.names import JOBS_PATH, MODELS_PATH
 from schemas.problem import ProblemType
-
-JOBS = f"/{API_VERSION}/jobs"
-MODELS = f"/{API_VERSION}/models"
 
 # Seconds.
 _ASK_AFTER = 1.0
@@ -84,7 +81,9 @@ class Service:
         body = json.dumps(request).encode("ascii")
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         try:
-            answer = await self.exchange.ask(Question("POST", JOBS, headers=headers, content=body))
+            answer = await self.exchange.ask(
+                Question("POST", JOBS_PATH, headers=headers, content=body)
+            )
         except Unreachable as error:
             if isinstance(error.__cause__, Away):
                 error.add_note(
@@ -162,7 +161,9 @@ class Service:
         while left is None or left > 0:
             if left is not None:
                 params["limit"] = str(min(left, _PAGE))
-            page = parsed(await self.exchange.ask(Question("GET", JOBS, dict(params))), JobList)
+            page = parsed(
+                await self.exchange.ask(Question("GET", JOBS_PATH, dict(params))), JobList
+            )
             for job in page.jobs[:left]:
                 yield job
             left = None if left is None else left - len(page.jobs)
@@ -201,11 +202,11 @@ class Service:
 
     async def models(self) -> ModelList:
         """What can be named in a request."""
-        return parsed(await self.exchange.ask(Question("GET", MODELS)), ModelList)
+        return parsed(await self.exchange.ask(Question("GET", MODELS_PATH)), ModelList)
 
     async def model(self, model_id: str) -> ModelDescription:
         """A model's layers, their mixers, and the methods that apply."""
-        path = f"{MODELS}/{quote(model_id, safe='/')}"
+        path = f"{MODELS_PATH}/{quote(model_id, safe='/')}"
         return parsed(await self.exchange.ask(Question("GET", path)), ModelDescription)
 
     async def health(self) -> Health:
@@ -215,7 +216,7 @@ class Service:
 
 def job_path(job_id: str) -> str:
     """The path of a job, whatever stands in its id."""
-    return f"{JOBS}/{quote(job_id, safe='')}"
+    return f"{JOBS_PATH}/{quote(job_id, safe='')}"
 
 
 def _standing(answer: httpx.Response) -> Standing:

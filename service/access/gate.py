@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.access.limits import REQUESTS, Left, Limits
 from schemas.access import AccessKey
-from schemas.names import API_VERSION
+from schemas.names import API_VERSION, JOBS_PATH
 from schemas.problem import FieldError, Problem, ProblemType
 from service.access.caller import admit_anyone, admit_key
 from service.access.known_keys import KnownKeys
@@ -23,7 +23,6 @@ from service.access.quotas import Header, left_header, policy_header
 from service.problems import problem_response, store_down
 
 _API = f"/{API_VERSION}"
-_SUBMISSIONS = f"{_API}/jobs"
 _CHALLENGE = 'Bearer realm="mambascope"'
 # Of characters; a key has 64.
 _LONGEST_KEY = 200
@@ -93,7 +92,7 @@ class Gate:
             visit.left[REQUESTS] = left
             if not passes:
                 return _too_many(most, left, await visit.told())
-        if scope["method"] == "POST" and scope["path"] == _SUBMISSIONS:
+        if scope["method"] == "POST" and scope["path"] == JOBS_PATH:
             visit.look = partial(run_in_threadpool, self._limits.of_jobs, key.id, limits)
         return visit.forward
 

@@ -6,9 +6,10 @@ from typing import Annotated, NoReturn
 from fastapi import Path, Request, Response
 
 from jobs import StoredArtifacts
-from jobs.artifacts import ArtifactNotFound, is_artifact_name
+from jobs.artifacts import ArtifactNotFound
+from schemas.artifact_names import is_artifact_name
 from schemas.job import ArtifactList
-from schemas.names import RESULT_FILE, Status
+from schemas.names import JOBS_PATH, RESULT_FILE, Status
 from schemas.problem import Problem, ProblemError, ProblemType
 from service.access.visibility import raise_unknown, visible
 from service.context import Context, context_of
@@ -28,9 +29,9 @@ from service.openapi.answers import (
 from service.openapi.requests import CONDITIONS
 from service.responses import JSON, json_response
 from service.routes import new_router
-from service.routes.jobs import JOBS, JobId
+from service.routes.jobs import JobId
 
-router = new_router(prefix=JOBS, tags=["results"])
+router = new_router(prefix=JOBS_PATH, tags=["results"])
 
 # Safe to show: the type of no response is guessed, since each says `nosniff`.
 _SHOWN_BY_BROWSERS = ("image/png", JSON)
@@ -98,7 +99,7 @@ def get_artifact(
         raise ProblemError(
             ProblemType.NOT_FOUND,
             f"`{name[:100]}` is no artifact's name: those are plain file names. "
-            f"{JOBS}/{job_id[:60]}/artifacts lists them.",
+            f"{JOBS_PATH}/{job_id[:60]}/artifacts lists them.",
         )
     return _file(job_id, name, request)
 
@@ -155,7 +156,7 @@ def _file(job_id: str, name: str, request: Request) -> Response:
         raise ProblemError(
             ProblemType.NOT_FOUND,
             f"The job has no artifact `{name[:100]}`. "
-            f"{JOBS}/{stored.job_id}/artifacts lists their names.",
+            f"{JOBS_PATH}/{stored.job_id}/artifacts lists their names.",
         )
     is_shown = artifact.media_type in _SHOWN_BY_BROWSERS
     representation = Representation(

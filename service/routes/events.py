@@ -4,6 +4,7 @@ import re
 
 from fastapi import Request, Response
 
+from schemas.names import JOBS_PATH
 from schemas.problem import FieldError, ProblemError, ProblemType
 from service.context import context_of
 from service.following.event_stream import EventStream
@@ -12,9 +13,9 @@ from service.openapi.requests import LAST_EVENT_PARAMETER
 from service.query import Query
 from service.responses import NO_STORE
 from service.routes import new_router
-from service.routes.jobs import JOBS, JobId, PlainRoute, find
+from service.routes.jobs import JobId, PlainRoute, find
 
-router = new_router(prefix=JOBS, tags=["jobs"], route_class=PlainRoute)
+router = new_router(prefix=JOBS_PATH, tags=["jobs"], route_class=PlainRoute)
 
 _LAST_EVENT = "Last-Event-ID"
 # Streams count to 2^64, which has twenty digits.

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.listing import BadCursor, Wanted
 from schemas.job import Job
-from schemas.names import API_VERSION, Departure, Status
+from schemas.names import JOBS_PATH, Departure, Status
 from schemas.problem import ProblemError, ProblemType
 from service.access.caller import caller_of
 from service.access.visibility import raise_gone, raise_unknown, visible_soon
@@ -33,8 +33,6 @@ from service.query import Query
 from service.responses import NO_STORE, POLL_AFTER, json_response
 from service.routes import new_router
 
-JOBS = f"/{API_VERSION}/jobs"
-
 JobId = Annotated[str, Path(description="The job's `id`")]
 
 
@@ -55,7 +53,7 @@ class PlainRoute(APIRoute):
         return handle
 
 
-router = new_router(prefix=JOBS, tags=["jobs"], route_class=PlainRoute)
+router = new_router(prefix=JOBS_PATH, tags=["jobs"], route_class=PlainRoute)
 
 _POLL = NO_STORE | {"Retry-After": str(POLL_AFTER)}
 

@@ -7,16 +7,14 @@ from fastapi import Path, Request, Response
 from catalogue.cached import description
 from catalogue.locate import UnknownModel, installed, locate
 from schemas.catalogue import ModelList, ModelSummary
-from schemas.names import API_VERSION, DEFAULT_MODEL
+from schemas.names import DEFAULT_MODEL, MODELS_PATH
 from schemas.problem import ProblemError, ProblemType
 from service.context import context_of
 from service.openapi.answers import problems, success
 from service.responses import json_response
 from service.routes import new_router
 
-MODELS = f"/{API_VERSION}/models"
-
-router = new_router(prefix=MODELS, tags=["models"])
+router = new_router(prefix=MODELS_PATH, tags=["models"])
 
 _FRESH = {"Cache-Control": "no-cache"}
 
@@ -37,7 +35,7 @@ def list_models(request: Request) -> Response:
             id=place.name,
             source=place.source,
             default=place.name == DEFAULT_MODEL,
-            href=f"{MODELS}/{place.name}",
+            href=f"{MODELS_PATH}/{place.name}",
             resident_on=[w.worker for w in workers if place.name in w.models],
         )
         for place in installed(settings)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from jobs import Attempt, artifacts
-from jobs.artifacts import PIECE, ArtifactNotFound, is_artifact_name
+from jobs.artifacts import PIECE, ArtifactNotFound
 from jobs.identity import JobIds, new_token
+from schemas.artifact_names import is_artifact_name
 from schemas.job import Shows
 from schemas.names import ArtifactKind, Method
 from schemas.problem import ProblemError, ProblemType

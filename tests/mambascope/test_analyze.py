@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
 
 from mambascope.analyze import run
 from mambascope.stack import Stack
+from schemas.problem import FieldError, Problem, ProblemType
 from schemas.result import ResultDocument
 from tests.mambascope.test_cli import family
 from tests.workers.conftest import ROOT, gone, until
@@ -264,6 +267,27 @@ def test_key_that_cannot_be_sent_is_told(analyze: Run) -> None:
     said = analyze("--text", "a", "--url", "localhost:1", MAMBASCOPE_KEY="two words")
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr.startswith("mambascope: MAMBASCOPE_KEY: The key is not one line")
+
+
+def test_refusal_of_a_header_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that is missing is wrong in no field of the request."""
+    detail = "This service asks for a key."
+    wrong = FieldError(parameter="Authorization", detail=detail)
+    body = Problem.of(ProblemType.UNAUTHENTICATED, detail, [wrong]).model_dump_json().encode()
+
+    class Closed(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(401)
+            self.send_header("Content-Type", "application/problem+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Closed) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        assert run(["--text", "a", "--url", f"127.0.0.1:{server.server_port}", "--no-wait"]) == 2
+    assert f"  Authorization: {detail}\n" in capsys.readouterr().err
 
 
 def test_nothing_there_ends_with_3(analyze: Run) -> None:

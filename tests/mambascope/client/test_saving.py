@@ -71,14 +71,21 @@ def test_each_kind_has_its_place_and_files_are_replaced(tmp_path: Path) -> None:
     store = Store(
         listed("result.json", b"{}", "result"),
         listed("a.png"),
+        listed("_mine--b.png"),
         listed("tensors.safetensors", b"t", "tensors"),
-        bodies=[b"{}", PNG, b"t"],
+        bodies=[b"{}", PNG, PNG, b"t"],
     )
     paths = save(store, output, lambda done, of: seen.append((done, of)))
-    assert files(output) == ["images/a.png", "mine.txt", "result.json", "tensors.safetensors"]
-    assert paths == [output / name for name in ("result.json", "images/a.png", paths[2].name)]
+    assert files(output) == [
+        *("images/_mine--b.png", "images/a.png"),
+        *("mine.txt", "result.json", "tensors.safetensors"),
+    ]
+    assert paths == [
+        output / name
+        for name in ("result.json", "images/a.png", *files(output)[:1], "tensors.safetensors")
+    ]
     assert (output / "images" / "a.png").read_bytes() == PNG
-    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert store.paths[1] == "/v1/jobs/1/artifacts/result.json", "not where `href` points"
 
 
