@@ -1,6 +1,10 @@
 """The connection to Redis or Valkey."""
 
+from typing import Any, Final
+
 from redis import Redis
+from redis.asyncio import Redis as AwaitedRedis
+from redis.asyncio.retry import Retry as AwaitedRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -15,6 +19,13 @@ HEALTH_CHECK_INTERVAL = 30
 RETRIES = 6
 BACKOFF = ExponentialBackoff(cap=1.0, base=0.05)
 
+_OPTIONS: Final[dict[str, Any]] = {
+    "decode_responses": False,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_timeout": SOCKET_TIMEOUT,
+    "health_check_interval": HEALTH_CHECK_INTERVAL,
+}
+
 
 def connect(settings: Settings, socket_timeout: float = SOCKET_TIMEOUT) -> Redis:
     """A client that reconnects by itself and repeats a command whose answer was lost.
@@ -23,14 +34,17 @@ def connect(settings: Settings, socket_timeout: float = SOCKET_TIMEOUT) -> Redis
     bytes, as RQ needs them. A connection on which RQ blocks for jobs needs a `socket_timeout`
     above RQ's dequeue timeout; give such a worker a client of its own.
     """
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        decode_responses=False,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=socket_timeout,
-        health_check_interval=HEALTH_CHECK_INTERVAL,
-        retry=Retry(BACKOFF, RETRIES),
-    )
+    options = _OPTIONS | {"socket_timeout": socket_timeout}
+    return Redis.from_url(_url(settings), retry=Retry(BACKOFF, RETRIES), **options)
+
+
+def connect_awaited(settings: Settings) -> AwaitedRedis:
+    """As `connect`, for one event loop. It connects when it is first used."""
+    return AwaitedRedis.from_url(_url(settings), retry=AwaitedRetry(BACKOFF, RETRIES), **_OPTIONS)
+
+
+def _url(settings: Settings) -> str:
+    return settings.redis_url.get_secret_value()
 
 
 def text(value: object) -> str:

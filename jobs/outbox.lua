@@ -11,13 +11,6 @@
 -- recorded only where nobody has recorded one since the claim, so a repeated `settle` does nothing.
 
 local outbox, record, operation = KEYS[1], KEYS[2], ARGV[1]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local ended = {succeeded = true, failed = true, cancelled = true}
-
-local function integer(number)
-  return string.format('%.0f', number)
-end
 
 if operation == 'hold' then
   local ids = redis.call('ZRANGEBYSCORE', outbox, '-inf', integer(now), 'LIMIT', 0, ARGV[3])
@@ -34,7 +27,7 @@ if operation == 'claim' then
     return nil
   end
   local values = redis.call('HMGET', record, unpack(ARGV, 5))
-  if not ended[values[1]] then
+  if not ENDED[values[1]] then
     redis.call('ZREM', outbox, id)
     return nil
   end
@@ -46,7 +39,7 @@ end
 if operation == 'settle' then
   local id, due = ARGV[2], ARGV[5]
   local seen = redis.call('HMGET', record, 'status', 'deliveries')
-  if not ended[seen[1]] or (seen[2] or '') ~= ARGV[3] then
+  if not ENDED[seen[1]] or (seen[2] or '') ~= ARGV[3] then
     return 0
   end
   redis.call('HSET', record, 'deliveries', ARGV[4])

@@ -11,23 +11,14 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any, cast
 
 from pydantic import SecretStr, TypeAdapter
 from pydantic_core import from_json
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
 
-from jobs.connect import (
-    BACKOFF,
-    CONNECT_TIMEOUT,
-    HEALTH_CHECK_INTERVAL,
-    RETRIES,
-    SOCKET_TIMEOUT,
-    text,
-)
+from jobs.connect import connect_awaited, text
 from jobs.keys import Keys
+from jobs.scripts import script
 from jobs.view import links_of
 from schemas.job import Delivery
 from schemas.names import Status
@@ -62,7 +53,7 @@ _FIELDS = (
     "deliveries",
 )
 
-_SCRIPT = files("jobs").joinpath("outbox.lua").read_text(encoding="utf-8")
+_SCRIPT = script("outbox.lua")
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ class Outbox:
     """The webhooks of one installation. For one event loop."""
 
     def __init__(self, settings: Settings, delays: Sequence[float] = RETRY_DELAYS) -> None:
-        self._redis = _connected(settings)
+        self._redis = connect_awaited(settings)
         self._keys = Keys(settings.key_prefix)
         self._lease_ms = (settings.webhook_timeout + _MARGIN) * 1000
         self._delays = delays
@@ -191,18 +182,6 @@ class Outbox:
         keys = [self._keys.outbox, *([self._keys.record(job_id)] if job_id else [])]
         about = [operation, *([job_id] if job_id else [])]
         return await cast(Any, self._redis.eval(_SCRIPT, len(keys), *keys, *about, *values))
-
-
-def _connected(settings: Settings) -> Redis:
-    """The client of `jobs.connect.connect` for an event loop. It connects when it is first used."""
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        decode_responses=False,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=SOCKET_TIMEOUT,
-        health_check_interval=HEALTH_CHECK_INTERVAL,
-        retry=Retry(BACKOFF, RETRIES),
-    )
 
 
 def _url_of(request: bytes | None) -> str | None:

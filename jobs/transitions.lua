@@ -10,14 +10,7 @@ end
 local queued, running, garbage, ended = key('queued'), key('running'), key('garbage'), key('ended')
 
 local DAY = 24 * 3600 * 1000
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-
--- Numbers and moments
-
-local function integer(number)
-  return string.format('%.0f', number)
-end
+local GONE = {deleted = true, expired = true, evicted = true}
 
 -- One record
 
@@ -35,16 +28,27 @@ local function write(job, ...)
   redis.call('HSET', key('job', job), ...)
 end
 
+-- Append fields of a record, each after its name.
+local function append(list, job, names)
+  for place, value in ipairs(redis.call('HMGET', key('job', job), unpack(names))) do
+    list[#list + 1] = names[place]
+    list[#list + 1] = value or ''
+  end
+  return list
+end
+
+-- A job is to run from its beginning.
+local function rewind(job, ...)
+  write(job, 'status', 'queued', 'started_at', '', 'fraction', 0, 'stage', '', 'detail', '',
+    'counts', '', ...)
+end
+
 local SHOWN = {'status', 'attempts', 'fraction', 'stage', 'detail', 'counts'}
 
 -- Append an event to the job's stream, and tell it to whoever listens.
 local function tell(job, kind)
-  local event = {'type', kind, 'revision', redis.call('HINCRBY', key('job', job), 'revision', 1),
-    'at', iso(now)}
-  for place, value in ipairs(redis.call('HMGET', key('job', job), unpack(SHOWN))) do
-    event[#event + 1] = SHOWN[place]
-    event[#event + 1] = value or ''
-  end
+  local revision = redis.call('HINCRBY', key('job', job), 'revision', 1)
+  local event = append({'type', kind, 'revision', revision, 'at', iso(now)}, job, SHOWN)
   local told = {job = job, event = redis.call('XADD', key('events', job), 'MAXLEN', '~', '1000',
     '*', unpack(event))}
   for place = 1, #event, 2 do
@@ -78,8 +82,21 @@ local function enqueue(job)
 end
 
 local function dequeue(job)
-  if redis.call('ZREM', queued, job) == 1 then
+  local was_queued = redis.call('ZREM', queued, job) == 1
+  if was_queued then
     count_waiting(job, -1)
+  end
+  return was_queued
+end
+
+-- A job that is not started after all: its caller's next takes its turn.
+local function forgo(job)
+  local caller, served = read(job, 'caller'), tonumber(redis.call('GET', key('served')) or 0)
+  local last = tonumber(redis.call('HGET', key('places'), caller) or 0) - 1
+  if last <= served then
+    redis.call('HDEL', key('places'), caller)
+  elseif tonumber(read(job, 'place')) > served then
+    redis.call('HSET', key('places'), caller, integer(last))
   end
 end
 
@@ -94,8 +111,8 @@ local function serve(job)
   dequeue(job)
 end
 
-local function lease(length)
-  redis.call('ZADD', running, integer(now + length), id)
+local function lease(lease_ms)
+  redis.call('ZADD', running, integer(now + lease_ms), id)
 end
 
 -- Equal jobs: one computes, those that follow it are shown what becomes of it.
@@ -122,14 +139,9 @@ local function tell_all(kind)
   if #alike == 0 then
     return
   end
-  local values = redis.call('HMGET', key('job', id), unpack(MIRRORED))
-  local pairs_ = {}
-  for place, value in ipairs(values) do
-    pairs_[#pairs_ + 1] = MIRRORED[place]
-    pairs_[#pairs_ + 1] = value or ''
-  end
+  local mirrored = append({}, id, MIRRORED)
   for _, job in ipairs(alike) do
-    write(job, unpack(pairs_))
+    write(job, unpack(mirrored))
     tell(job, kind)
   end
 end
@@ -171,10 +183,10 @@ local function finish_all(status, ...)
   end
 end
 
-local function drop_attempt(length)
+local function drop_attempt(zombie_ms)
   local holder = given(id, 'token')
   if holder then
-    redis.call('ZADD', garbage, integer(now + length), id .. '/' .. holder)
+    redis.call('ZADD', garbage, integer(now + zombie_ms), id .. '/' .. holder)
   end
   redis.call('ZREM', running, id)
   write(id, 'token', '')
@@ -195,24 +207,25 @@ local function hand_over()
   end
   table.sort(alike)
   local heir = table.remove(alike, 1)
-  write(heir, 'status', 'queued', 'follows', '', 'reused_from', '', 'attempts', 0, 'started_at', '',
-    'fraction', 0, 'stage', '', 'detail', '', 'counts', '', 'place', new_place(read(heir, 'caller')))
+  rewind(heir, 'follows', '', 'reused_from', '', 'attempts', 0,
+    'place', new_place(read(heir, 'caller')))
   enqueue(heir)
   redis.call('SET', equal(heir), heir)
   tell(heir, 'status')
   for _, job in ipairs(alike) do
     redis.call('SADD', key('followers', heir), job)
-    write(job, 'status', 'queued', 'follows', heir, 'reused_from', heir, 'attempts', 0,
-      'started_at', '', 'fraction', 0, 'stage', '', 'detail', '', 'counts', '')
+    rewind(job, 'follows', heir, 'reused_from', heir, 'attempts', 0)
     tell(job, 'status')
   end
   return heir
 end
 
 -- Stop whatever is still to be done for the job; the heir of its followers, who needs a ticket.
-local function abandon(zombie_ttl)
-  dequeue(id)
-  drop_attempt(zombie_ttl)
+local function abandon(zombie_ms)
+  if dequeue(id) then
+    forgo(id)
+  end
+  drop_attempt(zombie_ms)
   forget_equal(id)
   return hand_over()
 end
@@ -233,19 +246,46 @@ local function release_bytes()
   end
 end
 
--- Operations
+-- Creation
 
-local status = read(id, 'status')
-local holder = read(id, 'token')
-local ENDED = {succeeded = true, failed = true, cancelled = true}
-local GONE = {deleted = true, expired = true, evicted = true}
+-- Take a job's tokens from those of its owner's day; what to answer where they are too many.
+local function spend(owner, tokens, most)
+  local today = math.floor(now / DAY)
+  local spent = key('tokens', owner, integer(today))
+  local left = most - tonumber(redis.call('GET', spent) or 0)
+  if tokens > left then
+    return {'spent', integer(left) .. ' ' .. integer((today + 1) * DAY - now)}
+  end
+  redis.call('INCRBY', spent, integer(tokens))
+  redis.call('PEXPIREAT', spent, integer((today + 2) * DAY))
+end
 
-if operation == 'create' then
+-- Give the job the result of an equal one, now or when that has it.
+local function share(first, state)
+  write(id, 'reused_from', given(first, 'reused_from') or first)
+  if state == 'succeeded' then
+    local run = read(first, 'run')
+    redis.call('SADD', key('holders', run), id)
+    finish(id, 'succeeded', 'run', run, 'artifacts', read(first, 'artifacts'),
+      'bytes', read(first, 'bytes'), 'fraction', 1)
+  else
+    write(id, 'follows', first, unpack(append({}, first, MIRRORED)))
+    redis.call('SADD', key('followers', first), id)
+    tell(id, 'status')
+  end
+end
+
+-- What anybody may do
+
+local status, holder = read(id, 'status'), read(id, 'token')
+local operations = {}
+
+function operations.create()
   local request, pass, caller, text_bytes, owner, summary = unpack(ARGV, 7, 12)
   local webhook, secret, fingerprint, once, body, once_ttl, most, following = unpack(ARGV, 13, 20)
   local tokens, most_tokens = tonumber(ARGV[21]), tonumber(ARGV[22])
   if status then
-    return {'queued', id}
+    return {given(id, 'reused_from') and 'shared' or 'queued', id}
   end
   if once ~= '' then
     local before = redis.call('GET', key('once', owner, once))
@@ -256,22 +296,16 @@ if operation == 'create' then
   end
   local first = fingerprint ~= '' and redis.call('GET', key('equal', owner, fingerprint))
   local state = first and read(first, 'status')
+  local is_ahead = state == 'queued' or state == 'running'
   local can_share = state == 'succeeded'
-    or ((state == 'queued' or state == 'running')
-      and redis.call('SCARD', key('followers', first)) < tonumber(following))
+    or (is_ahead and redis.call('SCARD', key('followers', first)) < tonumber(following))
   if not can_share and tonumber(most) > 0
     and tonumber(redis.call('HGET', key('waiting'), owner) or 0) >= tonumber(most) then
     return {'full', ''}
   end
-  if not can_share and most_tokens > 0 then
-    local today = math.floor(now / DAY)
-    local spent = key('tokens', owner, integer(today))
-    local left = most_tokens - tonumber(redis.call('GET', spent) or 0)
-    if tokens > left then
-      return {'spent', integer(left) .. ' ' .. integer((today + 1) * DAY - now)}
-    end
-    redis.call('INCRBY', spent, integer(tokens))
-    redis.call('PEXPIREAT', spent, integer((today + 2) * DAY))
+  local refusal = not can_share and most_tokens > 0 and spend(owner, tokens, most_tokens)
+  if refusal then
+    return refusal
   end
   if once ~= '' then
     redis.call('SET', key('once', owner, once), id .. ' ' .. body, 'PX', once_ttl)
@@ -281,30 +315,20 @@ if operation == 'create' then
     'caller', caller, 'text_bytes', text_bytes, 'alone', 0, 'company', 0, 'owner', owner,
     'summary', summary, 'webhook', webhook, 'webhook_secret', secret, 'fingerprint', fingerprint)
   redis.call('ZADD', key('owned', owner), 0, id)
-  if not can_share then
-    if fingerprint ~= '' and not (state == 'queued' or state == 'running') then
-      redis.call('SET', key('equal', owner, fingerprint), id)
-    end
-    write(id, 'place', new_place(caller))
-    enqueue(id)
-    tell(id, 'status')
-    return {'queued', id}
+  if can_share then
+    share(first, state)
+    return {'shared', id}
   end
-  write(id, 'reused_from', given(first, 'reused_from') or first)
-  if state == 'succeeded' then
-    local run = read(first, 'run')
-    redis.call('SADD', key('holders', run), id)
-    finish(id, 'succeeded', 'run', run, 'artifacts', read(first, 'artifacts'),
-      'bytes', read(first, 'bytes'), 'fraction', 1)
-  else
-    write(id, 'follows', first, 'status', state)
-    redis.call('SADD', key('followers', first), id)
-    tell(id, 'status')
+  if fingerprint ~= '' and not is_ahead then
+    redis.call('SET', key('equal', owner, fingerprint), id)
   end
-  return {'shared', id}
+  write(id, 'place', new_place(caller))
+  enqueue(id)
+  tell(id, 'status')
+  return {'queued', id}
 end
 
-if operation == 'start' then
+function operations.start()
   if status == 'queued' and not given(id, 'follows') then
     redis.call('HINCRBY', key('job', id), 'attempts', 1)
     write(id, 'status', 'running', 'token', token, 'worker', ARGV[7], 'started_at', iso(now),
@@ -319,15 +343,15 @@ if operation == 'start' then
   return redis.call('HMGET', key('job', id), 'attempts', 'request')
 end
 
-if operation == 'give_up' then
-  local expired_only, died, deaths, problem, zombie_ttl = unpack(ARGV, 7, 11)
+function operations.give_up()
+  local expired_only, died, deaths, problem, zombie_ms = unpack(ARGV, 7, 11)
   if status ~= 'running' or not given(id, 'token') or (token ~= '' and token ~= holder) then
     return nil
   end
   if expired_only == '1' and tonumber(redis.call('ZSCORE', running, id) or 0) > now then
     return nil
   end
-  drop_attempt(zombie_ttl)
+  drop_attempt(zombie_ms)
   local counts = died == '1'
   if counts and read(id, 'company') == '1' then
     write(id, 'alone', 1)
@@ -337,15 +361,14 @@ if operation == 'give_up' then
   if counts and so_far >= tonumber(deaths) then
     finish_all('failed', 'error', problem)
   else
-    write(id, 'status', 'queued', 'worker', '', 'started_at', '', 'fraction', 0, 'stage', '',
-      'detail', '', 'counts', '')
+    rewind(id, 'worker', '')
     enqueue(id)
     tell_all('status')
   end
   return read(id, 'status')
 end
 
-if operation == 'cancel' then
+function operations.cancel()
   if not status or GONE[status] then
     return nil
   end
@@ -357,12 +380,12 @@ if operation == 'cancel' then
   return {'cancelled', heir}
 end
 
-if operation == 'remove' then
-  local why, zombie_ttl = ARGV[7], ARGV[8]
+function operations.remove()
+  local why, zombie_ms = ARGV[7], ARGV[8]
   if not status or GONE[status] then
     return nil
   end
-  local heir = ENDED[status] and '' or abandon(zombie_ttl)
+  local heir = ENDED[status] and '' or abandon(zombie_ms)
   release_bytes()
   forget_equal(id)
   local owner = read(id, 'owner')
@@ -376,7 +399,7 @@ if operation == 'remove' then
   return {why, heir}
 end
 
-if operation == 'pin' then
+function operations.pin()
   if not status or GONE[status] then
     return nil
   end
@@ -393,7 +416,11 @@ if operation == 'pin' then
   return 'ok'
 end
 
--- What only the holder of the job may do.
+if operations[operation] then
+  return operations[operation]()
+end
+
+-- What only the holder of the job may do
 
 local outcome = ({succeed = 'succeeded', fail = 'failed'})[operation]
 if not status or holder ~= token or (status ~= 'running' and status ~= outcome) then
@@ -406,11 +433,11 @@ end
 if operation == 'renew' then
   lease(ARGV[7])
 elseif operation == 'progress' then
-  local length, fraction, stage, detail, counts = unpack(ARGV, 7, 11)
+  local lease_ms, fraction, stage, detail, counts = unpack(ARGV, 7, 11)
   local reached = read(id, 'fraction')
   write(id, 'fraction', tonumber(fraction) > tonumber(reached) and fraction or reached,
     'stage', stage, 'detail', detail, 'counts', counts)
-  lease(length)
+  lease(lease_ms)
   tell_all('progress')
 elseif operation == 'succeed' then
   local run, bytes = id .. '/' .. token, ARGV[8]

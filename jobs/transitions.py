@@ -2,10 +2,10 @@
 
 A transition compares the record's status and fencing token, writes the record, its place in the
 indexes and an event in the job's stream (which keeps about its last thousand), all or nothing, and
-publishes the event. Time is the server's own, so the clocks of the machines around it do not
-matter. A client repeats a command whose answer was lost, so each operation, repeated with the same
-arguments, changes nothing more and answers as before; only a repeated give_up answers nil, for by
-then there is nothing left to give up.
+publishes the event. A client repeats a command whose answer was lost, so each operation, repeated
+with the same arguments, changes nothing more and answers as before. Only a repeated give_up or
+remove answers nil, for by then there is nothing left, and a repeated cancel names no job to send:
+the reaper sends what has no ticket.
 
 A death in company, beside other jobs on one runner, is nobody's yet: it is not counted, but the job
 runs alone from then on.
@@ -24,15 +24,15 @@ tombstone_ttl in ms, then what the operation needs:
 
 | operation | needs | from | to | answers |
 |---|---|---|---|---|
-| create | `jobs.submission.creation` | nothing | queued, succeeded | {outcome, job id} |
+| create | `jobs.submission.creation` | nothing | queued, running, succeeded | {outcome, job id} |
 | start | worker, lease ms, in company | queued | running | {attempts, request}, or nil |
 | renew | lease ms | running | running | `ok`, or `stale` |
 | progress | lease ms, fraction, stage, detail, counts | running | running | `ok`, or `stale` |
 | succeed | artifacts, bytes | running | succeeded | `ok`, or `stale` |
 | fail | problem | running | failed | `ok`, or `stale` |
-| give_up | expired only, died, deaths, problem, garbage ms | running | queued, failed | status |
-| cancel | garbage ms | queued, running | cancelled | {status, job to send}, or nil |
-| remove | why, garbage ms | any | deleted, expired, evicted | {status, job to send}, or nil |
+| give_up | expired only, died, deaths, problem, zombie ms | running | queued, failed | status |
+| cancel | zombie ms | queued, running | cancelled | {status, job to send}, or nil |
+| remove | why, zombie ms | any | deleted, expired, evicted | {status, job to send}, or nil |
 | pin | 0 or 1 | any | the same | `ok`, or nil |
 
 What is removed leaves its status and owner for a while, so that it is told from what never was.
@@ -41,9 +41,6 @@ The keys of the records that a transition touches follow from the record, so the
 beforehand: one server, or one with replicas, but no cluster.
 """
 
-from importlib.resources import files
+from jobs.scripts import script
 
-_SOURCE = files("jobs")
-
-ISO = _SOURCE.joinpath("iso.lua").read_text(encoding="utf-8")
-SCRIPT = f"{ISO}\n{_SOURCE.joinpath('transitions.lua').read_text(encoding='utf-8')}"
+SCRIPT = script("transitions.lua")

@@ -7,17 +7,17 @@ its creation, so that a job that is refused or shares a result costs none.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 
 from redis import Redis
 
 from jobs.keys import Keys
+from jobs.scripts import script
 from schemas.access import KeyLimits
 from schemas.settings import DAY, Settings
 
 MINUTE = 60
 REQUESTS, TOKENS, QUEUED_JOBS = "requests", "tokens", "queued-jobs"
-_SCRIPT = files("jobs.access").joinpath("requests.lua").read_text(encoding="utf-8")
+_SCRIPT = script("requests.lua", "jobs.access")
 
 
 @dataclass(frozen=True)

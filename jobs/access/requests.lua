@@ -1,8 +1,6 @@
 -- The requests of one key in the last minute: see jobs/access/limits.py.
 
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function came(place)
   return tonumber(redis.call('LINDEX', KEYS[1], place))
@@ -26,7 +24,7 @@ end
 
 local passes = count < limit
 if passes then
-  redis.call('RPUSH', KEYS[1], string.format('%.0f', now))
+  redis.call('RPUSH', KEYS[1], integer(now))
   redis.call('PEXPIRE', KEYS[1], window)
   count = count + 1
 end

@@ -87,6 +87,15 @@ def test_jobs_in_flight_compute_once(jobs, settings):
     assert [event["status"] for event in told] == ["queued", "running", "running", "succeeded"]
 
 
+def test_who_joins_a_running_job_is_shown_it_as_it_runs(jobs):
+    first = submit(jobs)
+    attempt = jobs.store.start(first, "w")
+    jobs.store.progress(attempt, Progress(fraction=0.5, stage=Stage.TRACING, texts_done=1))
+    runs, joined = jobs.store.get(first), jobs.submit(REQUEST, ALIKE).job
+    assert (joined.status, joined.attempts) == (Status.RUNNING, 1)
+    assert (joined.started_at, joined.progress) == (runs.started_at, runs.progress)
+
+
 def test_others_may_not_share(jobs):
     first = submit(jobs)
     compute(jobs, first)

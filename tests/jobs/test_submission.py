@@ -127,3 +127,21 @@ def test_whoever_cancels_gains_no_place(jobs):
     jobs.cancel(mine[2])
     last = jobs.submit(REQUEST, Terms(share="one")).id
     assert jobs.store.queued() == [mine[0], mine[1], last]
+    jobs.cancel(mine[0])
+    last = [last, jobs.submit(REQUEST, Terms(share="one")).id]
+    assert jobs.store.queued() == [mine[1], *last]
+
+
+@pytest.mark.parametrize("started", [0, 2])
+def test_whoever_withdraws_a_batch_does_not_wait_behind_it(jobs, settings, started):
+    batch = [jobs.submit(REQUEST, Terms(share="one")).id for _ in range(20)]
+    others = [jobs.submit(REQUEST, Terms(share="two")).id for _ in range(3)]
+    for job_id in batch[:started]:
+        jobs.store.start(job_id, "w")
+    for job_id in batch:
+        jobs.cancel(job_id)
+    again = jobs.submit(REQUEST, Terms(share="one")).id
+    assert jobs.store.queued().index(again) <= 1 + started
+    assert set(jobs.store.queued()) == {again, *others}
+    jobs.cancel(again)
+    assert not jobs.redis.hexists(Keys(settings.key_prefix).places, "one"), "it keeps nothing"

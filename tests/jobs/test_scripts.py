@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jobs.transitions import ISO
+from jobs.scripts import COMMON
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ from jobs.transitions import ISO
 def test_times_are_written_as_the_calendar_has_them(jobs, moment):
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     ms = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
-    written = jobs.redis.eval(f"{ISO} return iso(tonumber(ARGV[1]))", 0, ms).decode()
+    written = jobs.redis.eval(f"{COMMON} return iso(tonumber(ARGV[1]))", 0, ms).decode()
     assert written.endswith("Z")
     assert datetime.fromisoformat(written) == moment

@@ -1,3 +1,16 @@
+-- What the scripts share. They have the server's time, so that the clocks of the machines around it
+-- do not matter.
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- A whole number without an exponent, as which Lua would write a large one.
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+local ENDED = {succeeded = true, failed = true, cancelled = true}
+
 -- A moment in Unix milliseconds as RFC 3339 has it.
 -- H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: exact for every day
 -- of the Gregorian calendar.
