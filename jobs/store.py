@@ -12,7 +12,7 @@ from jobs.identity import JobIds, is_job_id, new_token
 from jobs.keys import Keys
 from jobs.submission import Terms, creation
 from jobs.transitions import SCRIPT
-from jobs.view import COUNTS, FIELDS, job_from, path_of
+from jobs.view import COUNTS, FIELDS, GONE, job_from, path_of
 from schemas.job import Artifact, Job, Progress
 from schemas.names import Departure, Status
 from schemas.problem import Problem, ProblemType
@@ -126,7 +126,7 @@ class JobStore:
         status, owner = _hmget(self._redis, self._keys.record(job_id), "status", "owner")
         if not status:
             return None
-        is_gone = status in set(Departure)
+        is_gone = status in GONE
         return Standing(owner, Departure(status) if is_gone else Status(status))
 
     def artifacts(self, job_id: str) -> StoredArtifacts | None:

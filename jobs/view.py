@@ -38,7 +38,7 @@ _REVISION, _OWNER = FIELDS.index("revision"), FIELDS.index("owner")
 # The fields of the progress that a record keeps as one.
 COUNTS = {"texts_done", "texts", "layers_done", "layers", "remaining_seconds"}
 _UNCOUNTED = Progress().model_dump_json(include=COUNTS).encode()[1:-1]
-_GONE = frozenset(Departure)
+GONE = frozenset(Departure)
 _DELIVERIES = TypeAdapter(list[Delivery])
 
 
@@ -63,7 +63,7 @@ def links_of(job_id: str) -> Links:
 def job_from(job_id: str, values: list[bytes | None], rank: int | None) -> Job | None:
     """The job that the answers to `JobStore.stage_get` describe."""
     found = {name: text(value) for name, value in zip(FIELDS, values, strict=True) if value}
-    if not found or found["status"] in _GONE:
+    if not found or found["status"] in GONE:
         return None
     return Job(
         **facts_from(job_id, found, rank),
@@ -108,7 +108,7 @@ def job_json(job_id: str, values: list[bytes | None], rank: int | None) -> bytes
     The request is shown as it was accepted, without being read again.
     """
     found = dict(zip(FIELDS, values, strict=True))
-    if found["status"] is None or found["status"].decode() in _GONE:
+    if found["status"] is None or found["status"].decode() in GONE:
         return None
     path = path_of(job_id).encode()
     return _TEMPLATE % (
@@ -159,7 +159,7 @@ def _word_json(word: bytes | None) -> bytes:
 def departure(values: list[bytes | None]) -> Departure | None:
     """Why a job is there no more; None for one that is there, and for one that never was."""
     status = text(values[0] or b"")
-    return Departure(status) if status in _GONE else None
+    return Departure(status) if status in GONE else None
 
 
 def tag_of(values: list[bytes | None], rank: int | None) -> str:

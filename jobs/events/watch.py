@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from jobs.events.event import TERMINAL, Event
-from schemas.names import Departure, Happening
+from jobs.view import GONE
+from schemas.names import Happening
 
 # Events that wait for one who does not take them; later ones are then read from the stream.
 _MOST_WAITING = 32
-
-_GONE = frozenset(Departure)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Page:
     @property
     def is_gone(self) -> bool:
         """Whether the job is there no more, or never was."""
-        return not self.status or self.status in _GONE
+        return not self.status or self.status in GONE
 
 
 class Listener:

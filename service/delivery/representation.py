@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from schemas.problem import FieldError, Problem, ProblemError, ProblemType
 from service.delivery.ranges import RangeNotSatisfiable, requested_span
 from service.http.boundary import IS_HEAD
+from service.http.entity_tags import is_named, is_named_exactly
 from service.problems import problem_response
 
 IMMUTABLE = "private, max-age=31536000, immutable"
@@ -51,9 +52,9 @@ def deliver(representation: Representation, request: Request) -> Response:
     """
     tag, size = representation.tag, representation.size
     asked = request.headers
-    if "if-match" in asked and not _names(asked.getlist("if-match")) & {tag, "*"}:
+    if "if-match" in asked and not is_named_exactly(request, "if-match", tag):
         raise _unexpected()
-    if _names(asked.getlist("if-none-match")) & {tag, f"W/{tag}", "*"}:
+    if is_named(request, "if-none-match", tag):
         return Response(None, 304, {"ETag": tag, "Cache-Control": IMMUTABLE})
     if request.scope.get(IS_HEAD):
         # A range is defined for GET alone.
@@ -75,11 +76,6 @@ def _response(representation: Representation, span: range | None) -> Response:
         headers["Content-Range"] = f"bytes {span.start}-{last}/{representation.size}"
     status = 200 if span is None else 206
     return StreamingResponse(representation.read(sent), status, headers, representation.media_type)
-
-
-def _names(lines: list[str]) -> set[str]:
-    """What lists of entity tags name."""
-    return {name.strip() for line in lines for name in line.split(",")}
 
 
 def _range_holds(request: Request, tag: str) -> bool:

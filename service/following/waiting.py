@@ -32,14 +32,6 @@ def wait_of(request: Request, most: int) -> float:
     return min(float(given), most)
 
 
-def is_named(tag: str, if_none_match: str | None) -> bool:
-    """Whether a client's If-None-Match names this state (RFC 9110, section 13.1.2)."""
-    if if_none_match is None:
-        return False
-    names = {name.strip().removeprefix("W/") for name in if_none_match.split(",")}
-    return "*" in names or tag.removeprefix("W/") in names
-
-
 async def change_of(
     feed: Feed,
     job_id: str,

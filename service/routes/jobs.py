@@ -17,7 +17,8 @@ from service.access.caller import caller_of
 from service.access.visibility import raise_gone, raise_unknown, visible_soon
 from service.context import context_of
 from service.following.lookup import FoundJob, GoneJob
-from service.following.waiting import change_of, is_named, wait_of
+from service.following.waiting import change_of, wait_of
+from service.http.entity_tags import is_named
 from service.intake.acceptance import accept, once_of
 from service.intake.body import read_body
 from service.openapi.answers import STATE_HEADERS, SUBMIT_HEADERS, problems, success
@@ -60,6 +61,8 @@ _POLL = NO_STORE | {"Retry-After": str(POLL_AFTER)}
 # Reading a text takes up to two hundred times its bytes of memory until its tokens are counted, so
 # bodies from this size on are read one at a time.
 _LARGE_BODY = 1 << 18
+
+_KNOWN = "if-none-match"
 
 
 @router.post(
@@ -146,14 +149,15 @@ async def get_job(job_id: JobId, request: Request) -> Response:
     With `wait` the answer comes as soon as there is one: when the job has ended, stands otherwise
     than `If-None-Match` says (without it: than at the question), or the time is over.
     """
-    context, known = context_of(request), request.headers.get("if-none-match")
+    context = context_of(request)
     wait = wait_of(request, context.settings.max_wait)
     found = await find(request, job_id)
-    if wait and not found.has_ended and (known is None or is_named(found.tag, known)):
+    is_news = _KNOWN in request.headers and not is_named(request, _KNOWN, found.tag)
+    if wait and not found.has_ended and not is_news:
         look = partial(find, request, job_id)
         found = await change_of(context.feed, job_id, look, found, wait, request.receive)
     headers = (NO_STORE if found.has_ended else _POLL) | {"ETag": found.tag}
-    if is_named(found.tag, known):
+    if is_named(request, _KNOWN, found.tag):
         return Response(None, 304, headers)
     return json_response(found.body, headers)
 
