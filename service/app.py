@@ -71,12 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         # Nothing here exports spans, and looking whether anybody does costs a poll a tenth.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    # The last added is the outermost.
-    app.add_middleware(Compression)
-    known = KnownKeys(AccessKeys(jobs.redis, settings), closed=settings.must_ask_for_keys)
-    app.add_middleware(Gate, known=known, limits=Limits(jobs.redis, settings))
-    cors = Cors(settings.cors_origins)
-    app.add_middleware(Boundary, answered=metrics.answered, cors=cors)
+    _add_middleware(app, context)
     install_handlers(app)
     install_openapi(app)
     context.attach(app)
@@ -86,3 +81,13 @@ def create_app(settings: Settings) -> FastAPI:
         # `include_router` would look for the route of each request twice.
         app.router.routes.extend(marked(module.router.routes))
     return app
+
+
+def _add_middleware(app: FastAPI, context: Context) -> None:
+    """What every request passes; the last added is the outermost."""
+    settings, redis = context.settings, context.jobs.redis
+    app.add_middleware(Compression)
+    known = KnownKeys(AccessKeys(redis, settings), closed=settings.must_ask_for_keys)
+    app.add_middleware(Gate, known=known, limits=Limits(redis, settings))
+    cors = Cors(settings.cors_origins)
+    app.add_middleware(Boundary, answered=context.metrics.answered, cors=cors)
