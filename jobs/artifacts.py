@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
+from types import TracebackType
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -30,6 +31,9 @@ from schemas.settings import Settings
 # on local disk is four times as fast as obstore's stream, and holds neither a file nor a connection
 # open for a slow client.
 PIECE = 1 << 18
+
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 
 class ArtifactNotFound(LookupError):  # noqa: N818 - reads as what it says
@@ -85,9 +89,11 @@ class ArtifactStore:
     def discard(self, job_id: str, token: str) -> None:
         """Remove what a dead attempt wrote; nothing there is fine. Raises OSError."""
         if is_job_id(job_id) and is_token(token):
-            # Whoever removes the same files at the same moment finishes the work.
-            with suppress(FileNotFoundError):
-                shutil.rmtree(self._root / job_id / token)
+            folder = self._root / job_id
+            shutil.rmtree(folder / token, onerror=_unless_gone)
+            # It is not empty while another attempt of the job has files.
+            with suppress(OSError):
+                folder.rmdir()
 
 
 class ArtifactWriter:
@@ -147,6 +153,12 @@ def _path(job_id: str, token: str, name: str) -> str:
     if not (is_job_id(job_id) and is_token(token) and is_artifact_name(name)):
         raise ArtifactNotFound(f"no artifact can have the name {name!r}")
     return f"{job_id}/{token}/{name}"
+
+
+def _unless_gone(what: object, path: str, error: ExcInfo) -> None:
+    """Go on where someone else has removed it at the same moment. Raises OSError."""
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]
 
 
 def _sync(path: Path) -> None:

@@ -108,6 +108,34 @@ def test_attempts_do_not_share_files(jobs, attempt):
     jobs.artifacts.discard(attempt.job_id, attempt.token)
 
 
+def test_nothing_stays_of_a_job_whose_last_attempt_goes(jobs, attempt, settings):
+    other = Attempt(attempt.job_id, new_token(), 2, REQUEST)
+    put(jobs, attempt, "a.png")
+    put(jobs, other, "a.png")
+    root = settings.data_dir / "artifacts"
+    jobs.artifacts.discard(attempt.job_id, attempt.token)
+    assert [path.name for path in (root / attempt.job_id).iterdir()] == [other.token]
+    jobs.artifacts.discard(other.job_id, other.token)
+    assert list(root.iterdir()) == []
+
+
+def test_files_that_another_removes_meanwhile_are_passed_over(jobs, attempt, settings, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        put(jobs, attempt, name)
+    unlink = os.unlink
+    met = []
+
+    def beaten_to_the_first(path, **where):
+        unlink(path, **where)
+        if not met:
+            met.append(path)
+            raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "unlink", beaten_to_the_first)
+    jobs.artifacts.discard(attempt.job_id, attempt.token)
+    assert list((settings.data_dir / "artifacts").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names(jobs, attempt, settings, name):
     assert not is_artifact_name(name)
