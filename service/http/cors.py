@@ -13,8 +13,9 @@ _ALLOWED = (
     "Last-Event-ID, Range, X-Request-Id"
 )
 _EXPOSED = (
-    b"Content-Disposition, Content-Range, Deprecation, ETag, Link, Location, RateLimit, "
-    b"RateLimit-Policy, Repr-Digest, Retry-After, Sunset, X-Request-Id"
+    b"Accept-Ranges, Allow, Content-Disposition, Content-Range, Deprecation, ETag, "
+    b"Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Repr-Digest, "
+    b"Retry-After, Sunset, WWW-Authenticate, X-Request-Id"
 )
 # Seconds that a browser need not ask again; none keeps it for longer.
 _MAX_AGE = 7200

@@ -79,6 +79,7 @@ def test_every_answer_can_be_read_by_the_page(open_to: httpx.Client, jobs: Jobs)
         assert {
             *("etag", "location", "retry-after", "ratelimit", "ratelimit-policy", "link"),
             *("content-range", "repr-digest", "x-request-id", "deprecation", "sunset"),
+            *("accept-ranges", "allow", "idempotency-replayed", "www-authenticate"),
         } <= set(exposed)
     assert answers[0][0].content == RESULT
 
