@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import h11
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +19,8 @@ from schemas.problem import Problem
 from schemas.settings import Settings
 from service.problems import MEDIA_TYPE
 
+# Seconds for a request's head to arrive, from the connection or the head's first bytes on.
+HEAD_TIME_LIMIT = 30.0
 # Seconds that responses under way have to end after SIGTERM; `mambascope up` waits one more.
 _GRACE = 5
 
@@ -29,7 +32,36 @@ class RemoteNotAllowed(Exception):  # noqa: N818 - it says what is the case
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that answers what is no HTTP with a problem too."""
+    """HTTP/1.1 that answers what is no HTTP with a problem too, and waits for no head for ever."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a head that they leave unfinished has to go on soon."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._expect_head()
+        else:
+            self._expect_nothing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._expect_nothing()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(HEAD_TIME_LIMIT, self.transport.close)
+
+    def _expect_nothing(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are no HTTP request, which the application never sees."""

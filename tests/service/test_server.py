@@ -18,9 +18,10 @@ import pytest
 from jobs import Jobs
 from jobs.access.access_keys import AccessKeys
 from schemas.settings import Settings
+from service import server
 from service.app import create_app
 from service.server import RemoteNotAllowed, server_for
-from tests.service.conftest import SUBMIT, started
+from tests.service.conftest import SUBMIT, serving, started
 from tests.service.keys import make_key
 
 
@@ -87,6 +88,30 @@ def test_what_is_no_http_is_answered_with_a_problem_too(process: Process) -> Non
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"content-type: application/problem+json" in head
     assert json.loads(body)["status"] == 400
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_TIME_LIMIT", 0.5)
+    whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving(create_app(settings), settings) as client:
+        for begun in (b"", whole[:20], whole + whole[:20]):
+            with socket.create_connection(("127.0.0.1", client.base_url.port), 10) as connection:
+                began = time.monotonic()
+                connection.sendall(begun)
+                answer = b"".join(iter(lambda read=connection.recv: read(4096), b""))
+            assert time.monotonic() - began > 0.4
+            assert answer.count(b"HTTP/1.1 200") == begun.count(whole)
+
+
+def test_whoever_asks_in_time_is_not_cut_off(
+    settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_TIME_LIMIT", 0.5)
+    path = f"/v1/jobs/{started(jobs).job_id}"
+    with serving(create_app(settings), settings) as client:
+        assert client.get(path, params={"wait": "1.5"}).status_code == 200
 
 
 def test_a_client_that_leaves_in_mid_body_is_no_error(process: Process) -> None:
