@@ -1,5 +1,6 @@
 """Everything of a job opened together: record, queue, artifacts, presence."""
 
+import logging
 from dataclasses import dataclass
 
 from redis import Redis
@@ -20,6 +21,8 @@ from schemas.request import JobRequest
 from schemas.settings import Settings
 
 _PLAIN = Terms()
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,17 @@ class Jobs:
         return status
 
     def remove(self, job_id: str, why: Departure) -> bool:
-        """Remove a job and what it holds; whether there was one."""
+        """Remove a job and what it holds; whether there was one.
+
+        It is gone although its bytes cannot be removed now: they are tried again by each sweep.
+        """
         heir = self.store.remove(job_id, why)
         if heir:
             self.queue.submit(heir)
-        self.discard_garbage()
+        try:
+            self.discard_garbage()
+        except OSError as error:
+            _log.error("bytes of removed jobs stay for now: %s", error)
         return heir is not None
 
     def discard_garbage(self) -> list[str]:

@@ -1,6 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
-from schemas.names import Status
+from schemas.names import Departure, Status
 from tests.jobs.support import REQUEST
 
 
@@ -20,6 +20,20 @@ def test_submit_is_one_transaction(jobs):
     calls = {name: stat["calls"] for name, stat in jobs.redis.info("commandstats").items()}
     assert calls["cmdstat_multi"] == calls["cmdstat_exec"] == 1
     assert calls["cmdstat_eval"] == calls["cmdstat_rpush"] == 1
+
+
+def test_a_job_is_removed_although_its_bytes_cannot_be(jobs, settings):
+    kept, other = jobs.submit(REQUEST), jobs.submit(REQUEST)
+    attempt = jobs.store.start(kept.id, "w")
+    jobs.store.succeed(attempt, [])
+    # Where a folder belongs lies a file, which stands for a disk that takes no changes.
+    blocked = settings.data_dir / "artifacts" / kept.id
+    blocked.write_bytes(b"")
+    for job in (kept, other):
+        assert jobs.remove(job.id, Departure.DELETED)
+    assert [job_id for job_id, _ in jobs.store.dead_attempts()] == [kept.id]
+    blocked.unlink()
+    assert jobs.discard_garbage() == [kept.id]
 
 
 def test_many_clients_at_once(jobs):
