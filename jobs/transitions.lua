@@ -131,6 +131,16 @@ local function forget_equal(job)
   end
 end
 
+-- Let a job serve those that come, unless one that has succeeded does.
+local function offer(job)
+  if given(job, 'fingerprint') then
+    local serves = redis.call('GET', equal(job))
+    if not serves or read(serves, 'status') ~= 'succeeded' then
+      redis.call('SET', equal(job), job)
+    end
+  end
+end
+
 local MIRRORED = {'status', 'attempts', 'fraction', 'stage', 'detail', 'counts', 'started_at'}
 
 local function tell_all(kind)
@@ -173,6 +183,9 @@ local function finish_all(status, ...)
   local alike = followers(id)
   redis.call('DEL', key('followers', id))
   finish(id, status, ...)
+  if status == 'succeeded' then
+    offer(id)
+  end
   for _, job in ipairs(alike) do
     write(job, 'attempts', read(id, 'attempts'), 'started_at', read(id, 'started_at') or '',
       'follows', '')
@@ -210,7 +223,7 @@ local function hand_over()
   rewind(heir, 'follows', '', 'reused_from', '', 'attempts', 0,
     'place', new_place(read(heir, 'caller')))
   enqueue(heir)
-  redis.call('SET', equal(heir), heir)
+  offer(heir)
   tell(heir, 'status')
   for _, job in ipairs(alike) do
     redis.call('SADD', key('followers', heir), job)
@@ -319,9 +332,7 @@ function operations.create()
     share(first, state)
     return {'shared', id}
   end
-  if fingerprint ~= '' and not is_ahead then
-    redis.call('SET', key('equal', owner, fingerprint), id)
-  end
+  offer(id)
   write(id, 'place', new_place(caller))
   enqueue(id)
   tell(id, 'status')

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from jobs import Terms
+from jobs import Terms, submission
 from jobs.artifacts import ArtifactNotFound
 from jobs.keys import Keys
 from schemas.job import Progress, Shows
@@ -126,6 +126,21 @@ def test_the_first_follower_takes_over(jobs, end, running):
     assert second in jobs.queue.waiting()
     compute(jobs, second)
     assert bytes_of(jobs, third) == b"bytes"
+
+
+def test_where_too_many_follow_one_the_next_follow_another(jobs, monkeypatch):
+    monkeypatch.setattr(submission, "_MOST_FOLLOWERS", 2)
+    alike = [submit(jobs) for _ in range(8)]
+    assert jobs.store.queued() == [alike[0], alike[3], alike[6]]
+    assert jobs.store.get(alike[5]).reused_from == alike[3]
+    compute(jobs, alike[0])
+    # A result that is there serves, whatever is under way.
+    assert jobs.submit(REQUEST, ALIKE).job.reused_from == alike[0]
+    jobs.cancel(alike[3])
+    compute(jobs, alike[6])
+    compute(jobs, alike[4])
+    assert jobs.submit(REQUEST, ALIKE).job.reused_from == alike[0]
+    assert {jobs.store.get(one).status for one in alike} == {Status.SUCCEEDED, Status.CANCELLED}
 
 
 def test_a_follower_that_is_cancelled_leaves_the_others_alone(jobs):
