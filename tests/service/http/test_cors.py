@@ -84,6 +84,18 @@ def test_every_answer_can_be_read_by_the_page(open_to: httpx.Client, jobs: Jobs)
     assert answers[0][0].content == RESULT
 
 
+def test_pages_may_read_every_header_that_is_documented(open_to: httpx.Client) -> None:
+    paths = open_to.get("/openapi.json").json()["paths"]
+    operations = [operation for verbs in paths.values() for operation in verbs.values()]
+    answers = [answer for operation in operations for answer in operation["responses"].values()]
+    documented = {name.lower() for answer in answers for name in answer.get("headers", ())}
+    exposed = open_to.get("/healthz", headers={"Origin": PAGE}).headers[
+        "access-control-expose-headers"
+    ]
+    always = {"cache-control", "content-language", "content-type", "content-length"}
+    assert documented - always - set(exposed.lower().split(", ")) == set()
+
+
 def test_without_an_origin_caches_still_learn_that_it_counts(open_to: httpx.Client) -> None:
     response = open_to.get("/healthz")
     assert response.headers.get_list("vary", split_commas=True) == ["Accept-Encoding", "Origin"]
