@@ -132,5 +132,6 @@ class ProblemError(Exception):
 
     @classmethod
     def of_field(cls, error: FieldError) -> "ProblemError":
-        """A request of which one field is wrong (invalid-request)."""
-        return cls(ProblemType.INVALID_REQUEST, error.detail, [error])
+        """A request of which one field is wrong (invalid-request). The detail says which."""
+        place = f"`{error.parameter}`" if error.parameter else error.pointer
+        return cls(ProblemType.INVALID_REQUEST, f"{place}: {error.detail}", [error])

@@ -148,9 +148,11 @@ def test_filters(client: httpx.Client) -> None:
 def test_bad_queries(client: httpx.Client, query: str, parameter: str) -> None:
     response = client.get(f"{JOBS}?{query}")
     assert response.status_code == 422
-    [error] = problem_of(response, "invalid-request")["errors"]
+    problem = problem_of(response, "invalid-request")
+    [error] = problem["errors"]
     assert error["parameter"] == parameter
     assert error["detail"]
+    assert parameter in problem["detail"], "what is shown alone says which"
 
 
 def test_a_request_sent_again_gives_the_same_job(client: httpx.Client, jobs: Jobs) -> None:
