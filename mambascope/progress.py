@@ -1,5 +1,6 @@
 """A job's progress on standard error: a bar in a terminal, a line per stage anywhere else."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,11 +34,22 @@ def tell_job(teller: Teller, job: Job) -> None:
         detail = f"{ahead} {'job' if ahead == 1 else 'jobs'} ahead" if ahead else ""
         teller.stage(job.status, detail)
     elif job.status is Status.RUNNING and job.progress.stage is not None:
-        detail = visible(job.progress.detail)
+        told = (left(job.progress.remaining_seconds), visible(job.progress.detail))
+        detail = ", ".join(filter(None, told))
         teller.stage(f"running: {job.progress.stage}", detail, job.progress.fraction)
     else:
         finished = job.status is Status.SUCCEEDED
         teller.stage(job.status, fraction=1.0 if finished else job.progress.fraction)
+
+
+def left(seconds: float | None) -> str:
+    """The time that is left in a unit that suits it; nothing while it is not known."""
+    if seconds is None:
+        return ""
+    for unit, size in (("s", 1), ("min", 60)):
+        if seconds < 100 * size:
+            return f"about {math.ceil(seconds / size)} {unit} left"
+    return f"about {math.ceil(seconds / 3600)} h left"
 
 
 @contextmanager
