@@ -43,7 +43,7 @@ from mambascope.usage import WRONG_USAGE, UsageProblem, read_settings
 from mambascope.visible import counted, visible
 from schemas.job import Job
 from schemas.names import JOBS_PATH, RESULT_FILE, TENSORS_FILE, Status
-from schemas.problem import FieldError, Problem
+from schemas.problem import FieldError, Problem, ProblemType
 from schemas.result import ResultDocument
 
 
@@ -290,6 +290,8 @@ def _tell(problem: Problem, request: Asked | None) -> None:
         _say(f"  {visible(detail)}")
     for error in problem.errors:
         _say(f"  {visible(_place(error, request))}: {visible(error.detail)}")
+    if problem.type == ProblemType.UNAUTHENTICATED.uri:
+        _say("  MAMBASCOPE_KEY is where this command looks for the key.")
 
 
 def _place(error: FieldError, request: Asked | None) -> str:

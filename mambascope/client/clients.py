@@ -223,9 +223,10 @@ class AsyncClient:
 @contextmanager
 def _shown(job_id: str, progress: bool) -> Iterator[Callable[..., None]]:
     """Shows the states of a job; who breaks off is told its id."""
-    from mambascope.progress import onlooker, tell_job
-
     try:
+        # What is loaded here takes as long as a person takes to change their mind.
+        from mambascope.progress import onlooker, tell_job
+
         with onlooker(progress) as told:
             seen: Seen = lambda job: tell_job(told, job)  # noqa: E731
             yield seen

@@ -30,6 +30,10 @@ class RequestRefused(MambascopeError):  # noqa: N818 - it says what is the case
 class Unauthenticated(RequestRefused):
     """The service wants a key that it knows: `Client(key=...)` or MAMBASCOPE_KEY."""
 
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.add_note("Give the key as `key`, or in MAMBASCOPE_KEY.")
+
 
 class NotFound(RequestRefused):
     """There is no such job, model or file, or it belongs to another key."""

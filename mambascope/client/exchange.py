@@ -98,7 +98,8 @@ class Exchange:
                 now = self.wire.clock()
                 if last == FOREVER:
                     last = now + self.patience
-                    self.away(f"{self.url} does not answer ({away}); asking again.")
+                    wording = "asks to come back later" if away.problem else "does not answer"
+                    self.away(f"{self.url} {wording} ({away}); asking again.")
                 after = away.ask_after
                 if after is None:
                     after = min(pause * (1 - _LEAST_SHARE * self.lot()), max(last - now, 0.0))

@@ -71,8 +71,9 @@ class Findings:
         for result in self.result.results:
             if (result.text_index, result.model) == (index, model):
                 return result
+        last = len(self.job.request.texts) - 1
         raise LookupError(
-            f"There is no text {index} of {model!r}: there are {len(self.job.request.texts)} texts "
+            f"There is no text {index} of {model!r}: the job has texts 0 to {last} "
             f"of {', '.join(self.models)}."
         )
 
@@ -151,7 +152,9 @@ class Findings:
         for artifact in self.artifacts:
             if artifact.name == name:
                 return artifact
-        detail = f"The job has no file `{name}`. `artifacts` lists them, and `figures()` pictures."
+        detail = (
+            f"The job has no artifact `{name}`. See `artifacts`, and `figures()` for the figures."
+        )
         raise NotFound(Problem.of(ProblemType.NOT_FOUND, detail))
 
     def _tensor_file(self) -> Artifact:

@@ -62,7 +62,9 @@ def test_analysis_names_the_token_that_was_read(analysis: Analysis) -> None:
     assert [token for token, _ in relevance] == PROMPT.split()
     assert analysis.relevance(layer=0)[0][1] != relevance[0][1]
     for wrong in ({"layer": 7}, {"method": "rollout"}, {"text": 3}, {"model": "other"}):
-        with pytest.raises(LookupError, match=r"There is no text|not read|not asked"):
+        with pytest.raises(
+            LookupError, match=r"no text 3 .* texts 0 to 0|no text 0 of|not read|not asked"
+        ):
             analysis.relevance(**wrong)  # type: ignore[arg-type]
 
 
@@ -75,7 +77,7 @@ def test_files_are_a_call_away(analysis: Analysis, tmp_path: Path) -> None:
     assert figure._repr_png_() == figure.png
     assert figure.save(tmp_path).read_bytes() == figure.png
     assert len(repr(figure)) < 300
-    with pytest.raises(NotFound, match=r"has no file `other\.png`"):
+    with pytest.raises(NotFound, match=r"has no artifact `other\.png`"):
         analysis.figure("other.png")
     tensors = analysis.tensors()
     matrix = tensors["m0/t0/l1/attention_weighted/matrix"]

@@ -161,6 +161,12 @@ def test_service_that_is_away_for_a_while_is_asked_again() -> None:
     assert script.notices == ["http://test does not answer (refused); asking again."]
 
 
+def test_service_that_answers_is_not_said_to_be_silent() -> None:
+    script = Script(problem(ProblemType.RATE_LIMIT, "5"), answer(Status.SUCCEEDED))
+    assert script.follow(QUEUED).status == Status.SUCCEEDED
+    assert script.notices == ["http://test asks to come back later (Why.); asking again."]
+
+
 def test_those_who_wait_do_not_come_back_at_once() -> None:
     script = Script(httpx.ConnectError("refused"), answer(Status.SUCCEEDED)).met()
     script.service.exchange.lot = lambda: 0.5
