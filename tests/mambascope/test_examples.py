@@ -1,4 +1,4 @@
-"""The examples do what they show: run against a real service, as a reader would."""
+"""The examples, and the snippets of the guides, do what they show, with a real service."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -66,3 +67,33 @@ def test_script_runs(
     assert (done.returncode, done.stderr) == (0, "")
     assert all(line in done.stdout for line in lines), done.stdout
     assert (tmp_path / "quickstart-output").exists() == (name == "quickstart")
+
+
+@pytest.mark.parametrize("guide", ["README.md", "docs/api.md"])
+def test_snippet_prints_what_stands_beside_it(
+    environment: dict[str, str], tmp_path: Path, guide: str
+) -> None:
+    [snippet] = re.findall(r"^```python\n(.*?)^```", (ROOT / guide).read_text(), re.S | re.M)
+    done = subprocess.run(
+        [sys.executable, "-c", snippet],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = re.findall(r"print\(.*\)  # ([\d(].*)$", snippet, re.M)
+    assert shown
+    assert all(value in done.stdout for value in shown), done.stdout
+    assert (tmp_path / "output" / "result.json").is_file()
+
+
+def test_loop_of_the_guide_follows_a_job_to_its_end(stack: Stack) -> None:
+    guide = (ROOT / "docs/following.md").read_text()
+    [loop] = re.findall(r"^```python\n(.*?)^```", guide, re.S | re.M)
+    seen: list[dict[str, Any]] = []
+    with httpx.Client(base_url=stack.url) as api:
+        posted = api.post("/v1/jobs", json={"texts": ["apple 3 river"], "reuse": False})
+        exec(loop, {"api": api, "path": posted.json()["links"]["self"], "show": seen.append})
+    assert seen[-1]["status"] == "succeeded"
