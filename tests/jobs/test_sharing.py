@@ -3,10 +3,16 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, assume
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from jobs import Terms, submission
 from jobs.artifacts import ArtifactNotFound
@@ -186,22 +192,22 @@ class Alike(RuleBasedStateMachine):
         self.jobs.redis.delete(*self.jobs.redis.keys(f"{settings.key_prefix}:*") or ["none"])
 
     def pick(self, data, ids):
-        assume(ids)
         return data.draw(st.sampled_from(sorted(ids)))
 
+    @precondition(lambda self: len(self.model.stays) < 8)
     @rule(shared=st.booleans())
     def submit(self, shared):
-        assume(len(self.model.stays) < 8)
         submitted = self.jobs.submit(REQUEST, ALIKE if shared else Terms(owner="me"))
         self.model.stays[submitted.id] = submitted.job.status
 
+    @precondition(lambda self: self.store.first_queued())
     @rule()
     def start(self):
-        assume(take(self.jobs))
+        assert take(self.jobs), "whoever is queued has a ticket"
         head = self.store.first_queued()
-        assume(head)
         self.model.attempts[head] = self.store.start(head, "w")
 
+    @precondition(lambda self: self.model.attempts)
     @rule(data=st.data(), outcome=st.sampled_from(["succeed", "fail", "die", "progress"]))
     def run(self, data, outcome):
         job_id = self.pick(data, self.model.attempts)
@@ -218,6 +224,7 @@ class Alike(RuleBasedStateMachine):
             self.store.give_up(job_id, attempt.token, "SIGKILL", died=False)
             self.jobs.queue.submit(job_id, first=True)
 
+    @precondition(lambda self: self.model.stays)
     @rule(data=st.data())
     def cancel(self, data):
         job_id = self.pick(data, self.model.stays)
@@ -226,6 +233,7 @@ class Alike(RuleBasedStateMachine):
         assert after is (before if before.terminal else Status.CANCELLED)
         self.model.attempts.pop(job_id, None)
 
+    @precondition(lambda self: self.model.stays)
     @rule(data=st.data(), why=st.sampled_from(Departure))
     def remove(self, data, why):
         job_id = self.pick(data, self.model.stays)

@@ -89,7 +89,7 @@ def url_of(line: str) -> str:
 
 
 def submit(url: str, **metadata: str) -> str:
-    request = {"models": ["hollow"], "texts": ["a"], "metadata": metadata}
+    request = {"models": ["hollow"], "texts": ["a"], "metadata": metadata, "reuse": False}
     answer = httpx.post(f"{url}/v1/jobs", json=request)
     assert answer.status_code == 202
     return answer.headers["Location"]

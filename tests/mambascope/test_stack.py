@@ -61,7 +61,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
 
 
 def submit(client: httpx.Client, **metadata: str) -> str:
-    answer = client.post("/v1/jobs", json={**REQUEST, "metadata": metadata})
+    answer = client.post("/v1/jobs", json={**REQUEST, "metadata": metadata, "reuse": False})
     assert answer.status_code == 202
     return answer.headers["Location"]
 
