@@ -26,7 +26,7 @@ def once_of(request: Request) -> str:
     if not given:
         return ""
     if len(given) > 1 or _ONCE_KEY.fullmatch(given[0]) is None:
-        detail = f"Give one `{_ONCE}` of 1 to 255 visible ASCII characters, such as a UUID."
+        detail = f"Give one `{_ONCE}` of 1 to 255 ASCII characters, such as a UUID."
         raise ProblemError.of_field(FieldError(parameter=_ONCE, detail=detail))
     return given[0]
 
