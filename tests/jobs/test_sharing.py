@@ -189,7 +189,6 @@ class Alike(RuleBasedStateMachine):
         super().__init__()
         self.jobs, self.store, self.keys = jobs, jobs.store, Keys(settings.key_prefix)
         self.model = Model()
-        self.jobs.redis.delete(*self.jobs.redis.keys(f"{settings.key_prefix}:*") or ["none"])
 
     def pick(self, data, ids):
         return data.draw(st.sampled_from(sorted(ids)))
@@ -259,8 +258,9 @@ class Alike(RuleBasedStateMachine):
         queued = self.store.queued()
         assert int(redis.hget(keys.waiting, "me") or 0) == len(queued)
         assert len(self.jobs.queue.waiting()) >= len(queued)
-        runs = list(redis.scan_iter(keys.holders("*")))
+        runs = {redis.hget(keys.record(one), "run") for one in self.model.stays} - {None}
         assert self.store.stored_bytes() == 5 * len(runs)
+        assert all(redis.scard(keys.holders(run.decode())) for run in runs)
         assert redis.zcard(keys.owned("me")) == len(self.model.stays)
         ended = [one for one in self.model.stays if self.store.get(one).status.terminal]
         assert redis.zcard(keys.ended) == len(ended)
@@ -277,8 +277,12 @@ class Alike(RuleBasedStateMachine):
         for job_id in self.model.stays:
             self.jobs.remove(job_id, Departure.DELETED)
         assert self.store.stored_bytes() == 0
-        left = {key.decode().split(":")[1] for key in self.jobs.redis.keys(f"{self.keys.prefix}:*")}
-        assert left <= {"job", "served", "stored", "places", "garbage"}
+        # The one look at all keys of the server, which holds those of other tests too.
+        left = self.jobs.redis.keys(f"{self.keys.prefix}:*")
+        kinds = {key.decode().split(":")[1] for key in left}
+        assert kinds <= {"job", "served", "stored", "places", "garbage"}
+        self.jobs.redis.delete(*left, "none")
+        self.jobs.queue.rq.empty()
 
 
 def test_any_walk(jobs, settings):
