@@ -38,8 +38,6 @@ _HOLD = 30
 # Seconds that a claim outlasts the time limit of the request itself.
 _MARGIN = 5
 _RELEASED_AT_ONCE = 500
-# Requests, which may be as large as a body, that are in memory at a time.
-_READ_AT_ONCE = 16
 
 _DELIVERIES = TypeAdapter(list[Delivery])
 _FIELDS = (
@@ -116,14 +114,14 @@ class Outbox:
 
     async def addressed(self, held: Sequence[Held]) -> list[Due]:
         """Those of these jobs that have a receiver. The others are to be sent no more."""
-        found: list[Due] = []
-        for start in range(0, len(held), _READ_AT_ONCE):
-            for job, url in await self._with_url(held[start : start + _READ_AT_ONCE]):
-                if url is None:
-                    await cast(Any, self._redis.zrem(self._keys.outbox, job.job_id))
-                else:
-                    found.append(Due(job.job_id, job.until, url))
-        return found
+        pipe = self._redis.pipeline(transaction=False)
+        for job in held:
+            pipe.hget(self._keys.record(job.job_id), "webhook")
+        urls = [text(url or b"") for url in await pipe.execute()]
+        lost = [job.job_id for job, url in zip(held, urls, strict=True) if not url]
+        if lost:
+            await cast(Any, self._redis.zrem(self._keys.outbox, *lost))
+        return [Due(job.job_id, job.until, url) for job, url in zip(held, urls, strict=True) if url]
 
     async def claim(self, due: Due) -> Parcel | None:
         """Take a job to send it now; None when it is not this process's to send any more."""
@@ -160,13 +158,6 @@ class Outbox:
         """Give the connections back."""
         await self._redis.aclose()
 
-    async def _with_url(self, held: Sequence[Held]) -> list[tuple[Held, str | None]]:
-        pipe = self._redis.pipeline(transaction=False)
-        for job in held:
-            pipe.hget(self._keys.record(job.job_id), "request")
-        urls = map(_url_of, await pipe.execute())
-        return list(zip(held, urls, strict=True))
-
     def _delay_after(self, attempt: int, outcome: Outcome) -> float | None:
         """Seconds until the next attempt; None: there is none."""
         if outcome.error is None or outcome.is_final or attempt > len(self._delays):
@@ -182,12 +173,6 @@ class Outbox:
         keys = [self._keys.outbox, *([self._keys.record(job_id)] if job_id else [])]
         about = [operation, *([job_id] if job_id else [])]
         return await cast(Any, self._redis.eval(_SCRIPT, len(keys), *keys, *about, *values))
-
-
-def _url_of(request: bytes | None) -> str | None:
-    # Not read as a `JobRequest`: a newer service may have written more into it.
-    webhook = from_json(request)["webhook"] if request else None
-    return webhook["url"] if webhook else None
 
 
 def _parcel(due: Due, at: datetime, values: list[bytes | None]) -> Parcel:

@@ -60,20 +60,20 @@ class Terms:
 def creation(request: JobRequest, terms: Terms) -> list[str | int]:
     """The arguments of the operation `create`, in its order."""
     secret = request.webhook.secret if request.webhook else None
-    shown = request if secret is None else _without_secret(request)
+    body = request.model_dump_json()
     summary = {"models": request.models, "texts": len(request.texts), "metadata": request.metadata}
     return [
-        shown.model_dump_json(),
+        body if secret is None else _without_secret(request).model_dump_json(),
         pass_of(request),
         terms.share,
         text_bytes(request),
         terms.owner,
         json.dumps(summary),
-        int(request.webhook is not None),
+        request.webhook.url if request.webhook else "",
         secret or "",
         terms.fingerprint,
         _digest(terms.once),
-        _digest(request.model_dump_json()),
+        _digest(body) if terms.once else "",
         ONCE_MS,
         terms.most_waiting,
         _MOST_FOLLOWERS,

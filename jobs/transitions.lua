@@ -172,7 +172,7 @@ local function finish(job, status, ...)
   if status ~= 'succeeded' then
     forget_equal(job)
   end
-  if read(job, 'webhook') == '1' then
+  if given(job, 'webhook') then
     redis.call('ZADD', key('outbox'), integer(now), job)
   end
   tell(job, 'status')
@@ -239,7 +239,6 @@ local function abandon(zombie_ms)
     forgo(id)
   end
   drop_attempt(zombie_ms)
-  forget_equal(id)
   return hand_over()
 end
 

@@ -5,8 +5,7 @@ from typing import NoReturn
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from jobs.store import Standing
-from schemas.names import Departure, Status
+from schemas.names import Departure
 from schemas.problem import ProblemError, ProblemType
 from service.access.caller import caller_of
 from service.context import context_of
@@ -18,24 +17,18 @@ _WHY = {
 }
 
 
-def visible(request: Request, job_id: str) -> Status:
-    """Where a job of the caller's stands. Raises ProblemError: NOT_FOUND, GONE."""
+def visible(request: Request, job_id: str) -> None:
+    """See to it that a job is the caller's, and there. Raises ProblemError: NOT_FOUND, GONE."""
     standing = context_of(request).jobs.store.standing(job_id)
-    return require_visible(standing, job_id, caller_of(request).owner)
-
-
-async def visible_soon(request: Request, job_id: str) -> Status:
-    """`visible`, for a coroutine."""
-    return await run_in_threadpool(visible, request, job_id)
-
-
-def require_visible(standing: Standing | None, job_id: str, owner: str) -> Status:
-    """The status of a job that is there and is the owner's. Raises as `visible`."""
-    if standing is None or standing.owner != owner:
+    if standing is None or standing.owner != caller_of(request).owner:
         raise_unknown(job_id)
     if isinstance(standing.status, Departure):
         raise_gone(job_id, standing.status)
-    return standing.status
+
+
+async def visible_soon(request: Request, job_id: str) -> None:
+    """`visible`, for a coroutine."""
+    await run_in_threadpool(visible, request, job_id)
 
 
 def raise_unknown(job_id: str) -> NoReturn:

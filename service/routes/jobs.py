@@ -64,6 +64,9 @@ _LARGE_BODY = 1 << 18
 
 _KNOWN = "if-none-match"
 
+# What any path of one job may answer.
+_PROBLEMS = problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE)
+
 
 @router.post(
     "",
@@ -167,7 +170,7 @@ async def get_job(job_id: JobId, request: Request) -> Response:
     status_code=204,
     responses={
         204: {"description": "The job, its result and its files are gone"},
-        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
+        **_PROBLEMS,
     },
 )
 async def delete_job(job_id: JobId, request: Request) -> Response:
@@ -211,7 +214,7 @@ async def cancel_job(job_id: JobId, request: Request) -> Response:
     status_code=204,
     responses={
         204: {"description": "The job is kept for good"},
-        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
+        **_PROBLEMS,
     },
 )
 async def pin_job(job_id: JobId, request: Request) -> Response:
@@ -224,7 +227,7 @@ async def pin_job(job_id: JobId, request: Request) -> Response:
     status_code=204,
     responses={
         204: {"description": "The job expires as others do"},
-        **problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE),
+        **_PROBLEMS,
     },
 )
 async def unpin_job(job_id: JobId, request: Request) -> Response:
