@@ -80,13 +80,19 @@ class _Client:
         """Take what has come; whether it completes an answer. Raises RuntimeError for a bad one."""
         piece = self.stream.recv(1 << 16)
         self._received += piece
-        head, end, body = self._received.partition(b"\r\n\r\n")
+        head, end, _ = self._received.partition(b"\r\n\r\n")
         if not piece or (end and not head.startswith(b"HTTP/1.1 200 ")):
             raise RuntimeError(f"not an answer: {self._received[:200]!r}")
-        if not end or len(body) < int(head.lower().partition(b"content-length:")[2].split()[0]):
+        if not is_whole(self._received):
             return False
         self._received = b""
         return True
+
+
+def is_whole(received: bytes) -> bool:
+    """Whether an answer has come to its end, by its Content-Length."""
+    head, end, body = received.partition(b"\r\n\r\n")
+    return bool(end) and len(body) >= int(head.lower().partition(b"content-length:")[2].split()[0])
 
 
 def requests_per_second(target: Target, connections: int, answers: int = ANSWERS) -> float:

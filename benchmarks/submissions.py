@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.api import REQUEST, WORKER
+from benchmarks.api import REQUEST, WORKER, is_whole
 from benchmarks.row import Promise, Row, Spread
 from mambascope.stack import Stack
 
@@ -85,8 +85,5 @@ def answered(stream: socket.socket) -> bytes:
     while True:
         piece = stream.recv(1 << 16)
         received += piece
-        head, end, body = received.partition(b"\r\n\r\n")
-        if not piece or (
-            end and len(body) >= int(head.lower().partition(b"content-length:")[2].split()[0])
-        ):
+        if not piece or is_whole(received):
             return received

@@ -1,5 +1,11 @@
 """What several tests of `jobs` need."""
 
+from collections.abc import Callable
+
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
 from jobs import Jobs, open_jobs
 from jobs.keys import Keys
 from jobs.reaper import Reaper
@@ -7,6 +13,19 @@ from schemas.request import JobRequest
 from schemas.settings import Settings
 
 REQUEST = JobRequest(texts=["apple 3 river 7 stone 1 river"], metadata={"who": "Ünïcode"})
+
+
+def walk(machine: Callable[[], RuleBasedStateMachine], steps: int) -> None:
+    """Sixty random walks of a state machine, each of at most so many steps."""
+    run_state_machine_as_test(
+        machine,
+        settings=hypothesis_settings(
+            max_examples=60,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 def hasty(settings: Settings, lease_seconds: float = 0) -> Jobs:

@@ -3,17 +3,16 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, assume
-from hypothesis import settings as hypothesis_settings
+from hypothesis import assume
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from jobs import Attempt, StaleAttempt
 from jobs.keys import Keys
 from schemas.job import Progress
 from schemas.names import Stage, Status
 from schemas.problem import Problem, ProblemType
-from tests.jobs.support import REQUEST, events
+from tests.jobs.support import REQUEST, events, walk
 
 PROBLEM = Problem.of(ProblemType.OUT_OF_MEMORY, "ask for fewer layers")
 
@@ -133,12 +132,4 @@ class JobLife(RuleBasedStateMachine):
 
 
 def test_any_walk(jobs, settings):
-    run_state_machine_as_test(
-        lambda: JobLife(jobs, settings),
-        settings=hypothesis_settings(
-            max_examples=60,
-            stateful_step_count=20,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    walk(lambda: JobLife(jobs, settings), steps=20)

@@ -3,15 +3,12 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from jobs import Terms, submission
@@ -20,7 +17,7 @@ from jobs.keys import Keys
 from schemas.job import Progress, Shows
 from schemas.names import ArtifactKind, Departure, Stage, Status
 from schemas.problem import Problem, ProblemType
-from tests.jobs.support import REQUEST, events
+from tests.jobs.support import REQUEST, events, walk
 from tests.jobs.test_queue import take
 
 ALIKE = Terms(owner="me", fingerprint="f" * 64)
@@ -286,12 +283,4 @@ class Alike(RuleBasedStateMachine):
 
 
 def test_any_walk(jobs, settings):
-    run_state_machine_as_test(
-        lambda: Alike(jobs, settings),
-        settings=hypothesis_settings(
-            max_examples=60,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    walk(lambda: Alike(jobs, settings), steps=25)

@@ -19,6 +19,7 @@ from mambascope.analyze import _tell, run
 from mambascope.stack import Stack
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.result import ResultDocument
+from tests.mambascope.terminal import shown_until_closed
 from tests.mambascope.test_cli import family
 from tests.workers.conftest import ROOT, gone, until
 
@@ -158,14 +159,8 @@ def test_terminal_gets_a_bar_and_the_pipe_does_not(stack: Stack, tmp_path: Path)
         stderr=theirs,
     )
     os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 65536):
-            shown += piece
-    except OSError:
-        pass  # Linux's end of a terminal.
+    shown = shown_until_closed(ours)
     out, _ = process.communicate(timeout=60)
-    os.close(ours)
     assert process.returncode == 0
     assert "\u2501".encode() in shown
     assert b"100%" in shown

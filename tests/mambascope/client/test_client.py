@@ -30,6 +30,7 @@ from mambascope import (
 from mambascope.stack import Stack
 from schemas.names import Method, Status
 from schemas.sections import AttentionSection
+from tests.mambascope.terminal import shown_until_closed
 from tests.workers.conftest import ROOT, until
 
 PROMPT = "apple 3 river 7 stone 1 river"
@@ -221,13 +222,7 @@ def test_terminal_gets_a_bar_unless_it_is_off(stack: Stack, progress: str) -> No
         stderr=theirs,
     )
     os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 65536):
-            shown += piece
-    except OSError:
-        pass  # Linux's end of a terminal.
-    os.close(ours)
+    shown = shown_until_closed(ours)
     assert process.wait(30) == 0
     assert ("\u2501".encode() in shown) == (progress == "yes")
     assert progress == "yes" or shown == b""
