@@ -36,6 +36,7 @@ class JobReader:
         self._fields = b"".join(map(bulk, FIELDS))
         self._hmget = b"*%d\r\n" % (len(FIELDS) + 2) + bulk("HMGET")
         self._zrank = b"*3\r\n" + bulk("ZRANK") + bulk(Keys(settings.key_prefix).queued)
+        self._retry = Retry(BACKOFF, RETRIES)
         self._wire: _Wire | None = None
 
     async def read(self, ids: Sequence[str]) -> list[State]:
@@ -46,7 +47,7 @@ class JobReader:
             asked += self._zrank, bulk(job_id)
         asked.append(_EXEC)
         request, answers = b"".join(asked), 2 * len(ids) + 2
-        *_, found = await Retry(BACKOFF, RETRIES).call_with_retry(
+        *_, found = await self._retry.call_with_retry(
             lambda: self._exchange(request, answers), self._after_failure
         )
         return list(zip(found[::2], found[1::2], strict=True))
@@ -75,13 +76,17 @@ class _Wire(asyncio.Protocol):
         self._answers: list[Any] = []
         self._wanted = 0
         self._asker: asyncio.Future[list[Any]] | None = None
+        self._asked = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         self.closed = False
 
     async def ask(self, request: bytes, answers: int) -> list[Any]:
         """Send commands and give the answer of each. Raises RedisError for any that failed."""
         loop = asyncio.get_running_loop()
         self._answers, self._wanted, self._asker = [], answers, loop.create_future()
-        silence = loop.call_later(SOCKET_TIMEOUT, self.close)
+        self._asked = loop.time()
+        if self._watch is None:
+            self._watch = loop.call_at(self._asked + SOCKET_TIMEOUT, self._close_if_silent)
         try:
             self._writer.transport.write(request)
             found = await self._asker
@@ -89,10 +94,19 @@ class _Wire(asyncio.Protocol):
             # The answer is still to come, and it is not the next one's.
             self.close()
             raise
-        finally:
-            silence.cancel()
         _check(found)
         return found
+
+    def _close_if_silent(self) -> None:
+        """Drop a connection whose answer is overdue. One timer serves all that is asked."""
+        self._watch = None
+        if self._asker is None or self._asker.done():
+            return
+        loop, due = asyncio.get_running_loop(), self._asked + SOCKET_TIMEOUT
+        if loop.time() < due:
+            self._watch = loop.call_at(due, self._close_if_silent)
+        else:
+            self.close()
 
     def data_received(self, data: bytes) -> None:
         """Collect answers, and hand them over once all are there."""
@@ -105,6 +119,8 @@ class _Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
         self.closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         if self._asker and not self._asker.done():
             self._asker.set_exception(StoreConnectionError(f"connection lost: {exc or 'closed'}"))
 

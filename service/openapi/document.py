@@ -64,6 +64,8 @@ def install_openapi(app: FastAPI) -> None:
                 tags=app.openapi_tags,
                 license_info=app.license_info,
             )
+            # Routes stand in the order in which they are tried.
+            document["paths"] = dict(sorted(document["paths"].items()))
             document["components"] = _components()
             document["webhooks"] = webhooks()
             describe_access(document, problems(ProblemType.UNAUTHENTICATED, ProblemType.RATE_LIMIT))

@@ -1,6 +1,6 @@
 """Submitting, listing, polling, cancelling, keeping and deleting jobs."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import Path, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import request_response
 
 from jobs.listing import BadCursor, Wanted
 from schemas.job import Job
@@ -40,18 +41,18 @@ JobId = Annotated[str, Path(description="The job's `id`")]
 class PlainRoute(APIRoute):
     """A route whose function takes the request and strings of the path, and nothing else.
 
-    Looking for what else it might want takes FastAPI longer than the store takes to answer.
+    Looking for what else it might want, and opening what that might need closed, takes FastAPI
+    longer than the store takes to answer.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.app = request_response(self._answer)
+
+    async def _answer(self, request: Request) -> Response:
         """Call the function; there is nothing to convert and nothing to refuse."""
-        function = self.endpoint
-
-        async def handle(request: Request) -> Response:
-            answer: Response = await function(request=request, **request.path_params)
-            return answer
-
-        return handle
+        response: Response = await self.endpoint(request=request, **request.path_params)
+        return response
 
 
 router = new_router(prefix=JOBS_PATH, tags=["jobs"], route_class=PlainRoute)
@@ -66,6 +67,41 @@ _KNOWN = "if-none-match"
 
 # What any path of one job may answer.
 _PROBLEMS = problems(ProblemType.NOT_FOUND, ProblemType.GONE, ProblemType.UNAVAILABLE)
+
+
+# Routes are tried in this order, and this one is asked for by far the most.
+@router.get(
+    "/{job_id}",
+    openapi_extra={"parameters": WAIT_PARAMETERS},
+    responses={
+        200: success("The job as it stands", "Job", "job", STATE_HEADERS),
+        304: {"description": "If-None-Match names how it stands", "headers": STATE_HEADERS},
+        **problems(
+            ProblemType.INVALID_REQUEST,
+            ProblemType.NOT_FOUND,
+            ProblemType.GONE,
+            ProblemType.UNAVAILABLE,
+        ),
+    },
+)
+async def get_job(job_id: JobId, request: Request) -> Response:
+    """Where a job stands. Until it has ended, `Retry-After` says when to ask again.
+
+    With `wait` the answer comes as soon as there is one: when the job has ended, stands otherwise
+    than `If-None-Match` says (without it: than at the question), or the time is over.
+    """
+    context = context_of(request)
+    wait = wait_of(request, context.settings.max_wait)
+    found = await find(request, job_id)
+    is_conditional = _KNOWN in request.headers
+    is_news = is_conditional and not is_named(request, _KNOWN, found.tag)
+    if wait and not found.has_ended and not is_news:
+        look = partial(find, request, job_id)
+        found = await change_of(context.feed, job_id, look, found, wait, request.receive)
+    headers = (NO_STORE if found.has_ended else _POLL) | {"ETag": found.tag}
+    if is_conditional and is_named(request, _KNOWN, found.tag):
+        return Response(None, 304, headers)
+    return json_response(found.body, headers)
 
 
 @router.post(
@@ -130,39 +166,6 @@ async def list_jobs(request: Request) -> Response:
     except BadCursor:
         query.refuse("cursor", "This is no cursor of a page: give `next_cursor` as it came.")
     return json_response(listed, NO_STORE)
-
-
-@router.get(
-    "/{job_id}",
-    openapi_extra={"parameters": WAIT_PARAMETERS},
-    responses={
-        200: success("The job as it stands", "Job", "job", STATE_HEADERS),
-        304: {"description": "If-None-Match names how it stands", "headers": STATE_HEADERS},
-        **problems(
-            ProblemType.INVALID_REQUEST,
-            ProblemType.NOT_FOUND,
-            ProblemType.GONE,
-            ProblemType.UNAVAILABLE,
-        ),
-    },
-)
-async def get_job(job_id: JobId, request: Request) -> Response:
-    """Where a job stands. Until it has ended, `Retry-After` says when to ask again.
-
-    With `wait` the answer comes as soon as there is one: when the job has ended, stands otherwise
-    than `If-None-Match` says (without it: than at the question), or the time is over.
-    """
-    context = context_of(request)
-    wait = wait_of(request, context.settings.max_wait)
-    found = await find(request, job_id)
-    is_news = _KNOWN in request.headers and not is_named(request, _KNOWN, found.tag)
-    if wait and not found.has_ended and not is_news:
-        look = partial(find, request, job_id)
-        found = await change_of(context.feed, job_id, look, found, wait, request.receive)
-    headers = (NO_STORE if found.has_ended else _POLL) | {"ETag": found.tag}
-    if is_named(request, _KNOWN, found.tag):
-        return Response(None, 304, headers)
-    return json_response(found.body, headers)
 
 
 @router.delete(
