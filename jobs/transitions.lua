@@ -395,6 +395,10 @@ function operations.remove()
   if not status or GONE[status] then
     return nil
   end
+  -- It may have been pinned after whoever removes it has chosen it.
+  if why ~= 'deleted' and read(id, 'pinned') == '1' then
+    return nil
+  end
   local heir = ENDED[status] and '' or abandon(zombie_ms)
   release_bytes()
   forget_equal(id)

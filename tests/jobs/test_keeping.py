@@ -58,6 +58,16 @@ def test_what_is_pinned_stays_until_it_is_no_more(brief):
     assert Reaper(brief).sweep().removed == (job_id,)
 
 
+@pytest.mark.parametrize("why", [Departure.EXPIRED, Departure.EVICTED])
+def test_a_pin_holds_though_the_job_was_chosen_to_go_before(jobs, why):
+    job_id = jobs.submit(REQUEST).id
+    compute(jobs, job_id)
+    jobs.store.pin(job_id, True)
+    assert not jobs.remove(job_id, why)
+    assert bytes_of(jobs, job_id) == b"bytes"
+    assert jobs.remove(job_id, Departure.DELETED)
+
+
 def test_a_pin_is_seen_by_who_polls(jobs, settings):
     job_id = jobs.submit(REQUEST).id
     revision = Keys(settings.key_prefix).record(job_id)
