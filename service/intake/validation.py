@@ -97,6 +97,8 @@ def _sentence(path: Path, complaint: ErrorDetails) -> str:
         return _unknown_field(path)
     if kind in _EXPECTED:
         return f"Give {_EXPECTED[kind]}, not {_kind(given)}."
+    if kind == "string_pattern_mismatch" and _name(path) in _FORMS:
+        return _FORMS[_name(path)]
     if kind in _LIMITS:
         # Of objects, pydantic does not tell the length.
         actual = {"actual_length": len(given)} if isinstance(given, list | dict) else {}
@@ -121,10 +123,16 @@ _EXPECTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
 }
+# What a string must look like, by the field that holds it.
+_FORMS = {
+    "models": "Name a model as `name` or `owner/name`, of letters, digits, `.`, `_` and `-`. "
+    "/v1/models lists them.",
+    "url": "Give a URL that begins with `https://` or `http://` and names a host, without spaces "
+    "and without a `#`.",
+    "secret": "Give `whsec_` and base64 of 24 to 64 bytes.",
+}
 _LIMITS = {
     "string_too_short": "Give at least {min_length} character; this is empty.",
-    "string_pattern_mismatch": "Name a model as `name` or `owner/name`, of letters, digits, "
-    "`.`, `_` and `-`. /v1/models lists them.",
     "too_short": "Give at least {min_length}; there are {actual_length}.",
     "too_long": "Give at most {max_length}; there are {actual_length}.",
     "greater_than_equal": "Give a number of at least {ge}.",
@@ -164,8 +172,13 @@ def _model_at(path: Path) -> type[BaseModel]:
     return model
 
 
+def _name(path: Path) -> str:
+    """The field that a value, or the list that it is in, is given for."""
+    return next(step for step in reversed(path) if isinstance(step, str))
+
+
 def _of_field(path: Path) -> str:
-    name = next(step for step in reversed(path) if isinstance(step, str))
+    name = _name(path)
     owner = path[: len(path) - path[::-1].index(name) - 1]
     field = _model_at(owner).model_fields[name]
     names = _names(field.annotation)

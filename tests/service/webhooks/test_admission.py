@@ -36,6 +36,14 @@ def test_what_can_be_told_at_once_is_refused_at_once(client: httpx.Client, url: 
     assert SECRET not in response.text
 
 
+@pytest.mark.parametrize(
+    "url", ["x", "ftp://example.org", "HTTP://a.b", "https://a/b c", "http://#"]
+)
+def test_what_is_no_url_is_told_what_one_is(client: httpx.Client, url: str) -> None:
+    [error] = problem_of(sent(client, url=url, secret=SECRET), "invalid-request")["errors"]
+    assert error["detail"].startswith("Give a URL that begins with `https://`")
+
+
 def test_a_secret_is_needed_from_one_side(client: httpx.Client, settings: Settings) -> None:
     response = sent(client, url=URL)
     assert response.status_code == 422
@@ -71,6 +79,7 @@ def test_a_wrong_secret_is_named_and_not_repeated(client: httpx.Client, secret: 
     response = sent(client, url=URL, secret=secret)
     [error] = problem_of(response, "invalid-request")["errors"]
     assert error["pointer"] == "/webhook/secret"
+    assert error["detail"].startswith("Give `whsec_`") or not isinstance(secret, str)
     assert len(str(secret)) < 4 or str(secret) not in response.text
 
 
