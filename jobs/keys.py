@@ -67,6 +67,11 @@ class Keys:
         return f"{self.prefix}:ended"
 
     @property
+    def spare(self) -> str:
+        """Sorted set: those of `ended` that have bytes, but for some that share a pinned one's."""
+        return f"{self.prefix}:spare"
+
+    @property
     def outbox(self) -> str:
         """Sorted set: jobs whose webhook is to be sent, by when, server milliseconds."""
         return f"{self.prefix}:outbox"

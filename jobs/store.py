@@ -288,8 +288,8 @@ class JobStore:
         return Census(jobs, int(stored or 0), outbox)
 
     def oldest(self, most: int) -> list[str]:
-        """Ids of jobs that have ended and are not pinned, the oldest first."""
-        return [text(member) for member in self._redis.zrange(self._keys.ended, 0, most - 1)]
+        """Ids of jobs that are not pinned and whose bytes may make room, the oldest first."""
+        return [text(member) for member in self._redis.zrange(self._keys.spare, 0, most - 1)]
 
     def lost(self) -> Iterator[tuple[str, str]]:
         """Running jobs whose lease has run out, as (job id, fencing token).

@@ -158,10 +158,35 @@ end
 
 -- Ends
 
+-- A job that has bytes may make room.
+local function spare(job)
+  if given(job, 'run') and read(job, 'pinned') ~= '1' then
+    redis.call('ZADD', key('spare'), read(job, 'finished_ms'), job)
+  end
+end
+
 local function keep_until_expiry(job)
   local finished = tonumber(read(job, 'finished_ms'))
   redis.call('ZADD', ended, integer(finished), job)
   write(job, 'expires_at', result_ttl > 0 and iso(finished + result_ttl) or '')
+  spare(job)
+end
+
+-- What a pinned job kept may make room again.
+local function spare_holders(run)
+  for _, job in ipairs(redis.call('SMEMBERS', key('holders', run))) do
+    spare(job)
+  end
+end
+
+-- Whether bytes stay whoever else lets go of them.
+local function is_kept(run)
+  for _, job in ipairs(redis.call('SMEMBERS', key('holders', run))) do
+    if read(job, 'pinned') == '1' then
+      return true
+    end
+  end
+  return false
 end
 
 local function finish(job, status, ...)
@@ -255,6 +280,9 @@ local function release_bytes()
   elseif given(id, 'fingerprint') and redis.call('GET', equal(id)) == id then
     table.sort(others)
     redis.call('SET', equal(id), others[1])
+  end
+  if read(id, 'pinned') == '1' then
+    spare_holders(run)
   end
 end
 
@@ -399,12 +427,18 @@ function operations.remove()
   if why ~= 'deleted' and read(id, 'pinned') == '1' then
     return nil
   end
+  local run = given(id, 'run')
+  if why == 'evicted' and run and is_kept(run) then
+    redis.call('ZREM', key('spare'), id)
+    return nil
+  end
   local heir = ENDED[status] and '' or abandon(zombie_ms)
   release_bytes()
   forget_equal(id)
   local owner = read(id, 'owner')
   redis.call('ZREM', key('owned', owner), id)
   redis.call('ZREM', ended, id)
+  redis.call('ZREM', key('spare'), id)
   redis.call('ZREM', key('outbox'), id)
   redis.call('DEL', key('job', id), key('events', id))
   write(id, 'status', why, 'owner', owner)
@@ -422,9 +456,13 @@ function operations.pin()
     redis.call('HINCRBY', key('job', id), 'revision', 1)
     if ENDED[status] and ARGV[7] == '1' then
       redis.call('ZREM', ended, id)
+      redis.call('ZREM', key('spare'), id)
       write(id, 'expires_at', '')
     elseif ENDED[status] then
       keep_until_expiry(id)
+      if given(id, 'run') then
+        spare_holders(read(id, 'run'))
+      end
     end
   end
   return 'ok'

@@ -35,8 +35,8 @@ tombstone_ttl in ms, then what the operation needs:
 | remove | why, zombie ms | any | deleted, expired, evicted | {status, job to send}, or nil |
 | pin | 0 or 1 | any | the same | `ok`, or nil |
 
-A pinned job is removed as `deleted` only. What is removed leaves its status and owner for a while,
-so that it is told from what never was.
+A pinned job is removed as `deleted` only, and none as `evicted` whose bytes a pinned one shares.
+What is removed leaves its status and owner for a while, so that it is told from what never was.
 
 The keys of the records that a transition touches follow from the record, so the script names none
 beforehand: one server, or one with replicas, but no cluster.

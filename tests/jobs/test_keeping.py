@@ -10,7 +10,7 @@ from jobs.reaper import Reaper
 from schemas.names import Departure, Status
 from schemas.problem import Problem, ProblemType
 from tests.jobs.support import REQUEST, hasty
-from tests.jobs.test_sharing import bytes_of, compute
+from tests.jobs.test_sharing import ALIKE, bytes_of, compute
 
 
 @pytest.fixture
@@ -98,6 +98,27 @@ def test_the_oldest_make_room_until_the_rest_fits(jobs):
     assert Reaper(jobs, most_bytes=14).sweep().removed == (ids[1], ids[2], ids[3])
     assert standing(jobs, ids[1]) is Departure.EVICTED
     assert bytes_of(jobs, ids[0]) == bytes_of(jobs, ids[4]) == b"bytes"
+
+
+def test_nothing_goes_that_makes_no_room(jobs):
+    cancelled = jobs.submit(REQUEST).id
+    jobs.cancel(cancelled)
+    first, alike = (jobs.submit(REQUEST, ALIKE).id for _ in range(2))
+    compute(jobs, first)
+    jobs.store.pin(first, True)
+    assert Reaper(jobs, most_bytes=1).sweep().removed == ()
+    jobs.store.pin(first, False)
+    assert set(Reaper(jobs, most_bytes=1).sweep().removed) == {first, alike}
+    assert jobs.store.get(cancelled) is not None
+
+
+def test_what_a_deleted_job_kept_makes_room(jobs):
+    first, alike = (jobs.submit(REQUEST, ALIKE).id for _ in range(2))
+    compute(jobs, first)
+    jobs.store.pin(first, True)
+    assert Reaper(jobs, most_bytes=1).sweep().removed == ()
+    jobs.remove(first, Departure.DELETED)
+    assert Reaper(jobs, most_bytes=1).sweep().removed == (alike,)
 
 
 def test_a_tombstone_goes_in_the_end(settings):

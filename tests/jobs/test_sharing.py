@@ -176,11 +176,12 @@ class Model:
 
     stays: dict[str, Status] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    pinned: set[str] = field(default_factory=set)
     attempts: dict[str, object] = field(default_factory=dict)
 
 
 class Alike(RuleBasedStateMachine):
-    """Many equal jobs that come, run, end, die, are cancelled and removed at any time."""
+    """Many equal jobs that come, run, end, die, are pinned, cancelled and removed at any time."""
 
     def __init__(self, jobs, settings):
         super().__init__()
@@ -233,11 +234,34 @@ class Alike(RuleBasedStateMachine):
     @rule(data=st.data(), why=st.sampled_from(Departure))
     def remove(self, data, why):
         job_id = self.pick(data, self.model.stays)
+        kept = {Departure.EXPIRED: self.model.pinned, Departure.EVICTED: self.kept()}
+        if job_id in kept.get(why, ()):
+            assert not self.jobs.remove(job_id, why)
+            return
         assert self.jobs.remove(job_id, why)
         assert not self.jobs.remove(job_id, why)
+        self.model.pinned.discard(job_id)
         del self.model.stays[job_id]
         self.model.gone.add(job_id)
         self.model.attempts.pop(job_id, None)
+
+    @precondition(lambda self: self.model.stays)
+    @rule(data=st.data(), pinned=st.booleans())
+    def pin(self, data, pinned):
+        job_id = self.pick(data, self.model.stays)
+        assert self.store.pin(job_id, pinned)
+        (self.model.pinned.add if pinned else self.model.pinned.discard)(job_id)
+
+    def runs(self):
+        redis = self.jobs.redis
+        run_of = {one: redis.hget(self.keys.record(one), "run") for one in self.model.stays}
+        return {one: run for one, run in run_of.items() if run}
+
+    def kept(self):
+        """What is pinned, and what shares the bytes of such a job."""
+        runs = self.runs()
+        kept = {runs.get(one) for one in self.model.pinned}
+        return self.model.pinned | {one for one, run in runs.items() if run in kept}
 
     @invariant()
     def what_ended_stays_as_it_was_and_what_succeeded_has_its_bytes(self):
@@ -255,12 +279,14 @@ class Alike(RuleBasedStateMachine):
         queued = self.store.queued()
         assert int(redis.hget(keys.waiting, "me") or 0) == len(queued)
         assert len(self.jobs.queue.waiting()) >= len(queued)
-        runs = {redis.hget(keys.record(one), "run") for one in self.model.stays} - {None}
+        runs = set(self.runs().values())
         assert self.store.stored_bytes() == 5 * len(runs)
         assert all(redis.scard(keys.holders(run.decode())) for run in runs)
         assert redis.zcard(keys.owned("me")) == len(self.model.stays)
-        ended = [one for one in self.model.stays if self.store.get(one).status.terminal]
-        assert redis.zcard(keys.ended) == len(ended)
+        ended = {one for one in self.model.stays if self.store.get(one).status.terminal}
+        assert redis.zcard(keys.ended) == len(ended - self.model.pinned)
+        spare = set(self.store.oldest(1000))
+        assert set(self.runs()) - self.kept() <= spare <= set(self.runs()) - self.model.pinned
         assert redis.zcard(keys.running) == len(self.model.attempts)
 
     def teardown(self):
