@@ -13,18 +13,29 @@ from schemas.settings import Settings
 # Jobs removed in one sweep, for each reason: the others go in the next.
 _MOST_REMOVED = 1000
 
+_OVERFULL = (
+    "pinned jobs have %d bytes more than MAMBASCOPE_MAX_STORED_BYTES, so other results go as soon "
+    "as they are there: unpin or delete some, or raise it"
+)
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep did, as job ids."""
+    """What one sweep did, as job ids; `discarded` had bytes of dead attempts."""
 
     requeued: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     resubmitted: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
+    evicted: tuple[str, ...] = ()
+
+    @property
+    def healed(self) -> bool:
+        """Whether something had gone wrong that is right now."""
+        return bool(self.requeued or self.failed or self.resubmitted)
 
 
 class Reaper:
@@ -46,9 +57,16 @@ class Reaper:
         """
         requeued, failed = self._take_back()
         resubmitted = self._resend()
-        removed = (*self._expire(), *self._evict())
+        expired = self._expire()
+        evicted = self._evict()
         discarded = tuple(self._jobs.discard_garbage())
-        return Sweep(requeued, failed, resubmitted, discarded, removed)
+        return Sweep(requeued, failed, resubmitted, discarded, expired, evicted)
+
+    def excess(self) -> int:
+        """Bytes above the budget that pinned jobs have alone. Raises RedisError."""
+        if self._most_bytes is None or self._store.oldest(1):
+            return 0
+        return max(0, self._store.stored_bytes() - self._most_bytes)
 
     def _take_back(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         outcomes: dict[Status, list[str]] = {Status.QUEUED: [], Status.FAILED: []}
@@ -75,21 +93,21 @@ class Reaper:
         self._queue.tidy(set(queued))
         return tuple(unsent)
 
-    def _expire(self) -> list[str]:
+    def _expire(self) -> tuple[str, ...]:
         overdue = self._store.overdue(_MOST_REMOVED)
-        return [job_id for job_id in overdue if self._jobs.remove(job_id, Departure.EXPIRED)]
+        return tuple(one for one in overdue if self._jobs.remove(one, Departure.EXPIRED))
 
-    def _evict(self) -> list[str]:
+    def _evict(self) -> tuple[str, ...]:
         """Remove the oldest results until what is stored is within the budget."""
         evicted: list[str] = []
         if self._most_bytes is None:
-            return evicted
+            return ()
         for job_id in self._store.oldest(_MOST_REMOVED):
             if self._store.stored_bytes() <= self._most_bytes:
                 break
             if self._jobs.remove(job_id, Departure.EVICTED):
                 evicted.append(job_id)
-        return evicted
+        return tuple(evicted)
 
 
 class ReaperThread(threading.Thread):
@@ -100,17 +118,22 @@ class ReaperThread(threading.Thread):
         self._reaper = reaper
         self._interval = settings.lease_seconds / 3
         self._stopping = threading.Event()
+        self._is_overfull = False
 
     def run(self) -> None:
         """Sweep until `stop`."""
         while not self._stopping.wait(self._interval):
             try:
-                done = self._reaper.sweep()
+                done, excess = self._reaper.sweep(), self._reaper.excess()
             except (RedisError, OSError):
                 _log.exception("a sweep failed; the next one tries again")
                 continue
-            if done != Sweep():
-                _log.warning("swept: %s", done)
+            if any(vars(done).values()):
+                level = logging.WARNING if done.healed else logging.INFO
+                _log.log(level, "swept: %s", {what: ids for what, ids in vars(done).items() if ids})
+            if excess and not self._is_overfull:
+                _log.error(_OVERFULL, excess)
+            self._is_overfull = excess > 0
 
     def stop(self) -> None:
         """End the thread after the sweep it may be in."""

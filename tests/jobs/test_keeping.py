@@ -35,9 +35,9 @@ def test_what_has_ended_expires_and_is_told_from_what_never_was(brief):
     waiting = brief.submit(REQUEST).id
     job = brief.store.get(done)
     assert (job.expires_at - job.finished_at).total_seconds() == 1
-    assert Reaper(brief).sweep().removed == ()
+    assert Reaper(brief).sweep().expired == ()
     time.sleep(1.1)
-    assert set(Reaper(brief).sweep().removed) == {done, failed, cancelled}
+    assert set(Reaper(brief).sweep().expired) == {done, failed, cancelled}
     assert brief.store.get(done) is None
     assert standing(brief, done) is Departure.EXPIRED
     assert standing(brief, waiting) is Status.QUEUED
@@ -51,11 +51,11 @@ def test_what_is_pinned_stays_until_it_is_no_more(brief):
     assert brief.store.get(job_id).pinned
     assert brief.store.get(job_id).expires_at is None
     time.sleep(1.1)
-    assert Reaper(brief, most_bytes=1).sweep().removed == ()
+    assert Reaper(brief, most_bytes=1).sweep().evicted == ()
     brief.store.pin(job_id, False)
     job = brief.store.get(job_id)
     assert (job.expires_at - job.finished_at).total_seconds() == 1
-    assert Reaper(brief).sweep().removed == (job_id,)
+    assert Reaper(brief).sweep().expired == (job_id,)
 
 
 @pytest.mark.parametrize("why", [Departure.EXPIRED, Departure.EVICTED])
@@ -82,9 +82,9 @@ def test_nothing_expires_where_the_settings_say_so(settings):
     job_id = kept.submit(REQUEST).id
     compute(kept, job_id)
     assert kept.store.get(job_id).expires_at is None
-    assert Reaper(kept).sweep().removed == ()
+    assert Reaper(kept).sweep().expired == ()
     # The budget holds for them all the same.
-    assert Reaper(kept, most_bytes=4).sweep().removed == (job_id,)
+    assert Reaper(kept, most_bytes=4).sweep().evicted == (job_id,)
     kept.close()
 
 
@@ -94,8 +94,8 @@ def test_the_oldest_make_room_until_the_rest_fits(jobs):
         compute(jobs, job_id)
         time.sleep(0.002)
     jobs.store.pin(ids[0], True)
-    assert Reaper(jobs, most_bytes=25).sweep().removed == ()
-    assert Reaper(jobs, most_bytes=14).sweep().removed == (ids[1], ids[2], ids[3])
+    assert Reaper(jobs, most_bytes=25).sweep().evicted == ()
+    assert Reaper(jobs, most_bytes=14).sweep().evicted == (ids[1], ids[2], ids[3])
     assert standing(jobs, ids[1]) is Departure.EVICTED
     assert bytes_of(jobs, ids[0]) == bytes_of(jobs, ids[4]) == b"bytes"
 
@@ -106,9 +106,9 @@ def test_nothing_goes_that_makes_no_room(jobs):
     first, alike = (jobs.submit(REQUEST, ALIKE).id for _ in range(2))
     compute(jobs, first)
     jobs.store.pin(first, True)
-    assert Reaper(jobs, most_bytes=1).sweep().removed == ()
+    assert Reaper(jobs, most_bytes=1).sweep().evicted == ()
     jobs.store.pin(first, False)
-    assert set(Reaper(jobs, most_bytes=1).sweep().removed) == {first, alike}
+    assert set(Reaper(jobs, most_bytes=1).sweep().evicted) == {first, alike}
     assert jobs.store.get(cancelled) is not None
 
 
@@ -116,9 +116,9 @@ def test_what_a_deleted_job_kept_makes_room(jobs):
     first, alike = (jobs.submit(REQUEST, ALIKE).id for _ in range(2))
     compute(jobs, first)
     jobs.store.pin(first, True)
-    assert Reaper(jobs, most_bytes=1).sweep().removed == ()
+    assert Reaper(jobs, most_bytes=1).sweep().evicted == ()
     jobs.remove(first, Departure.DELETED)
-    assert Reaper(jobs, most_bytes=1).sweep().removed == (alike,)
+    assert Reaper(jobs, most_bytes=1).sweep().evicted == (alike,)
 
 
 def test_a_tombstone_goes_in_the_end(settings):

@@ -5,12 +5,13 @@ import pytest
 
 from jobs import StaleAttempt
 from jobs.artifacts import ArtifactNotFound
-from jobs.reaper import ReaperThread, Sweep
+from jobs.reaper import Reaper, ReaperThread, Sweep
 from schemas.job import Shows
 from schemas.names import ArtifactKind, Status
 from schemas.problem import Problem, ProblemType
 from tests.jobs.support import REQUEST, hasty, reaper
 from tests.jobs.test_queue import take
+from tests.jobs.test_sharing import compute
 
 
 @pytest.fixture
@@ -203,3 +204,23 @@ def test_the_thread_sweeps_until_stopped(settings, jobs):
     assert job_id in jobs.queue.waiting()
     thread.stop()
     assert not thread.is_alive()
+
+
+def test_what_was_swept_and_that_pinned_jobs_leave_no_room_is_logged(settings, jobs, caplog):
+    caplog.set_level("INFO")
+    pinned, other = jobs.submit(REQUEST).id, jobs.submit(REQUEST).id
+    jobs.store.pin(pinned, True)
+    for job_id in (pinned, other):
+        compute(jobs, job_id)
+    quick = settings.model_copy(update={"lease_seconds": 0.03})
+    thread = ReaperThread(Reaper(jobs, most_bytes=4), quick)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while len(caplog.records) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    thread.stop()
+    assert [(record.levelname, record.getMessage().split(",")[0]) for record in caplog.records] == [
+        ("INFO", f"swept: {{'evicted': ('{other}'"),
+        ("ERROR", "pinned jobs have 1 bytes more than MAMBASCOPE_MAX_STORED_BYTES"),
+    ]
