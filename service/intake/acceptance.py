@@ -1,6 +1,7 @@
 """Taking a request in as a job: what may run, on what terms, and what is said where it may not."""
 
 import re
+from typing import NoReturn
 
 from fastapi import Request
 
@@ -71,6 +72,16 @@ def accept(context: Context, body: bytearray, caller: Caller, once: str) -> Subm
             f"spend in a day {spent.left} are left until midnight UTC.",
             retry_after=spent.more_in,
         ) from None
+
+
+def raise_used_up(job_id: str) -> NoReturn:
+    """Say that the job that an idempotency key made is there no more."""
+    raise ProblemError(
+        ProblemType.GONE,
+        f"Job `{job_id}`, which this `{_ONCE}` made, is there no more. Send the request again "
+        "under a new key.",
+        [FieldError(parameter=_ONCE, detail="Use a new key.")],
+    )
 
 
 def _require_affordable(tokens: int, caller: Caller) -> None:

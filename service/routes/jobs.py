@@ -20,7 +20,7 @@ from service.context import context_of
 from service.following.lookup import FoundJob, GoneJob
 from service.following.waiting import change_of, wait_of
 from service.http.entity_tags import is_named
-from service.intake.acceptance import accept, once_of
+from service.intake.acceptance import accept, once_of, raise_used_up
 from service.intake.body import read_body
 from service.openapi.answers import STATE_HEADERS, SUBMIT_HEADERS, problems, success
 from service.openapi.requests import (
@@ -139,7 +139,7 @@ async def submit_job(request: Request) -> Response:
     limiter = context.large_bodies if len(body) >= _LARGE_BODY else None
     submitted = await to_thread.run_sync(accept, context, body, caller, once, limiter=limiter)
     if submitted.job is None:
-        raise_gone(submitted.id, Departure.DELETED)
+        raise_used_up(submitted.id)
     headers = _headers_of(submitted.job) | {"Location": submitted.job.links.self}
     if submitted.is_replay:
         headers["Idempotency-Replayed"] = "true"

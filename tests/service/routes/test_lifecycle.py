@@ -186,6 +186,21 @@ def test_a_refused_request_does_not_use_its_key_up(client: httpx.Client) -> None
     assert client.post(JOBS, json=SUBMIT, headers=key).status_code == 202
 
 
+@pytest.mark.parametrize("why", Departure)
+def test_a_key_whose_job_is_gone_asks_for_another(
+    client: httpx.Client, jobs: Jobs, why: Departure
+) -> None:
+    key = {"Idempotency-Key": "once"}
+    job_id = client.post(JOBS, json=SUBMIT, headers=key).json()["id"]
+    jobs.remove(job_id, why)
+    problem = problem_of(client.post(JOBS, json=SUBMIT, headers=key), "gone")
+    assert job_id in str(problem["detail"])
+    assert "deleted" not in str(problem["detail"])
+    [error] = problem["errors"]
+    assert (error["parameter"], "new key" in error["detail"]) == ("Idempotency-Key", True)
+    assert client.post(JOBS, json=SUBMIT).status_code == 202
+
+
 def test_equal_jobs_share_a_result(client: httpx.Client, jobs: Jobs) -> None:
     first = submit(client)
     second = submit(client, metadata={"who": "me"})
