@@ -94,17 +94,21 @@ class Jobs:
         heir = self.store.remove(job_id, why)
         if heir:
             self.queue.submit(heir)
-        try:
-            self.discard_garbage()
-        except OSError as error:
-            _log.error("bytes of removed jobs stay for now: %s", error)
+        self.discard_garbage()
         return heir is not None
 
     def discard_garbage(self) -> list[str]:
-        """Remove the bytes that no one will ever read again; ids of the jobs that wrote them."""
+        """Remove the bytes that no one will ever read again; ids of the jobs that wrote them.
+
+        What cannot be removed now is logged, keeps nothing else from going, and is tried again.
+        """
         discarded = []
         for job_id, token in self.store.dead_attempts():
-            self.artifacts.discard(job_id, token)
+            try:
+                self.artifacts.discard(job_id, token)
+            except OSError as error:
+                _log.error("bytes that no job holds stay for now: %s", error)
+                continue
             self.store.forget_attempt(job_id, token)
             discarded.append(job_id)
         return discarded

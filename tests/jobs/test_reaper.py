@@ -7,7 +7,7 @@ from jobs import StaleAttempt
 from jobs.artifacts import ArtifactNotFound
 from jobs.reaper import Reaper, ReaperThread, Sweep
 from schemas.job import Shows
-from schemas.names import ArtifactKind, Status
+from schemas.names import ArtifactKind, Departure, Status
 from schemas.problem import Problem, ProblemType
 from tests.jobs.support import REQUEST, hasty, reaper
 from tests.jobs.test_queue import take
@@ -153,6 +153,21 @@ def test_bytes_of_a_failed_attempt_go(jobs):
     with pytest.raises(ArtifactNotFound):
         jobs.artifacts.read(job.id, attempt.token, "a.png")
     assert reaper(jobs).sweep() == Sweep()
+
+
+def test_bytes_that_cannot_be_removed_keep_no_others(settings, jobs):
+    stuck, other = jobs.submit(REQUEST).id, jobs.submit(REQUEST).id
+    for job_id in (stuck, other):
+        compute(jobs, job_id)
+    run, folder = jobs.store.artifacts(stuck), settings.data_dir / "artifacts" / stuck
+    # A file in a folder's place is one way for it not to go that root meets too.
+    (folder / run.token).rename(folder / "aside")
+    (folder / run.token).touch()
+    assert jobs.remove(stuck, Departure.EXPIRED)
+    assert jobs.remove(other, Departure.EXPIRED)
+    assert not folder.with_name(other).exists()
+    (folder / run.token).unlink()
+    assert reaper(jobs).sweep() == Sweep(discarded=(stuck,))
 
 
 def test_what_a_zombie_writes_goes_once_it_must_be_dead(jobs, settings):
