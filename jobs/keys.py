@@ -63,12 +63,12 @@ class Keys:
 
     @property
     def ended(self) -> str:
-        """Sorted set: jobs that have ended and are not pinned, by when, server milliseconds."""
+        """Sorted set: ended jobs that are not pinned, by since when that is so, server ms."""
         return f"{self.prefix}:ended"
 
     @property
     def spare(self) -> str:
-        """Sorted set: those of `ended` that have bytes, but for some that share a pinned one's."""
+        """Sorted set: those of `ended` with bytes that may go, and some more, by their end."""
         return f"{self.prefix}:spare"
 
     @property

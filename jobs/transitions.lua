@@ -165,10 +165,10 @@ local function spare(job)
   end
 end
 
+-- A job that has ended is kept for as long as all are, from now on.
 local function keep_until_expiry(job)
-  local finished = tonumber(read(job, 'finished_ms'))
-  redis.call('ZADD', ended, integer(finished), job)
-  write(job, 'expires_at', result_ttl > 0 and iso(finished + result_ttl) or '')
+  redis.call('ZADD', ended, integer(now), job)
+  write(job, 'expires_at', result_ttl > 0 and iso(now + result_ttl) or '')
   spare(job)
 end
 

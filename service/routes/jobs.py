@@ -234,7 +234,7 @@ async def pin_job(job_id: JobId, request: Request) -> Response:
     },
 )
 async def unpin_job(job_id: JobId, request: Request) -> Response:
-    """Let a job expire as others do, counted from its end."""
+    """Let a job expire as others do. One that has ended is kept as long as they are from now on."""
     return await _pin(request, job_id, False)
 
 
