@@ -72,6 +72,11 @@ class Keys:
         return f"{self.prefix}:spare"
 
     @property
+    def departed(self) -> str:
+        """Hash: how many jobs were ever deleted, expired and evicted."""
+        return f"{self.prefix}:departed"
+
+    @property
     def outbox(self) -> str:
         """Sorted set: jobs whose webhook is to be sent, by when, server milliseconds."""
         return f"{self.prefix}:outbox"

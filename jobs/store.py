@@ -65,9 +65,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Census:
-    """How many jobs stand where: queued, running, and ended without being pinned."""
+    """How many jobs stand where: queued, running, and ended without being pinned.
+
+    `departed` are those that are there no more, since the installation began.
+    """
 
     jobs: dict[str, int]
+    departed: dict[Departure, int]
     stored_bytes: int
     webhooks: int
 
@@ -283,9 +287,11 @@ class JobStore:
             for index in (keys.queued, keys.running, keys.ended, keys.outbox):
                 pipe.zcard(index)
             pipe.get(keys.stored)
-            queued, running, ended, outbox, stored = pipe.execute()
+            pipe.hmget(keys.departed, *Departure)
+            queued, running, ended, outbox, stored, gone = pipe.execute()
         jobs = {"queued": queued, "running": running, "ended": ended}
-        return Census(jobs, int(stored or 0), outbox)
+        departed = {why: int(count or 0) for why, count in zip(Departure, gone, strict=True)}
+        return Census(jobs, departed, int(stored or 0), outbox)
 
     def oldest(self, most: int) -> list[str]:
         """Ids of jobs that are not pinned and whose bytes may make room, the oldest first."""

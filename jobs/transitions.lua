@@ -443,6 +443,7 @@ function operations.remove()
   redis.call('DEL', key('job', id), key('events', id))
   write(id, 'status', why, 'owner', owner)
   redis.call('PEXPIRE', key('job', id), tombstone_ttl)
+  redis.call('HINCRBY', key('departed'), why, 1)
   redis.call('PUBLISH', key('changes'), cjson.encode({job = id, type = 'gone', status = why}))
   return {why, heir}
 end

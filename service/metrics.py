@@ -91,13 +91,19 @@ class _Standing(Collector):
         """Nothing beforehand: it would ask the store."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """The gauges as they are now."""
         standing = self._jobs.store.census()
         jobs = GaugeMetricFamily("mambascope_jobs", "Jobs by where they stand", labels=["state"])
         for state, count in standing.jobs.items():
             jobs.add_metric([state], count)
         yield jobs
+        removed = CounterMetricFamily(
+            "mambascope_jobs_removed", "Jobs that are there no more", labels=["why"]
+        )
+        for why, count in standing.departed.items():
+            removed.add_metric([why], count)
+        yield removed
         yield GaugeMetricFamily(
             "mambascope_stored_bytes", "Bytes of all artifacts", standing.stored_bytes
         )

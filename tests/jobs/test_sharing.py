@@ -303,7 +303,7 @@ class Alike(RuleBasedStateMachine):
         # The one look at all keys of the server, which holds those of other tests too.
         left = self.jobs.redis.keys(f"{self.keys.prefix}:*")
         kinds = {key.decode().split(":")[1] for key in left}
-        assert kinds <= {"job", "served", "stored", "places", "garbage"}
+        assert kinds <= {"job", "served", "stored", "places", "garbage", "departed"}
         self.jobs.redis.delete(*left, "none")
         self.jobs.queue.rq.empty()
 

@@ -1,7 +1,7 @@
 import httpx
 
 from jobs import Jobs
-from schemas.names import Method
+from schemas.names import Departure, Method
 from tests.service.conftest import finished, started
 
 
@@ -32,6 +32,16 @@ def test_how_the_jobs_stand(client: httpx.Client, jobs: Jobs) -> None:
     assert value(text, 'mambascope_jobs{state="queued"}') == 0
     assert value(text, "mambascope_stored_bytes") > 100_000
     assert value(text, 'mambascope_workers{ready="true"}') == 0
+
+
+def test_what_became_of_the_jobs_that_are_gone(client: httpx.Client, jobs: Jobs) -> None:
+    line = 'mambascope_jobs_removed_total{why="%s"}'
+    for count, why in enumerate(Departure, 1):
+        assert value(client.get("/metrics").text, line % why) == 0
+        for job_id in [finished(jobs) for _ in range(count)]:
+            jobs.remove(job_id, why)
+            assert not jobs.remove(job_id, why)
+        assert value(client.get("/metrics").text, line % why) == count
 
 
 def test_methods(client: httpx.Client) -> None:
