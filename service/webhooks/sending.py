@@ -120,7 +120,7 @@ def _words(error: Exception) -> str:
     """Why there was no answer, in words that tell nothing of the network around the service."""
     causes = _causes(error)
     if any(isinstance(cause, NoUsableAddress) for cause in causes):
-        return "its host has no public address"
+        return "its host has no address, or one that is not public"
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate was refused: {cause.verify_message}"
