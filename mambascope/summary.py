@@ -11,14 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mambascope.visible import counted, quoted, shortened, visible
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
 from schemas.names import Method, Ranking
-from schemas.neurons import (
-    KnowledgeNeuronAnalysis,
-    NeuronAnalysis,
-    PerturbationAnalysis,
-    Universality,
-)
+from schemas.neurons import NeuronAnalysis
+from schemas.perturbation import PerturbationAnalysis
 from schemas.result import MethodAttention, ResultDocument, TextResult
+from schemas.universality import Universality
 
 MOST_TEXTS = 10
 _STRONGEST = 3

@@ -10,14 +10,12 @@ from pydantic import Field
 
 from schemas.base import Contract
 from schemas.comparison import Comparison
+from schemas.interval import Interval
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
 from schemas.names import RESULT_SCHEMA_VERSION, Method, Mixer
-from schemas.neurons import (
-    Interval,
-    KnowledgeNeuronAnalysis,
-    NeuronAnalysis,
-    PerturbationAnalysis,
-    Universality,
-)
+from schemas.neurons import NeuronAnalysis
+from schemas.perturbation import PerturbationAnalysis
+from schemas.universality import Universality
 
 
 class Token(Contract):

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from schemas.comparison import Comparison
-from schemas.neurons import (
-    KnowledgeNeuronAnalysis,
-    NeuronAnalysis,
-    PerturbationAnalysis,
-    Universality,
-)
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
+from schemas.neurons import NeuronAnalysis
+from schemas.perturbation import PerturbationAnalysis
 from schemas.result import KnowledgeAverages, Provenance, ResultDocument, TextResult
+from schemas.universality import Universality
 from workers.kernels import pulse
 
 # How the list of texts begins in a document that has none; quotes inside strings are escaped, and

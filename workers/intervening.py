@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from catalogue.tokeniser import Tokeniser
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
 from schemas.names import Block, Method, Ranking
-from schemas.neurons import KnowledgeNeuronAnalysis, PerturbationAnalysis
+from schemas.perturbation import PerturbationAnalysis
 from schemas.problem import FieldError, ProblemError
 from schemas.request import JobRequest
 from schemas.result import TextResult

@@ -6,11 +6,11 @@ from catalogue.cached import tokeniser
 from catalogue.locate import locate
 from catalogue.selection import neuron_layers
 from schemas.names import Block
-from schemas.neurons import Universality
 from schemas.problem import FieldError, ProblemError
 from schemas.request import JobRequest
 from schemas.sections import FEWEST_SHARED_TOKENS, UniversalitySection
 from schemas.settings import Settings
+from schemas.universality import Universality
 from workers.analyses.alignment import shared_tokens
 from workers.analyses.neuron_samples import ModelSample
 from workers.analyses.universality import universality

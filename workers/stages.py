@@ -15,16 +15,14 @@ from catalogue.workload import workload
 from jobs import Attempt
 from schemas.artifact_names import Subject
 from schemas.comparison import Comparison
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
 from schemas.names import Block
-from schemas.neurons import (
-    KnowledgeNeuronAnalysis,
-    NeuronAnalysis,
-    PerturbationAnalysis,
-    Universality,
-)
+from schemas.neurons import NeuronAnalysis
+from schemas.perturbation import PerturbationAnalysis
 from schemas.problem import FieldError, ProblemError
 from schemas.result import KnowledgeAverages, ModelProvenance, Provenance
 from schemas.sections import AttentionSection, NeuronSection
+from schemas.universality import Universality
 from workers.analyses.averages import averaged_knowledge
 from workers.analyses.comparison import compare
 from workers.analyses.maps import ReadingPlan

@@ -5,26 +5,22 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mambascope.summary import summary
+from schemas.interval import Interval
+from schemas.knowledge_neurons import (
+    FactNeurons,
+    KnowledgeNeuron,
+    KnowledgeNeuronAnalysis,
+    PromptKnowledge,
+)
 from schemas.names import Block, Intervening, Method, Mixer, Ranking
 from schemas.neurons import (
     ActivationStatistics,
     BlockNeurons,
-    Effect,
-    FactNeurons,
-    Interval,
-    KnowledgeNeuron,
-    KnowledgeNeuronAnalysis,
     NeuronAnalysis,
-    PerturbationAnalysis,
-    Perturbed,
-    PerturbedSet,
-    PromptKnowledge,
-    RandomEffect,
     RankedValue,
     Sparsity,
-    Universality,
-    UniversalPair,
 )
+from schemas.perturbation import Effect, PerturbationAnalysis, Perturbed, PerturbedSet, RandomEffect
 from schemas.result import (
     Candidate,
     Heatmap,
@@ -40,6 +36,7 @@ from schemas.result import (
     Token,
 )
 from schemas.sections import Intervention, NeuronRef
+from schemas.universality import Universality, UniversalPair
 
 MODEL = "state-spaces/mamba-130m-hf"
 

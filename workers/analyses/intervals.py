@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from schemas.neurons import Interval
+from schemas.interval import Interval
 from workers.numbers import Floats, number
 
 _LEVEL = 0.95

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.neurons import Effect, RandomEffect
+from schemas.perturbation import Effect, RandomEffect
 from workers.analyses.intervals import mean_interval, rounded_interval
 from workers.mixers.sites import Place
 from workers.numbers import Floats, number

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.names import Block
-from schemas.neurons import UniversalBlock, Universality, UniversalPair
 from schemas.sections import FEWEST_SHARED_TOKENS, NeuronRef
+from schemas.universality import UniversalBlock, Universality, UniversalPair
 from workers.analyses.neuron_samples import BlockSample, ModelSample
 from workers.kernels import pulse
 from workers.numbers import listed, number

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.names import Block
-from schemas.neurons import (
+from schemas.knowledge_neurons import (
     MOST_KNOWLEDGE_NEURONS,
     FactNeurons,
     FactOverlap,
@@ -25,6 +24,7 @@ from schemas.neurons import (
     KnowledgeNeuronAnalysis,
     PromptKnowledge,
 )
+from schemas.names import Block
 from schemas.problem import FieldError, ProblemError, ProblemType
 from schemas.sections import KnowledgeNeuronSection
 from workers.analyses.integrated_gradients import (

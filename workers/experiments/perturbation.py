@@ -7,7 +7,7 @@ import numpy as np
 
 from catalogue.perturbation import absent
 from schemas.names import Intervening
-from schemas.neurons import PerturbationAnalysis, Perturbed, PerturbedSet
+from schemas.perturbation import PerturbationAnalysis, Perturbed, PerturbedSet
 from schemas.problem import ProblemError, ProblemType, and_more
 from schemas.sections import NeuronRef, PerturbationSection
 from workers.analyses.perturbation import (

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from schemas.knowledge_neurons import FactNeurons
 from schemas.names import Block
-from schemas.neurons import FactNeurons
 from workers.figures import captions, legends, panels, style, words
 from workers.figures.blocks import COLOURS, NAMES
 from workers.figures.captions import Caption

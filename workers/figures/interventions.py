@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.interval import Interval
 from schemas.names import Intervening
-from schemas.neurons import Effect, Interval, Perturbed, PerturbedSet, RandomEffect
+from schemas.perturbation import Effect, Perturbed, PerturbedSet, RandomEffect
 from schemas.sections import Intervention
 from workers.figures import blocks, captions, style, words
 from workers.figures.captions import Caption

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from schemas.neurons import KnowledgeNeuronAnalysis
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
 from workers.figures import style, words
 from workers.figures.colours import Floats, Rgb, ink_on
 from workers.figures.marks import Box, Picture

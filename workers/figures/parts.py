@@ -3,15 +3,10 @@
 from schemas.artifact_names import Subject
 from schemas.base import Contract
 from schemas.comparison import Comparison
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
 from schemas.names import Block, Method, Mixer, Ranking
-from schemas.neurons import (
-    DeltaStatistics,
-    KnowledgeNeuronAnalysis,
-    NeuronProfile,
-    PerturbationAnalysis,
-    RankedValue,
-    Sparsity,
-)
+from schemas.neurons import DeltaStatistics, NeuronProfile, RankedValue, Sparsity
+from schemas.perturbation import PerturbationAnalysis
 from schemas.result import AveragedKnowledge, TextResult, Token
 from schemas.sections import Fact, Intervention, NeuronSection
 

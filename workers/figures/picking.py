@@ -8,15 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from schemas.neurons import (
-    BlockNeurons,
-    KnowledgeNeuronAnalysis,
-    NeuronAnalysis,
-    PerturbationAnalysis,
-    Universality,
-)
+from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
+from schemas.neurons import BlockNeurons, NeuronAnalysis
+from schemas.perturbation import PerturbationAnalysis
 from schemas.result import AveragedKnowledge
 from schemas.sections import KnowledgeNeuronSection, NeuronSection, PerturbationSection
+from schemas.universality import Universality
 from workers.figures.parts import (
     QUANTILES,
     AveragesPart,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from schemas.interval import Interval
 from schemas.names import Method
-from schemas.neurons import Interval
 from schemas.result import AveragedKnowledge, KnowledgeMetrics, TextResult
 from tests.workers.figures.documents import Shape, document, recall_words
 from workers.analyses import intervals

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from schemas.names import Block
-from schemas.neurons import Universality, UniversalPair
 from schemas.problem import ProblemError, ProblemType
 from schemas.sections import NeuronRef
+from schemas.universality import Universality, UniversalPair
 from workers.analyses import universality as module
 from workers.analyses.neuron_samples import ModelSample
 from workers.analyses.universality import mixing, shuffling, universality

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from catalogue.locate import locate
+from schemas.knowledge_neurons import FactNeurons, KnowledgeNeuronAnalysis
 from schemas.names import Block, Dtype
-from schemas.neurons import FactNeurons, KnowledgeNeuronAnalysis
 from schemas.problem import ProblemError, ProblemType
 from schemas.sections import KnowledgeNeuronSection
 from schemas.settings import ModelSettings, Settings

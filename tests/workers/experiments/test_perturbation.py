@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from schemas.names import Block, Dtype, Intervening
-from schemas.neurons import Effect, PerturbationAnalysis, RandomEffect
+from schemas.perturbation import Effect, PerturbationAnalysis, RandomEffect
 from schemas.problem import ProblemError, ProblemType
 from schemas.sections import Intervention, NeuronRef, NeuronSet, PerturbationSection
 from tests.tiny_architectures import ARCHITECTURES

@@ -6,23 +6,16 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from schemas.names import DEFAULT_METHODS, Block, Intervening, Method, Ranking
-from schemas.neurons import (
-    Effect,
+from schemas.interval import Interval
+from schemas.knowledge_neurons import (
     FactNeurons,
     FactOverlap,
-    Interval,
     KnowledgeNeuron,
     KnowledgeNeuronAnalysis,
-    PerturbationAnalysis,
-    Perturbed,
-    PerturbedSet,
     PromptKnowledge,
-    RandomEffect,
-    UniversalBlock,
-    Universality,
-    UniversalPair,
 )
+from schemas.names import DEFAULT_METHODS, Block, Intervening, Method, Ranking
+from schemas.perturbation import Effect, PerturbationAnalysis, Perturbed, PerturbedSet, RandomEffect
 from schemas.result import AveragedKnowledge
 from schemas.sections import (
     Fact,
@@ -32,6 +25,7 @@ from schemas.sections import (
     NeuronSet,
     PerturbationSection,
 )
+from schemas.universality import UniversalBlock, Universality, UniversalPair
 
 CAPITALS = [
     ("The capital of France is", " Paris"),

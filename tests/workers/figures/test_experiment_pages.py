@@ -5,8 +5,8 @@
 import numpy as np
 import pytest
 
+from schemas.knowledge_neurons import FactOverlap
 from schemas.names import Block, Method
-from schemas.neurons import FactOverlap
 from tests.workers.figures.experiment_documents import (
     CAPITALS,
     INTERVENTIONS,
