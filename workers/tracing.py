@@ -24,7 +24,8 @@ from workers.models import rotary
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading
 from workers.padding import padded, pads_little
-from workers.passes import Batch, Captured, pass_over
+from workers.passes import pass_over
+from workers.passes.batch import Batch, Captured
 
 # What one batch holds at most, in activations and captures and in tokens: larger ones are not
 # faster, and a job of many texts tells its progress between batches.
@@ -208,7 +209,7 @@ class _Watch:
         return cls(list(sites), list(found.values())) if sites else None
 
     def see(self, site: Site, x: Tensor, start: int, steps: Sequence[Step]) -> None:
-        """As `passes.Watch.see`."""
+        """As `passes.batch.Watch.see`."""
         for reading, rows, texts in self.readers:
             reading.read(site, x, steps, rows, texts, start)
 

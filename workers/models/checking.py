@@ -12,7 +12,8 @@ from workers.mixers import ATTENTION, adapter_for, mixers_of
 from workers.mixers.protocol import Capture
 from workers.models.readout import Readout
 from workers.models.refusing import first_line, unsupported
-from workers.passes import Batch, WholePass
+from workers.passes.batch import Batch
+from workers.passes.whole import WholePass
 
 # A few tokens: enough for positions and shared heads to show. What only shows in longer texts, a
 # window say, is for the self-check of every job.

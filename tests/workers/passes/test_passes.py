@@ -18,7 +18,9 @@ from workers import passes
 from workers.kernels import mamba
 from workers.kernels.carried import Border, Carried
 from workers.mixers import adapter_for, mixers_of
-from workers.passes import Batch, Pass, PiecewisePass, WholePass
+from workers.passes.batch import Batch, Pass
+from workers.passes.piecewise import PiecewisePass
+from workers.passes.whole import WholePass
 
 # Float32 rounding through a few layers; sums over the tokens of a piece come in another order.
 RELATIVE = 2e-5
