@@ -15,7 +15,8 @@ from benchmarks.timing import Call, Effort, take_turns, timed
 from catalogue.locate import locate
 from workers.kernels.hidden_attention import attention_matrix
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TraceRequest, trace
+from workers.traces import TraceRequest
+from workers.tracing import trace
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 WIDTHS = (256, 512, 1024, 2048, 4096)

@@ -19,7 +19,8 @@ from training.recall_data import HELD_OUT_SEED, RecallPrompt, recall_prompts
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TraceRequest, trace
+from workers.traces import TraceRequest
+from workers.tracing import trace
 
 PROMPTS = 200
 PAIRS = range(2, 9)

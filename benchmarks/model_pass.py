@@ -14,7 +14,8 @@ from benchmarks.timing import Contest, Effort
 from catalogue.locate import locate
 from workers.mixers.s6 import S6Trace
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TextTrace, TraceRequest, trace
+from workers.traces import TextTrace, TraceRequest
+from workers.tracing import trace
 
 FORWARD, GRADIENT = 1024, 256
 

@@ -14,7 +14,8 @@ from workers.kernels.activation_moments import ActivationMoments, Positions
 from workers.mixers.sites import Site, sites_of
 from workers.models.loading import LoadedModel, load
 from workers.neuron_reading import POSITION_BINS, NeuronReading
-from workers.tracing import TextTrace, TraceRequest, trace
+from workers.traces import TextTrace, TraceRequest
+from workers.tracing import trace
 
 TOKENS = 1024
 # One long text, and as many tokens of short ones.

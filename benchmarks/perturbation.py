@@ -18,7 +18,7 @@ from workers.experiments.listening import Listener, Texts
 from workers.mixers.sites import Site, sites_of
 from workers.models.loading import LoadedModel, load
 from workers.numbers import Floats
-from workers.tracing import TraceRequest
+from workers.traces import TraceRequest
 
 SETS = 21
 NEURONS = 10

@@ -22,7 +22,8 @@ from tests.tiny_models import one_thread
 from workers.mixers import mixers_of
 from workers.mixers.protocol import Capture, MixerTrace, Read, Weighting
 from workers.models.loading import load
-from workers.tracing import TraceRequest, trace
+from workers.traces import TraceRequest
+from workers.tracing import trace
 
 # Further than the smallest blocks of any kernel.
 FAR = 40

@@ -29,7 +29,7 @@ from workers.analyses.maps import MethodMaps
 from workers.analyses.methods import LayerReading
 from workers.analyses.neurons import summarise
 from workers.numbers import Floats, listed, number, rounded
-from workers.tracing import TextTrace
+from workers.traces import TextTrace
 
 STRONGEST_PAIRS = 10
 TOP_TOKENS = 5

@@ -23,7 +23,7 @@ from workers.neuron_document import ranked_values
 from workers.neuron_reading import NeuronReading
 from workers.numbers import Floats
 from workers.shared_pass import trace_requests
-from workers.tracing import TraceRequest
+from workers.traces import TraceRequest
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from schemas.settings import Settings
 from workers.mixers.sites import Site, sites_of
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading, Sample
-from workers.tracing import Outcome, TraceRequest, trace_each
+from workers.traces import Outcome, TraceRequest
+from workers.tracing import trace_each
 
 log = structlog.get_logger("workers.shared_pass")
 

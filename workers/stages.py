@@ -61,7 +61,7 @@ from workers.provenance import versions
 from workers.runtime import Runtime
 from workers.shared_pass import SharedPass
 from workers.tensors import TensorFile
-from workers.tracing import TextTrace, traced
+from workers.traces import TextTrace, traced
 
 # What is found of a whole model, or of all of them, with figures of its own.
 _Section = TypeVar(

@@ -8,7 +8,7 @@ Axes: b texts, l tokens (right-padded: a causal model never sees padding), m hid
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from catalogue.passing import pass_bytes
 from schemas.problem import FieldError, ProblemError, ProblemType
 from workers.kernels import pulse
 from workers.kernels.steps import Step
-from workers.mixers import adapter_for, mixers_of
-from workers.mixers.protocol import Capture, MixerAdapter, MixerTrace, MixerTraces
+from workers.mixers import adapter_of, mixers_of
+from workers.mixers.protocol import Capture
 from workers.mixers.sites import Site
 from workers.models import rotary
 from workers.models.loading import LoadedModel
@@ -26,76 +26,12 @@ from workers.neuron_reading import NeuronReading
 from workers.padding import padded, pads_little
 from workers.passes import pass_over
 from workers.passes.batch import Batch, Captured
+from workers.traces import LayerTraces, Outcome, TargetIds, TextTrace, TraceRequest, traced
 
 # What one batch holds at most, in activations and captures and in tokens: larger ones are not
 # faster, and a job of many texts tells its progress between batches.
 _BATCH_BYTES = 1 << 30
 _BATCH_TOKENS = 8192
-
-
-@dataclass(frozen=True)
-class TraceRequest:
-    """One text and its target: a position (negative counts from the end) and token ids.
-
-    `token` None means the model's own top token at the position; `contrast` None, no contrast;
-    `text` is what messages call the text, its index in the job's request; `reading` reads its
-    neurons as they pass, or None.
-    """
-
-    ids: Sequence[int]
-    position: int = -1
-    token: int | None = None
-    contrast: int | None = None
-    text: int = 0
-    reading: NeuronReading | None = None
-
-
-@dataclass(frozen=True)
-class TargetIds:
-    """The explained scalar: logit[token] - logit[contrast] after the token at `position` >= 0."""
-
-    position: int
-    token: int
-    contrast: int | None
-
-
-@dataclass(frozen=True)
-class TextTrace:
-    """One text after the pass: logits (vocab,) float32 at the target position, value = target.
-
-    attributed (d,): sum over tokens of each neuron of an MLP times d target by it, by its site.
-    """
-
-    ids: tuple[int, ...]
-    target: TargetIds
-    logits: Tensor
-    value: float
-    mixers: MixerTraces
-    attributed: Mapping[Site, Tensor] = field(default_factory=dict)
-
-
-Outcome = TextTrace | ProblemError
-"""What became of one text."""
-
-
-class LayerTraces(Mapping[int, MixerTrace]):
-    """Mixer traces by layer, computed from the captures when looked up, not kept.
-
-    A capture is a few (l, m) tensors; a trace is a dozen (l, d). So all layers of a long text fit.
-    """
-
-    def __init__(self, captures: dict[int, Capture], modules: Mapping[int, nn.Module]) -> None:
-        self._captures = captures
-        self._modules = modules
-
-    def __getitem__(self, layer: int) -> MixerTrace:
-        return _adapter(self._modules[layer]).trace(self._modules[layer], self._captures[layer])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._captures)
-
-    def __len__(self) -> int:
-        return len(self._captures)
 
 
 def trace(
@@ -114,13 +50,6 @@ def trace(
     """
     found = dict(trace_each(loaded, batch, layers, gradient_layers))
     return [traced(found[index]) for index in range(len(batch))]
-
-
-def traced(outcome: Outcome) -> TextTrace:
-    """The trace, or the failure raised."""
-    if isinstance(outcome, ProblemError):
-        raise outcome
-    return outcome
 
 
 def trace_each(
@@ -156,13 +85,6 @@ def trace_each(
         for module in stretching:
             rotary.reset(module)
         yield from zip(indices, tracer.run([requests[i] for i in indices]), strict=True)
-
-
-def _adapter(module: nn.Module) -> MixerAdapter:
-    adapter = adapter_for(module)
-    if adapter is None:
-        raise TypeError(f"no adapter traces {type(module).__name__}")
-    return adapter
 
 
 def _checked(request: TraceRequest) -> TraceRequest:
@@ -273,7 +195,7 @@ class _Tracer:
         return Batch(
             model=self.loaded.model,
             modules=self.modules,
-            hidden={layer: _adapter(module).hidden for layer, module in self.modules.items()},
+            hidden={layer: adapter_of(module).hidden for layer, module in self.modules.items()},
             gradient_layers=sorted(self.gradient_layers),
             ids=padded(request.ids for request in requests).to(self.loaded.device),
             positions=[request.position for request in requests],
@@ -297,7 +219,7 @@ class _Tracer:
                 hidden=cut(captured.hidden[layer]),
                 output=cut(captured.output[layer]),
                 output_gradient=cut(gradients[layer]) if layer in gradients else None,
-                context=_adapter(self.modules[layer]).context(
+                context=adapter_of(self.modules[layer]).context(
                     captured.keywords.get(layer, {}), row, length
                 ),
             )

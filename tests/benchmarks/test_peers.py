@@ -23,7 +23,8 @@ from tests.reference import ssd as ssd_reference
 from workers.kernels.ssd import System as SSDSystem
 from workers.mixers.sites import sites_of
 from workers.models.loading import load
-from workers.tracing import TraceRequest, trace
+from workers.traces import TraceRequest
+from workers.tracing import trace
 
 KINDS = {"initialised": initialised, "wide": wide, "unforgetting": unforgetting}
 

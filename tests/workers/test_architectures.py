@@ -18,7 +18,8 @@ from workers.analyses.maps import MethodMaps, ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.mixers import mixers_of
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TextTrace, TraceRequest, trace
+from workers.traces import TextTrace, TraceRequest
+from workers.tracing import trace
 
 TOLERANCE = 1e-4
 TEXTS = (TraceRequest(tuple(range(1, 40)), position=-3), TraceRequest((7, 3, 7)))

@@ -28,7 +28,7 @@ from workers.document import (
     target_result,
 )
 from workers.findings import Findings
-from workers.tracing import TargetIds, TextTrace
+from workers.traces import TargetIds, TextTrace
 
 LAYERS = [LayerDescription(layer=0, mixer=Mixer.S6, beside=Mixer.SOFTMAX, methods=list(Method))]
 TOKENISER = Tokeniser(word_tokenizer(), unknown_id=0)

@@ -19,7 +19,8 @@ from workers.mixers.sites import Site, changing, sites_of
 from workers.models.loading import LoadedModel, load
 from workers.neuron_document import Texts, neuron_analysis
 from workers.neuron_reading import NeuronReading, Sample
-from workers.tracing import TextTrace, TraceRequest, trace_each
+from workers.traces import TextTrace, TraceRequest
+from workers.tracing import trace_each
 
 # w7 stands in it now and then, at any position, after several words.
 TEXTS = [

@@ -6,7 +6,8 @@ from catalogue.locate import locate
 from schemas.settings import Settings
 from workers.models.loading import load
 from workers.pacing import layers_of, paced
-from workers.tracing import TraceRequest, trace
+from workers.traces import TraceRequest
+from workers.tracing import trace
 
 
 @pytest.mark.parametrize("name", ["recall-mamba", "recall-mamba2", "recall-gpt2"])

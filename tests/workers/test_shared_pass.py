@@ -18,7 +18,7 @@ from tests.tiny_models import save_mamba
 from workers import shared_pass
 from workers.models.loading import LoadedModel, load
 from workers.shared_pass import SharedPass
-from workers.tracing import Outcome, TextTrace
+from workers.traces import Outcome, TextTrace
 
 ROOM = 1 << 30
 TEXTS = (["w1 w2 w3"], ["w4 w5", "w6 w7 w8 w9"], ["w1"])

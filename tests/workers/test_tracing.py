@@ -19,7 +19,8 @@ from workers.mixers import mixers_of
 from workers.mixers.protocol import Weighting
 from workers.models.loading import LoadedModel, load
 from workers.models.readout import Readout
-from workers.tracing import TextTrace, TraceRequest, trace, trace_each
+from workers.traces import TextTrace, TraceRequest
+from workers.tracing import trace, trace_each
 
 TEXTS = (
     TraceRequest((3, 1, 4, 1, 5, 9, 2, 6)),

@@ -17,7 +17,7 @@ from torch.nn import functional
 from schemas import pieces
 from workers.kernels import pulse
 from workers.models.readout import Readout
-from workers.tracing import TraceRequest
+from workers.traces import TraceRequest
 
 
 class LossMeter:

@@ -29,7 +29,7 @@ from workers.models.loading import LoadedModel
 from workers.numbers import Floats
 from workers.padding import padded, pads_little
 from workers.passes import in_pieces, states_over
-from workers.tracing import TraceRequest
+from workers.traces import TraceRequest
 
 # What the rows of one pass take at most: more are not faster.
 _PASS_BYTES = 1 << 30

@@ -26,7 +26,8 @@ from workers.mixers.sites import Place, Site, sites_of
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading
 from workers.numbers import number
-from workers.tracing import TraceRequest, trace_each, traced
+from workers.traces import TraceRequest, traced
+from workers.tracing import trace_each
 
 Heard = tuple[Said, list[Said]]
 """What is said before any change, and under each intervention."""

@@ -45,6 +45,14 @@ def adapter_for(module: nn.Module) -> MixerAdapter | None:
     return ATTENTION if found is None and is_attention else found
 
 
+def adapter_of(module: nn.Module) -> MixerAdapter:
+    """The adapter of a mixer that has one. Raises TypeError."""
+    adapter = adapter_for(module)
+    if adapter is None:
+        raise TypeError(f"no adapter traces {type(module).__name__}")
+    return adapter
+
+
 def mixers_of(model: nn.Module) -> dict[int, nn.Module]:
     """Every mixer of the model that has an adapter, by layer, ascending.
 

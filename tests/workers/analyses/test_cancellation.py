@@ -10,7 +10,8 @@ from schemas.settings import Settings
 from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TraceRequest, trace_each, traced
+from workers.traces import TraceRequest, traced
+from workers.tracing import trace_each
 
 METHODS = [Method.ATTENTION_WEIGHTED, Method.GRADIENT_GUIDED]
 TARGETS = range(0, 38, 3)

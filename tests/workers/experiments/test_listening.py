@@ -24,7 +24,7 @@ from workers.experiments.listening import Listener, Texts
 from workers.mixers.sites import Place
 from workers.models import rotary
 from workers.models.loading import LoadedModel
-from workers.tracing import TraceRequest
+from workers.traces import TraceRequest
 
 SAVERS = {"mamba": save_mamba, "mamba2": save_mamba2, "gpt2": save_gpt2}
 # Float32 rounding through a few layers, of logits up to about ten.

@@ -16,7 +16,7 @@ from tests.tiny_models import one_thread, save_gpt2, save_mamba
 from tests.workers.experiments.models import MIXER, MLP, loaded_from, pool_of
 from workers.experiments.perturbation import checked_sets, measured_moments, perturb
 from workers.models.loading import LoadedModel
-from workers.tracing import TraceRequest
+from workers.traces import TraceRequest
 
 TEXTS = [
     TraceRequest((3, 1, 4, 1, 5, 9, 2, 6)),

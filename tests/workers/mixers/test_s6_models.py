@@ -16,7 +16,8 @@ from tests.tiny_architectures import save_falcon_mamba, save_jamba, save_zamba
 from workers.mixers import mixers_of
 from workers.mixers.protocol import Weighting
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TextTrace, TraceRequest, trace
+from workers.traces import TextTrace, TraceRequest
+from workers.tracing import trace
 
 # Layer 2 of the Jamba is an attention layer, layers 1 and 3 of the Zamba are hybrid.
 MODELS: dict[str, tuple[Callable[..., Path], list[int]]] = {

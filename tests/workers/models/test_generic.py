@@ -15,7 +15,8 @@ from tests.tiny_architectures import saver
 from tests.tiny_models import VOCABULARY
 from workers.mixers.softmax import SoftmaxTrace
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TraceRequest, trace
+from workers.traces import TraceRequest
+from workers.tracing import trace
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,

@@ -13,7 +13,8 @@ from tests.tiny_architectures import saver
 from tests.tiny_models import VOCABULARY
 from workers.models import rotary
 from workers.models.loading import LoadedModel, load
-from workers.tracing import TraceRequest, trace
+from workers.traces import TraceRequest
+from workers.tracing import trace
 
 # Texts longer than these 16 tokens are read with other frequencies.
 SHORT, LONG = tuple(range(1, 11)), tuple(1 + index * 7 % 39 for index in range(40))
