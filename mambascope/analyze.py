@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,20 +29,19 @@ from mambascope.client.errors import (
     ServiceFault,
     TimedOut,
     Unreachable,
-    own_detail,
 )
 from mambascope.client.saving import save
 from mambascope.client.service import Service
 from mambascope.client.wire import run as done
+from mambascope.printing import say, tell, write
 from mambascope.progress import Teller, tell_job, teller
 from mambascope.stack import Stack, StackError
 from mambascope.stopping import StopAsked, heed_signals
 from mambascope.summary import summary
 from mambascope.usage import WRONG_USAGE, UsageProblem, read_settings
-from mambascope.visible import counted, visible
+from mambascope.visible import counted
 from schemas.job import Job
 from schemas.names import JOBS_PATH, RESULT_FILE, TENSORS_FILE, Status
-from schemas.problem import FieldError, Problem, ProblemType
 from schemas.result import ResultDocument
 
 
@@ -66,29 +64,29 @@ def run(typed: Sequence[str]) -> ExitCode:
         heed_signals()
         return analysis.run()
     except UsageProblem as problem:
-        _say(f"mambascope: {problem}")
+        say(f"mambascope: {problem}")
         return ExitCode.REFUSED
     except RequestRefused as refused:
-        _tell(refused.problem, analysis.asked)
+        tell(refused.problem, analysis.asked)
         # A job that was accepted, and that the service does not know any more.
         return ExitCode.FAILED if analysis.location else ExitCode.REFUSED
     except ServiceFault as broke:
         if broke.problem is None:
-            _say(f"mambascope: {broke}")
+            say(f"mambascope: {broke}")
         else:
-            _tell(broke.problem, analysis.asked)
+            tell(broke.problem, analysis.asked)
         code = ExitCode.FAILED
     except Unreachable as unreachable:
-        _say(f"mambascope: {unreachable}")
+        say(f"mambascope: {unreachable}")
         code = ExitCode.UNREACHABLE
     except TimedOut:
-        _say(f"mambascope: The job has not ended within {arguments.timeout:g} s.")
+        say(f"mambascope: The job has not ended within {arguments.timeout:g} s.")
         code = ExitCode.TIMED_OUT
     except StopAsked:
-        _say("mambascope: Interrupted.")
+        say("mambascope: Interrupted.")
         code = ExitCode.INTERRUPTED
     except (StackError, OSError) as error:
-        _say(f"mambascope: {error}")
+        say(f"mambascope: {error}")
         code = ExitCode.FAILED
     analysis.tell_where_the_job_is()
     return code
@@ -113,7 +111,7 @@ class _Analysis:
         with teller() as told:
             job, paths = self._work(told)
         if not arguments.wait:
-            _print(job.model_dump_json().encode() if arguments.json else str(self.location))
+            write(job.model_dump_json().encode() if arguments.json else str(self.location))
             return ExitCode.SUCCEEDED
         if job.status is not Status.SUCCEEDED:
             self._tell_failure(job)
@@ -126,18 +124,18 @@ class _Analysis:
         if self.location is None:
             return
         if self.arguments.url is not None:
-            _say(f"The job is at {self.location}. To fetch it:")
+            say(f"The job is at {self.location}. To fetch it:")
             self._say_how_to_fetch(self.location)
         elif (folder := self.arguments.data_dir) is not None:
             up = shlex.join(["mambascope", "up", "--data-dir", str(folder)])
-            _say(f"The job stays in {folder}. `{up}` goes on with it; then, to fetch it:")
+            say(f"The job stays in {folder}. `{up}` goes on with it; then, to fetch it:")
             self._say_how_to_fetch(
                 f"{DEFAULT_URL}{JOBS_PATH}{self.location.partition(JOBS_PATH)[2]}"
             )
 
     def _say_how_to_fetch(self, location: str) -> None:
         words = ["mambascope", "analyze", "--job", location]
-        _say("  " + shlex.join([*words, "--output", str(self.arguments.output)]))
+        say("  " + shlex.join([*words, "--output", str(self.arguments.output)]))
 
     def _work(self, told: Teller) -> tuple[Job, list[Path]]:
         """The job as far as it is to be followed, and the files that were saved."""
@@ -166,12 +164,12 @@ class _Analysis:
 
     def _tell_failure(self, job: Job) -> None:
         if job.error is None:
-            _say(f"mambascope: The job was {job.status}.")
+            say(f"mambascope: The job was {job.status}.")
             return
-        _tell(job.error, self.asked)
+        tell(job.error, self.asked)
         is_ours = self.arguments.url is None and self.arguments.data_dir is None
         if is_ours and job.error.status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            _say("With --data-dir DIR the service's logs are kept, in DIR/logs.")
+            say("With --data-dir DIR the service's logs are kept, in DIR/logs.")
 
     def _show(self, paths: list[Path]) -> None:
         """The result on standard output, and where its files are."""
@@ -181,8 +179,8 @@ class _Analysis:
         written = result.read_bytes()
         saved = f"Saved {_named(paths)} to {self.arguments.output}/"
         if self.arguments.json:
-            _print(written)
-            _say(saved)
+            write(written)
+            say(saved)
             return
         try:
             document = ResultDocument.model_validate_json(written, extra="ignore")
@@ -197,7 +195,7 @@ class _Analysis:
                 console.print(part)
                 console.print()
         lines = [line.rstrip() for line in printed.get().splitlines()]
-        _print("\n".join([*lines, saved]))
+        write("\n".join([*lines, saved]))
 
 
 def _settled(arguments: Arguments) -> Arguments:
@@ -283,48 +281,9 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
             rmtree(folder, ignore_errors=True)
 
 
-def _tell(problem: Problem, request: Asked | None) -> None:
-    """A problem: its title, its detail, and each error by the flag that it came from."""
-    _say(f"mambascope: {visible(problem.title)}.")
-    if detail := own_detail(problem):
-        _say(f"  {visible(detail)}")
-    for error in problem.errors:
-        _say(f"  {visible(_place(error, request))}: {visible(error.detail)}")
-    if problem.type == ProblemType.UNAUTHENTICATED.uri:
-        _say("  MAMBASCOPE_KEY is where this command looks for the key.")
-
-
-def _place(error: FieldError, request: Asked | None) -> str:
-    """Where an error is: the flag that it came from, or a header, or a place in the request."""
-    if error.parameter is not None:
-        return error.parameter
-    origin = request.origin(error.pointer) if request else None
-    return f"{origin} ({error.pointer})" if origin else error.pointer or "request"
-
-
 def _named(paths: list[Path]) -> str:
     figures = sum(path.suffix == ".png" for path in paths)
     names = [RESULT_FILE]
     names += [counted(figures, "figure")] if figures else []
     names += [TENSORS_FILE] if any(path.name == TENSORS_FILE for path in paths) else []
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _print(text: str | bytes) -> None:
-    """Write a line to standard output; that nobody reads on, as `head` does, is no failure."""
-    encoded = text if isinstance(text, bytes) else _encoded(text)
-    try:
-        sys.stdout.buffer.write(encoded + b"\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _encoded(text: str) -> bytes:
-    """As standard output takes it, with escapes for the characters that it lacks."""
-    return text.encode(sys.stdout.encoding, "backslashreplace")

@@ -15,7 +15,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from mambascope.analyze import _tell, run
+from mambascope.analyze import run
 from mambascope.stack import Stack
 from schemas.problem import FieldError, Problem, ProblemType
 from schemas.result import ResultDocument
@@ -283,16 +283,6 @@ def test_refusal_of_a_header_names_it(capsys: pytest.CaptureFixture[str]) -> Non
         Thread(target=server.handle_request, daemon=True).start()
         assert run(["--text", "a", "--url", f"127.0.0.1:{server.server_port}", "--no-wait"]) == 2
     assert f"  Authorization: {detail}\n" in capsys.readouterr().err
-
-
-def test_missing_key_is_said_with_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    error = FieldError(parameter="Authorization", detail="This service asks for a key.")
-    _tell(Problem.of(ProblemType.UNAUTHENTICATED, error.detail, [error]), None)
-    assert capsys.readouterr().err.splitlines() == [
-        "mambascope: A valid key is needed.",
-        "  Authorization: This service asks for a key.",
-        "  MAMBASCOPE_KEY is where this command looks for the key.",
-    ]
 
 
 def test_nothing_there_ends_with_3(analyze: Run) -> None:
