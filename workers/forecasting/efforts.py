@@ -10,10 +10,11 @@ Letters: m hidden size, d channels, h heads, n states, l tokens of a text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from catalogue.figures import model_figures
 from catalogue.memory import result_bytes, tensor_bytes, weight_bytes
 from catalogue.workload import Workload
 from schemas import pieces
-from schemas.artifact_names import averages_figure_count, figure_count, neuron_figure_count
+from schemas.artifact_names import comparison_figure_count
 from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import Block, Method, Mixer
 from schemas.request import JobRequest
@@ -137,21 +138,18 @@ def figure_seconds(channels: int, processes: int) -> float:
 
 def figures_of(request: JobRequest, work: Workload) -> int:
     """About how many figures are drawn of one model."""
-    layers, texts = len(work.selection.layers), len(work.lengths)
-    count = texts * figure_count(layers, len(work.methods))
-    count += averages_figure_count(layers, texts)
-    if request.neurons is not None:
-        blocks = [
-            (layer, of)
-            for layer in work.selection.neurons
-            for of in request.neurons.blocks or list(Block)
-            if work.model.neurons_at_most(layer, of)
-        ]
-        count += neuron_figure_count(len(blocks))
-    count += (request.knowledge_neurons is not None) + (request.perturbation is not None)
+    count = model_figures(request, work.selection, _blocks(request, work))
     if len(request.models) > 1:
-        count += (texts + 1) * len(work.methods) // len(request.models)
+        shared = comparison_figure_count(len(request.texts), len(work.methods))
+        count += shared // len(request.models)
     return count
+
+
+def _blocks(request: JobRequest, work: Workload) -> int:
+    """Blocks whose neurons are measured, as far as is known."""
+    asked = [] if request.neurons is None else request.neurons.blocks or list(Block)
+    blocks = ((layer, of) for layer in work.selection.neurons for of in asked)
+    return sum(work.model.neurons_at_most(layer, of) > 0 for layer, of in blocks)
 
 
 def averaging_seconds(works: Sequence[Workload]) -> float:
