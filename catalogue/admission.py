@@ -9,7 +9,7 @@ from catalogue.facts import fact_errors
 from catalogue.figures import figure_errors
 from catalogue.locate import UnknownModel, locate
 from catalogue.memory import result_bytes, tensor_bytes
-from catalogue.perturbation import Reader, intervention_errors, perturbation_errors
+from catalogue.perturbation import intervention_errors, perturbation_errors
 from catalogue.texts import length_errors, target_errors
 from catalogue.universality import (
     Compared,
@@ -94,8 +94,7 @@ def _model_errors(case: Case) -> Iterator[FieldError]:
     elif case.tokens is not None:
         yield from length_errors(case)
         yield from target_errors(case, case.lengths, case.tokens)
-    reader = Reader(case.whom, case.described, case.tokens, sum(case.lengths))
-    yield from perturbation_errors(case.request, reader, case.settings)
+    yield from perturbation_errors(case)
     if case.tokens is not None and case.described is not None:
         yield from fact_errors(case.request, case.tokens, case.described, case.settings)
 

@@ -1,8 +1,8 @@
 """Whether a request's interventions on neurons fit the models that it names."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 
+from catalogue.case import Case
 from catalogue.selection import neuron_layers, select
 from catalogue.tokeniser import Tokeniser
 from schemas.catalogue import ModelDescription
@@ -16,19 +16,6 @@ _AT = "/perturbation"
 # Neurons that all random sets may draw together.
 _MOST_DRAWN = 1 << 21
 _UNUSED = {"factor": Intervening.SCALE, "std": Intervening.NOISE}
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A model that is to be intervened on; None for what its files do not tell.
-
-    name: as messages call it; tokens_of_texts: of all the request's texts together.
-    """
-
-    name: str
-    described: ModelDescription | None
-    tokeniser: Tokeniser | None
-    tokens_of_texts: int
 
 
 def intervention_errors(request: JobRequest) -> Iterator[FieldError]:
@@ -55,20 +42,18 @@ def intervention_errors(request: JobRequest) -> Iterator[FieldError]:
         yield FieldError(pointer=f"{_AT}/random_sets", detail=detail)
 
 
-def perturbation_errors(
-    request: JobRequest, reader: Reader, settings: Settings
-) -> Iterator[FieldError]:
+def perturbation_errors(case: Case) -> Iterator[FieldError]:
     """What of a request's interventions does not fit one model."""
-    section = request.perturbation
+    section = case.request.perturbation
     if section is None:
         return
-    if reader.described is not None:
-        yield from _neuron_errors(section, reader.name, reader.described)
-        yield from _found_errors(request, section, reader.name, reader.described)
-    if reader.tokeniser is not None:
-        controls = yield from _control_errors(section, reader, reader.tokeniser, settings)
-        tokens = reader.tokens_of_texts + controls
-        yield from _passing_errors(section, reader.name, tokens, settings)
+    if case.described is not None:
+        yield from _neuron_errors(section, case.whom, case.described)
+        yield from _found_errors(case.request, section, case.whom, case.described)
+    if case.tokens is not None:
+        controls = yield from _control_errors(section, case, case.tokens)
+        tokens = sum(case.lengths) + controls
+        yield from _passing_errors(section, case.whom, tokens, case.settings)
 
 
 def _passing_errors(
@@ -206,34 +191,34 @@ def _within(request: JobRequest, described: ModelDescription) -> list[int]:
 
 
 def _control_errors(
-    section: PerturbationSection, reader: Reader, tokeniser: Tokeniser, settings: Settings
+    section: PerturbationSection, case: Case, tokeniser: Tokeniser
 ) -> Generator[FieldError, None, int]:
     """What is wrong with the control texts; returns the tokens of those that can be read."""
-    described = reader.described
+    described, settings = case.described, case.settings
     limit = settings.max_row_tokens if described is None else described.max_row_tokens
-    total = 0
+    of_texts, total = sum(case.lengths), 0
     for index, text in enumerate(section.control_texts):
         pointer = f"{_AT}/control_texts/{index}"
         try:
             length = tokeniser.count(text)
         except ValueError as error:
-            detail = f"{reader.name} cannot read the text: {error}. Change the text or the model."
+            detail = f"{case.whom} cannot read the text: {error}. Change the text or the model."
             yield FieldError(pointer=pointer, detail=detail)
             continue
         total += length
         if length == 0:
-            detail = f"The text has no token in {reader.name}: give at least one word."
+            detail = f"The text has no token in {case.whom}: give at least one word."
             yield FieldError(pointer=pointer, detail=detail)
         elif length > limit:
             detail = (
-                f"The text has {length} tokens in {reader.name}, which takes at most {limit}: "
+                f"The text has {length} tokens in {case.whom}, which takes at most {limit}: "
                 "shorten it or split it. Texts are never cut."
             )
             yield FieldError(pointer=pointer, detail=detail)
-    if total and total + reader.tokens_of_texts > settings.max_total_tokens:
+    if total and total + of_texts > settings.max_total_tokens:
         detail = (
-            f"With these, the texts have {total + reader.tokens_of_texts} tokens together in "
-            f"{reader.name}; a job takes at most {settings.max_total_tokens}: give fewer."
+            f"With these, the texts have {total + of_texts} tokens together in "
+            f"{case.whom}; a job takes at most {settings.max_total_tokens}: give fewer."
         )
         yield FieldError(pointer=f"{_AT}/control_texts", detail=detail)
     return total
