@@ -1,7 +1,7 @@
 """The supervisor: an RQ worker whose work horse lives on from job to job.
 
-It takes tickets from the queue, takes the job in the record (`JobStore.start`), sends the attempt
-to the runner and watches it: the lease is renewed while the runner lives, a runner that dies or
+It takes tickets from the queue, starts the job in the record (`turns`), sends the attempt to the
+runner and watches it (`watch`): the lease is renewed while the runner lives, a runner that dies or
 outstays its time is reaped and replaced, and the job goes back to the queue at once. It never
 imports what the runner needs to compute, so it starts at once, stays small and cannot be taken
 down by a job.
@@ -17,29 +17,26 @@ import socket
 import time
 from datetime import timedelta
 from types import FrameType
-from typing import Any
 
 import structlog
 from redis.client import Pipeline
-from redis.exceptions import ConnectionError as StoreConnectionError
-from redis.exceptions import TimeoutError as StoreTimeoutError
 from rq import Queue, Worker
 from rq.exceptions import DeserializationError, StopRequested
 from rq.executions import Execution
 from rq.job import Job as Ticket
 from rq.serializers import JSONSerializer
-from rq.timeouts import HorseMonitorTimeoutException
 from rq.utils import now
 from rq.worker import WorkerStatus
 
-from jobs import Attempt, Jobs, StaleAttempt
+from jobs import Attempt, Jobs
 from jobs.connect import connect
 from jobs.queue import FUNCTION
 from schemas.settings import Settings
 from workers.announcer import Announcer
-from workers.channel import Message, attempts_message
-from workers.endings import Ending, settle
+from workers.endings import settle
 from workers.processes import RunnerProcess, describe_end
+from workers.turns import Turns
+from workers.watch import LOOK_INTERVAL, Watch
 
 ENTRY = "workers.run"
 WORKER_TTL = 30
@@ -50,13 +47,6 @@ RUNNER_START_LIMIT = 300.0
 _RECENT_HEARTBEAT = WORKER_TTL / 2
 # Above the dequeue timeout that RQ derives from WORKER_TTL, with room for a slow network.
 _RQ_SOCKET_TIMEOUT = WORKER_TTL + 10.0
-
-# Seconds between looks at whether a running job was cancelled or deleted.
-_LOOK_INTERVAL = 1
-
-# Seconds to wait for more small jobs where some are waiting already: a client that posts many is
-# then still at it. A job that comes alone never waits.
-_GATHERING_WINDOW = 0.005
 
 log = structlog.get_logger("workers.supervisor")
 
@@ -76,11 +66,6 @@ class Supervisor(Worker):
         self._jobs = jobs
         self._entry = entry
         self._runner: RunnerProcess | None = None
-        self._attempts: list[Attempt] = []
-        self._report: Message = {}
-        self._status = 0
-        self._kill_at = 0.0
-        self._renew_at = 0.0
         self._dequeueing = False
         self._failed = False
         self._woken, self._wake = os.pipe()
@@ -92,9 +77,10 @@ class Supervisor(Worker):
             connection=connect(settings, socket_timeout=_RQ_SOCKET_TIMEOUT),
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL,
-            job_monitoring_interval=_LOOK_INTERVAL,
+            job_monitoring_interval=LOOK_INTERVAL,
             log_job_description=False,
         )
+        self._turns = Turns(jobs, settings, self.name)
 
     def serve(self) -> bool:
         """Work until told to stop; whether the end was asked for. Raises RedisError.
@@ -167,17 +153,17 @@ class Supervisor(Worker):
         self._end_runner()
         super().teardown()  # type: ignore[no-untyped-call]
 
-    def _keep_runner(self) -> None:
+    def _keep_runner(self) -> RunnerProcess:
         if self._runner is not None:
             if not self._runner.dead:
-                return
+                return self._runner
             status, _ = self._runner.reap()
             log.warning("the runner ended between jobs", cause=describe_end(status))
         self._runner = RunnerProcess.start(self._entry)
         log.info("runner started", runner=self._runner.pid)
         if self._runner.await_ready(RUNNER_START_LIMIT, self._woken):
             log.info("ready", worker=self.name, queue=self._jobs.queue.name)
-            return
+            return self._runner
         status, _ = self._runner.reap()
         self._runner = None
         if not self._stop_requested:
@@ -194,75 +180,34 @@ class Supervisor(Worker):
 
     def execute_job(self, job: Ticket, queue: Queue) -> None:
         """Take the job a ticket names and those to run beside it, and settle how they ended."""
-        self._keep_runner()
-        attempts = self._take(job)
+        runner, attempts = self._keep_runner(), self._take(job)
         if not attempts:
             self._drop_ticket(job, queue)
             return
-        self._attempts, self._report = attempts, {}
-        self._kill_at = time.monotonic() + self._settings.job_time_limit + self._settings.kill_grace
-        self._renew_at = time.monotonic() + self._settings.lease_seconds / 3
+        watch = Watch(self._jobs, self._settings, runner, attempts, self._woken)
         execution = self.prepare_execution(job)
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         started = time.monotonic()
         for attempt in attempts:
             log.info("job started", job=attempt.job_id, attempt=attempt.number)
         try:
-            self.fork_work_horse(job, queue)
-            ending = self._watch(job, execution)
-            if self._report.get("unusable"):
+            # What RQ's own tools kill, when they are told to.
+            self._horse_pid = runner.pid
+            watch.begin()
+            ending = watch.until_over(
+                renewed=lambda: self.maintain_heartbeats(job, execution),
+                stopped=lambda: self._stop_requested,
+            )
+            if watch.left_unusable:
                 self._end_runner()
             self._finish_ticket(job, execution)
-            settle(self._jobs, self._settings, attempts, ending, self._cause())
+            settle(self._jobs, self._settings, attempts, ending, watch.cause)
         finally:
-            self._attempts = []
             self._horse_pid = 0
         seconds = round(time.monotonic() - started, 3)
         for attempt in attempts:
             log.info("job over", job=attempt.job_id, ending=ending.name.lower(), seconds=seconds)
         self.set_state(WorkerStatus.IDLE)
-
-    def fork_work_horse(self, job: Ticket, queue: Queue) -> None:
-        """Send the attempts to the runner; a runner that has died is noticed by the watch."""
-        runner = self._at_work()
-        self._horse_pid = runner.pid
-        try:
-            runner.channel.send(attempts_message(self._attempts))
-        except OSError as error:
-            log.warning("the runner does not listen", error=str(error))
-            runner.kill()
-
-    def wait_for_horse(self) -> tuple[int, int, Any]:
-        """The runner's pid and 0 when it reported, or its true wait status when it died.
-
-        Raises HorseMonitorTimeoutException after `job_monitoring_interval` without either.
-        """
-        runner = self._at_work()
-        left = max(0.0, self._kill_at - time.monotonic())
-        try:
-            message = runner.channel.receive(min(left, self.job_monitoring_interval), self._woken)
-        except EOFError:
-            status, usage = runner.reap()
-            return runner.pid, status, usage
-        if message is None:
-            raise HorseMonitorTimeoutException
-        self._report = message
-        runner.models = message["models"]
-        return runner.pid, 0, None
-
-    def maintain_heartbeats(self, job: Ticket, execution: Execution) -> None:
-        """Renew the leases and RQ's heartbeats. Raises StaleAttempt when none is left to renew."""
-        held, lost = 0, None
-        for attempt in self._attempts:
-            try:
-                self._jobs.store.renew(attempt)
-                held += 1
-            except StaleAttempt as stale:
-                # In company it may as well have ended; the runner notices if it was taken away.
-                lost = stale
-        super().maintain_heartbeats(job, execution)
-        if lost is not None and not held:
-            raise lost
 
     def _take(self, ticket: Ticket) -> list[Attempt]:
         """The attempt that a ticket allows and its companions; none if nothing is to be run."""
@@ -272,97 +217,9 @@ class Supervisor(Worker):
             function, arguments = None, ()
         match arguments:
             case [str()] if function == FUNCTION:
-                return self._start_next()
+                return self._turns.start_next()
         log.error("ticket refused: it names another function", ticket=ticket.id, function=function)
         return []
-
-    def _start_next(self) -> list[Attempt]:
-        """Start the job whose turn it is and those to run beside it; none if none is queued."""
-        while (job_id := self._jobs.store.first_queued()) is not None:
-            attempts = self._start(job_id, self._companions(job_id))
-            if attempts:
-                return attempts
-        return []
-
-    def _companions(self, job_id: str) -> list[str]:
-        """Jobs to run beside this one; where there are any, more may be about to come."""
-        found = self._jobs.gathering.companions(job_id)
-        if 0 < len(found) < self._settings.jobs_together - 1:
-            time.sleep(_GATHERING_WINDOW)
-            found = self._jobs.gathering.companions(job_id)
-        return found
-
-    def _start(self, job_id: str, companions: list[str]) -> list[Attempt]:
-        """Start a job and, if it starts, its companions."""
-        start, in_company = self._jobs.store.start, bool(companions)
-        attempt = start(job_id, self.name, in_company=in_company)
-        if attempt is None:
-            return []
-        started = (start(other, self.name, in_company=True) for other in companions)
-        beside = [other for other in started if other is not None]
-        if beside:
-            self._jobs.queue.withdraw(len(beside))
-        return [attempt, *beside]
-
-    def _watch(self, job: Ticket, execution: Execution) -> Ending:
-        """Wait until the attempts are over, one way or another, keeping their leases meanwhile."""
-        runner = self._at_work()
-        withdrawn = False
-        while True:
-            try:
-                _, self._status, _ = self.wait_for_horse()
-            except HorseMonitorTimeoutException:
-                pass
-            else:
-                return self._ending(withdrawn)
-            if self._stop_requested:
-                runner.reap()
-                return Ending.STOPPED
-            if time.monotonic() >= self._kill_at:
-                runner.reap()
-                return Ending.WITHDRAWN if withdrawn else Ending.OVERDUE
-            if not withdrawn:
-                withdrawn = self._taken_away(job, execution)
-
-    def _taken_away(self, job: Ticket, execution: Execution) -> bool:
-        """Keep the leases; if all are lost, ask the runner to drop its work, soon by force."""
-        if self._holds_any(job, execution):
-            return False
-        for attempt in self._attempts:
-            log.warning("the job was taken away", job=attempt.job_id, attempt=attempt.number)
-        self._at_work().withdraw()
-        self._kill_at = min(self._kill_at, time.monotonic() + self._settings.kill_grace)
-        return True
-
-    def _holds_any(self, job: Ticket, execution: Execution) -> bool:
-        """Whether any job is still to be run; the leases are renewed when it is time for that."""
-        now = time.monotonic()
-        try:
-            if now < self._renew_at:
-                return bool(self._jobs.store.held(self._attempts))
-            self._renew_at = now + self._settings.lease_seconds / 3
-            self.maintain_heartbeats(job, execution)
-        except StaleAttempt:
-            return False
-        except (StoreConnectionError, StoreTimeoutError) as error:
-            log.warning("leases not renewed", job=self._attempts[0].job_id, error=str(error))
-        return True
-
-    def _ending(self, withdrawn: bool) -> Ending:
-        """What a report, or the death of the runner, means."""
-        if self._report:
-            unfinished = self._report["event"] == "unfinished"
-            return Ending.UNFINISHED if unfinished else Ending.REPORTED
-        if withdrawn:
-            return Ending.WITHDRAWN
-        past_limit = time.monotonic() >= self._kill_at - self._settings.kill_grace
-        return Ending.OVERDUE if past_limit else Ending.DIED
-
-    def _cause(self) -> str:
-        """Why the runner left attempts unfinished, in its own words or by how it died."""
-        return str(
-            self._report.get("cause") or f"the runner ended with {describe_end(self._status)}"
-        )
 
     def _drop_ticket(self, ticket: Ticket, queue: Queue) -> None:
         queue.intermediate_queue.remove(ticket.id)
@@ -373,8 +230,3 @@ class Supervisor(Worker):
             self.cleanup_execution(ticket, pipeline, execution)
             pipeline.execute()
         ticket.delete()
-
-    def _at_work(self) -> RunnerProcess:
-        if self._runner is None or not self._attempts:
-            raise RuntimeError("no attempt is running")
-        return self._runner
