@@ -1,16 +1,23 @@
 """One of a job's models while its turn lasts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from catalogue.selection import Selection
 from catalogue.workload import Workload
+from schemas.artifact_names import Subject
+from schemas.request import JobRequest
+from schemas.sections import AttentionSection, NeuronSection
+from workers.analyses.maps import ReadingPlan
+from workers.document import TextWriter
+from workers.forecasting.efforts import BACKWARD, Layers, layer_seconds, speed_of
 from workers.mixers.sites import Place
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading, Sample
 from workers.numbers import Floats
+from workers.pacing import Passed
 
 
 @dataclass
@@ -41,3 +48,44 @@ class ModelRun:
         for place, attributed in found.items():
             share = attributed.double().cpu().numpy() / len(self.lengths)
             self.attributions[place] = self.attributions.get(place, 0.0) + share
+
+    def text_writer(self, request: JobRequest, text: int) -> TextWriter:
+        """What writes a text's part of the document."""
+        texts = request.texts
+        return TextWriter(
+            subject=Subject(self.loaded.name, text, len(request.models) > 1, len(texts) > 1),
+            text=texts[text],
+            tokens=self.loaded.tokeniser.encode(texts[text]),
+            layers=self.loaded.description.layers,
+            top_k=(request.neurons or NeuronSection()).top_k,
+            figures=request.figures,
+        )
+
+    def reading_plan(self, request: JobRequest, position: int, tolerance: float) -> ReadingPlan:
+        """How a text's layers are read whose target is at `position`."""
+        section = request.attention or AttentionSection()
+        return ReadingPlan(
+            layers=frozenset(self.selection.layers),
+            methods=self.selection.methods,
+            position=position,
+            tolerance=tolerance,
+            rows={method: section.rows_of(method) for method in self.selection.methods},
+            rollout_clamp=section.rollout_clamp,
+            attributed=frozenset(self.selection.attributed),
+        )
+
+    def reading_seconds(self, text: int, layer: int, *, reported: bool) -> float:
+        """Seconds foretold of reading a layer of a text."""
+        described, length = self.work.model.layers[layer], self.lengths[text]
+        return layer_seconds(self.work, described, length, reported=reported) / speed_of(self.work)
+
+    def passed(self, done: Callable[[float], None]) -> Passed:
+        """What tells, in foretold seconds, how far a pass through the model is."""
+        effort, on_gpu = Layers.of(self.work.model, speed_of(self.work)), self.work.on_gpu
+
+        def passed(rows: int, tokens: int, back: bool) -> None:
+            # On a GPU the way back is walked by a thread of its own, and is short.
+            if not (back and on_gpu):
+                done(effort.seconds(rows, tokens) * (BACKWARD if back else 1))
+
+        return passed

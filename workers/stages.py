@@ -13,7 +13,6 @@ from catalogue.memory import needs, result_bytes, tensor_bytes
 from catalogue.universality import Compared, sample_bytes
 from catalogue.workload import workload
 from jobs import Attempt
-from schemas.artifact_names import Subject
 from schemas.comparison import Comparison
 from schemas.knowledge_neurons import KnowledgeNeuronAnalysis
 from schemas.names import Block
@@ -21,15 +20,14 @@ from schemas.neurons import NeuronAnalysis
 from schemas.perturbation import PerturbationAnalysis
 from schemas.problem import FieldError, ProblemError
 from schemas.result import KnowledgeAverages, ModelProvenance, Provenance
-from schemas.sections import AttentionSection, NeuronSection
+from schemas.sections import NeuronSection
 from schemas.universality import Universality
 from workers.analyses.averages import averaged_knowledge
 from workers.analyses.comparison import compare
-from workers.analyses.maps import ReadingPlan
 from workers.analyses.methods import read_layers
 from workers.artifacts import Artifacts
 from workers.compared import comparison_part
-from workers.document import TextWriter, target_result
+from workers.document import target_result
 from workers.experiments import Tell
 from workers.experiments.knowledge_neurons import find_knowledge_neurons
 from workers.figures.parts import Part, TextPart
@@ -42,20 +40,14 @@ from workers.figures.picking import (
 )
 from workers.figures.studio import Drawings
 from workers.findings import Findings
-from workers.forecasting.efforts import (
-    BACKWARD,
-    TEXT,
-    Layers,
-    layer_seconds,
-    speed_of,
-)
+from workers.forecasting.efforts import TEXT, speed_of
 from workers.forecasting.forecast import Phase
 from workers.intervening import Known, perturb_model
 from workers.kernels import pulse
 from workers.matching import Matching
 from workers.model_run import ModelRun
 from workers.neuron_document import Texts, neuron_analysis
-from workers.pacing import Passed, paced
+from workers.pacing import paced
 from workers.progress import Report
 from workers.provenance import versions
 from workers.runtime import Runtime
@@ -144,7 +136,7 @@ class Stages:
         outcomes = self._shared.outcomes(
             self._attempt, model.loaded, model.selection, model.room, model.sample
         )
-        name, passed = model.loaded.name, self._passed(model)
+        name, passed = model.loaded.name, model.passed(self._report.done)
         while True:
             with (
                 self._report.doing(Phase.TRACING, name, f"running {name}"),
@@ -157,23 +149,13 @@ class Stages:
         self._report.over(Phase.TRACING, name)
         self._report.over(Phase.READING, name)
 
-    def _passed(self, model: ModelRun) -> Passed:
-        """What tells how far a pass through a model is."""
-        effort, on_gpu = Layers.of(model.work.model, speed_of(model.work)), model.work.on_gpu
-
-        def passed(rows: int, tokens: int, back: bool) -> None:
-            # On a GPU the way back is walked by a thread of its own, and is short.
-            if not (back and on_gpu):
-                self._report.done(effort.seconds(rows, tokens) * (BACKWARD if back else 1))
-
-        return passed
-
     def analyse(self, model: ModelRun, text: int, trace: TextTrace) -> None:
         """Read one text's layers, write its part of the document and have its figures drawn."""
-        chosen, name = model.selection, model.loaded.name
-        writer, plan = self._text_writer(model, text), self._reading_plan(model, trace)
-        parts, layers, number = [], model.work.model.layers, text + 1
-        told = f"{name}: text {number} of {len(self._request.texts)}"
+        name, request, parts = model.loaded.name, self._request, []
+        tolerance = self._runtime.settings.tolerance_of(name)
+        writer = model.text_writer(request, text)
+        plan = model.reading_plan(request, trace.target.position, tolerance)
+        told = f"{name}: text {text + 1} of {len(request.texts)}"
         with self._report.doing(Phase.READING, name, told):
             model.attribute({site.place: found for site, found in trace.attributed.items()})
             for reading in read_layers(trace.mixers, plan):
@@ -181,22 +163,17 @@ class Stages:
                     parts.append(writer.layer(reading))
                 if reading.attributed is not None:
                     model.attribute({(reading.layer, Block.MIXER): reading.attributed})
-                if self._request.tensors:
+                if request.tensors:
                     self._tensors.add(model.index, text, reading.layer, reading.maps)
                 self._report.analysed(layers=1)
-                of_layer = layer_seconds(
-                    model.work,
-                    layers[reading.layer],
-                    model.lengths[text],
-                    reported=bool(reading.maps),
-                )
-                self._report.done(of_layer / speed_of(model.work), f"{told}, layer {reading.layer}")
+                seconds = model.reading_seconds(text, reading.layer, reported=bool(reading.maps))
+                self._report.done(seconds, f"{told}, layer {reading.layer}")
             target = target_result(trace, model.loaded.tokeniser)
-            result = writer.result(target, parts, chosen.unavailable)
+            result = writer.result(target, parts, model.selection.unavailable)
             self._findings.add(model.index, text, result)
             self._report.analysed(texts=1)
             self._report.done(TEXT / speed_of(model.work), told)
-        if self._request.figures and result.has_attention_analysis:
+        if request.figures and result.has_attention_analysis:
             part = TextPart(job_id=self._attempt.job_id, subject=writer.subject, result=result)
             self._artifacts.draw(part)
             self._artifacts.store_drawn()
@@ -339,29 +316,6 @@ class Stages:
     @property
     def _several_models(self) -> bool:
         return len(self._request.models) > 1
-
-    def _text_writer(self, model: ModelRun, text: int) -> TextWriter:
-        texts = self._request.texts
-        return TextWriter(
-            subject=Subject(model.loaded.name, text, self._several_models, len(texts) > 1),
-            text=texts[text],
-            tokens=model.loaded.tokeniser.encode(texts[text]),
-            layers=model.loaded.description.layers,
-            top_k=(self._request.neurons or NeuronSection()).top_k,
-            figures=self._request.figures,
-        )
-
-    def _reading_plan(self, model: ModelRun, trace: TextTrace) -> ReadingPlan:
-        section = self._request.attention or AttentionSection()
-        return ReadingPlan(
-            layers=frozenset(model.selection.layers),
-            methods=model.selection.methods,
-            position=trace.target.position,
-            tolerance=self._runtime.settings.tolerance_of(model.loaded.name),
-            rows={method: section.rows_of(method) for method in model.selection.methods},
-            rollout_clamp=section.rollout_clamp,
-            attributed=frozenset(model.selection.attributed),
-        )
 
     def _provenance(self) -> Provenance:
         return Provenance(
