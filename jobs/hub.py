@@ -8,6 +8,7 @@ from redis import Redis
 from jobs.artifacts import ArtifactStore
 from jobs.connect import connect, text
 from jobs.gathering import Gathering
+from jobs.indexes import JobIndexes
 from jobs.listing import JobListing
 from jobs.presence import Presence
 from jobs.queue import JobQueue
@@ -42,6 +43,7 @@ class Jobs:
     """What the service and the workers share."""
 
     store: JobStore
+    indexes: JobIndexes
     queue: JobQueue
     artifacts: ArtifactStore
     presence: Presence
@@ -103,13 +105,13 @@ class Jobs:
         What cannot be removed now is logged, keeps nothing else from going, and is tried again.
         """
         discarded = []
-        for job_id, token in self.store.dead_attempts():
+        for job_id, token in self.indexes.dead_attempts():
             try:
                 self.artifacts.discard(job_id, token)
             except OSError as error:
                 _log.error("bytes that no job holds stay for now: %s", error)
                 continue
-            self.store.forget_attempt(job_id, token)
+            self.indexes.forget_attempt(job_id, token)
             discarded.append(job_id)
         return discarded
 
@@ -124,6 +126,7 @@ def open_jobs(settings: Settings) -> Jobs:
     redis = connect(settings)
     return Jobs(
         store=JobStore(redis, settings),
+        indexes=JobIndexes(redis, settings),
         queue=JobQueue(redis, settings),
         artifacts=ArtifactStore(settings),
         presence=Presence(redis, settings),

@@ -47,7 +47,7 @@ class Reaper:
 
     def __init__(self, jobs: Jobs, most_bytes: int | None = None) -> None:
         self._jobs = jobs
-        self._store, self._queue = jobs.store, jobs.queue
+        self._indexes, self._queue = jobs.indexes, jobs.queue
         self._most_bytes = most_bytes
 
     def sweep(self) -> Sweep:
@@ -64,14 +64,14 @@ class Reaper:
 
     def excess(self) -> int:
         """Bytes above the budget that pinned jobs have alone. Raises RedisError."""
-        if self._most_bytes is None or self._store.oldest(1):
+        if self._most_bytes is None or self._indexes.oldest(1):
             return 0
-        return max(0, self._store.stored_bytes() - self._most_bytes)
+        return max(0, self._indexes.stored_bytes() - self._most_bytes)
 
     def _take_back(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         outcomes: dict[Status, list[str]] = {Status.QUEUED: [], Status.FAILED: []}
-        for job_id, token in self._store.lost():
-            status = self._store.give_up(
+        for job_id, token in self._indexes.lost():
+            status = self._jobs.store.give_up(
                 job_id, token, "it fell silent and its lease ran out", expired_only=True
             )
             if status is None:
@@ -84,17 +84,17 @@ class Reaper:
 
     def _resend(self) -> tuple[str, ...]:
         # Queued first: a job accepted in between is then in neither, or in `waiting` only.
-        queued = self._store.queued()
+        queued = self._indexes.queued()
         # Any ticket serves any job; where there are too few, those that come last have none.
         missing = len(queued) - len(self._queue.waiting())
-        unsent = self._store.unsent(set(queued[-missing:]) if missing > 0 else set())
+        unsent = self._indexes.unsent(set(queued[-missing:]) if missing > 0 else set())
         for job_id in unsent:
             self._queue.submit(job_id, first=True)
         self._queue.tidy(set(queued))
         return tuple(unsent)
 
     def _expire(self) -> tuple[str, ...]:
-        overdue = self._store.overdue(_MOST_REMOVED)
+        overdue = self._indexes.overdue(_MOST_REMOVED)
         return tuple(one for one in overdue if self._jobs.remove(one, Departure.EXPIRED))
 
     def _evict(self) -> tuple[str, ...]:
@@ -102,8 +102,8 @@ class Reaper:
         evicted: list[str] = []
         if self._most_bytes is None:
             return ()
-        for job_id in self._store.oldest(_MOST_REMOVED):
-            if self._store.stored_bytes() <= self._most_bytes:
+        for job_id in self._indexes.oldest(_MOST_REMOVED):
+            if self._indexes.stored_bytes() <= self._most_bytes:
                 break
             if self._jobs.remove(job_id, Departure.EVICTED):
                 evicted.append(job_id)

@@ -93,7 +93,7 @@ class _Standing(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges as they are now."""
-        standing = self._jobs.store.census()
+        standing = self._jobs.indexes.census()
         jobs = GaugeMetricFamily("mambascope_jobs", "Jobs by where they stand", labels=["state"])
         for state, count in standing.jobs.items():
             jobs.add_metric([state], count)

@@ -18,7 +18,7 @@ class Turns:
 
     def start_next(self) -> list[Attempt]:
         """Start the job whose turn it is and those to run beside it; none if none is queued."""
-        while (job_id := self._jobs.store.first_queued()) is not None:
+        while (job_id := self._jobs.indexes.first_queued()) is not None:
             attempts = self._start(job_id, self._companions(job_id))
             if attempts:
                 return attempts

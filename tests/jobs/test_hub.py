@@ -31,7 +31,7 @@ def test_a_job_is_removed_although_its_bytes_cannot_be(jobs, settings):
     blocked.write_bytes(b"")
     for job in (kept, other):
         assert jobs.remove(job.id, Departure.DELETED)
-    assert [job_id for job_id, _ in jobs.store.dead_attempts()] == [kept.id]
+    assert [job_id for job_id, _ in jobs.indexes.dead_attempts()] == [kept.id]
     blocked.unlink()
     assert jobs.discard_garbage() == [kept.id]
 
@@ -41,5 +41,5 @@ def test_many_clients_at_once(jobs):
         accepted = list(pool.map(lambda _: jobs.submit(REQUEST), range(100)))
     ids = {job.id for job in accepted}
     assert len(ids) == 100
-    assert set(jobs.store.queued()) == ids == set(jobs.queue.waiting())
+    assert set(jobs.indexes.queued()) == ids == set(jobs.queue.waiting())
     assert sorted(jobs.store.get(one).queue_position for one in ids) == list(range(100))

@@ -112,7 +112,7 @@ class JobLife(RuleBasedStateMachine):
         assert (job.error is not None) == (job.status is Status.FAILED)
         assert (job.finished_at is not None) == job.status.terminal
         assert (job.started_at is None) == (job.status is Status.QUEUED)
-        assert (self.job_id in self.store.queued()) == (job.status is Status.QUEUED)
+        assert (self.job_id in self.jobs.indexes.queued()) == (job.status is Status.QUEUED)
         assert (self.store.artifacts(self.job_id) is None) == (job.status is not Status.SUCCEEDED)
 
     @invariant()

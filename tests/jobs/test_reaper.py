@@ -96,12 +96,12 @@ def test_a_ticket_that_died_with_its_taker_is_replaced(jobs, impatient):
 
 
 def test_a_job_is_unsent_after_a_whole_lease_without_a_ticket_and_to_one_caller(settings, jobs):
-    store = hasty(settings, lease_seconds=0.2).store
+    indexes = hasty(settings, lease_seconds=0.2).indexes
     job_id = jobs.store.create(REQUEST)
-    assert store.unsent({job_id}) == []
+    assert indexes.unsent({job_id}) == []
     time.sleep(0.25)
-    assert store.unsent({job_id}) == [job_id]
-    assert store.unsent({job_id}) == []
+    assert indexes.unsent({job_id}) == [job_id]
+    assert indexes.unsent({job_id}) == []
 
 
 def test_a_job_that_was_only_briefly_without_a_ticket_is_not_sent_twice(settings, jobs):
@@ -122,7 +122,7 @@ def test_a_worker_that_speaks_again_at_the_last_moment_keeps_its_job(jobs, monke
     attempt = run(jobs)
     lost = [(attempt.job_id, attempt.token)]
     # As when the lease is renewed between finding the job lost and taking it back.
-    monkeypatch.setattr(jobs.store, "lost", lambda: iter(lost))
+    monkeypatch.setattr(jobs.indexes, "lost", lambda: iter(lost))
     assert reaper(jobs).sweep() == Sweep()
     jobs.store.renew(attempt)
 

@@ -74,7 +74,7 @@ def test_a_result_serves_for_as_long_as_any_job_holds_it(jobs):
 
 def test_jobs_in_flight_compute_once(jobs, settings):
     first, second, third = (submit(jobs) for _ in range(3))
-    assert jobs.store.queued() == [first]
+    assert jobs.indexes.queued() == [first]
     assert jobs.queue.waiting() == [first]
     assert jobs.store.get(second).reused_from == first
     attempt = jobs.store.start(first, "w")
@@ -123,7 +123,7 @@ def test_the_first_follower_takes_over(jobs, end, running):
     else:
         assert jobs.remove(first, Departure.DELETED)
     assert jobs.store.held([attempt] if attempt else []) == []
-    assert jobs.store.queued() == [second]
+    assert jobs.indexes.queued() == [second]
     assert jobs.store.get(second).reused_from is None
     assert jobs.store.get(third).reused_from == second
     assert second in jobs.queue.waiting()
@@ -134,7 +134,7 @@ def test_the_first_follower_takes_over(jobs, end, running):
 def test_where_too_many_follow_one_the_next_follow_another(jobs, monkeypatch):
     monkeypatch.setattr(submission, "_MOST_FOLLOWERS", 2)
     alike = [submit(jobs) for _ in range(8)]
-    assert jobs.store.queued() == [alike[0], alike[3], alike[6]]
+    assert jobs.indexes.queued() == [alike[0], alike[3], alike[6]]
     assert jobs.store.get(alike[5]).reused_from == alike[3]
     compute(jobs, alike[0])
     # A result that is there serves, whatever is under way.
@@ -160,14 +160,14 @@ def test_bytes_go_with_the_last_that_holds_them(jobs):
     compute(jobs, first)
     second = submit(jobs)
     run = jobs.store.artifacts(first)
-    assert jobs.store.stored_bytes() == 5
+    assert jobs.indexes.stored_bytes() == 5
     jobs.remove(first, Departure.DELETED)
     assert bytes_of(jobs, second) == b"bytes"
-    assert jobs.store.stored_bytes() == 5
+    assert jobs.indexes.stored_bytes() == 5
     jobs.remove(second, Departure.EXPIRED)
     with pytest.raises(ArtifactNotFound):
         jobs.artifacts.read(run.run_of, run.token, "a.png")
-    assert jobs.store.stored_bytes() == 0
+    assert jobs.indexes.stored_bytes() == 0
 
 
 @dataclass
@@ -197,11 +197,11 @@ class Alike(RuleBasedStateMachine):
         submitted = self.jobs.submit(REQUEST, ALIKE if shared else Terms(owner="me"))
         self.model.stays[submitted.id] = submitted.job.status
 
-    @precondition(lambda self: self.store.first_queued())
+    @precondition(lambda self: self.jobs.indexes.first_queued())
     @rule()
     def start(self):
         assert take(self.jobs), "whoever is queued has a ticket"
-        head = self.store.first_queued()
+        head = self.jobs.indexes.first_queued()
         self.model.attempts[head] = self.store.start(head, "w")
 
     @precondition(lambda self: self.model.attempts)
@@ -276,16 +276,16 @@ class Alike(RuleBasedStateMachine):
     @invariant()
     def the_books_are_right(self):
         redis, keys = self.jobs.redis, self.keys
-        queued = self.store.queued()
+        queued = self.jobs.indexes.queued()
         assert int(redis.hget(keys.waiting, "me") or 0) == len(queued)
         assert len(self.jobs.queue.waiting()) >= len(queued)
         runs = set(self.runs().values())
-        assert self.store.stored_bytes() == 5 * len(runs)
+        assert self.jobs.indexes.stored_bytes() == 5 * len(runs)
         assert all(redis.scard(keys.holders(run.decode())) for run in runs)
         assert redis.zcard(keys.owned("me")) == len(self.model.stays)
         ended = {one for one in self.model.stays if self.store.get(one).status.terminal}
         assert redis.zcard(keys.ended) == len(ended - self.model.pinned)
-        spare = set(self.store.oldest(1000))
+        spare = set(self.jobs.indexes.oldest(1000))
         assert set(self.runs()) - self.kept() <= spare <= set(self.runs()) - self.model.pinned
         assert redis.zcard(keys.running) == len(self.model.attempts)
 
@@ -293,13 +293,13 @@ class Alike(RuleBasedStateMachine):
         """Whoever waits gets there in the end, and nothing is left when all are removed."""
         for attempt in self.model.attempts.values():
             self.store.succeed(attempt, [put(self.jobs, attempt)])
-        while (head := self.store.first_queued()) is not None:
+        while (head := self.jobs.indexes.first_queued()) is not None:
             compute(self.jobs, head)
         for job_id in self.model.stays:
             assert self.store.get(job_id).status.terminal
         for job_id in self.model.stays:
             self.jobs.remove(job_id, Departure.DELETED)
-        assert self.store.stored_bytes() == 0
+        assert self.jobs.indexes.stored_bytes() == 0
         # The one look at all keys of the server, which holds those of other tests too.
         left = self.jobs.redis.keys(f"{self.keys.prefix}:*")
         kinds = {key.decode().split(":")[1] for key in left}

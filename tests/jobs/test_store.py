@@ -27,6 +27,11 @@ def store(jobs):
 
 
 @pytest.fixture
+def indexes(jobs):
+    return jobs.indexes
+
+
+@pytest.fixture
 def running(store) -> Attempt:
     attempt = store.start(store.create(REQUEST), "worker-1")
     assert attempt is not None
@@ -147,7 +152,7 @@ def test_failed(store, running):
 
 
 @pytest.mark.parametrize("end", ["succeed", "fail"])
-def test_an_ended_job_stays_as_it_is(store, running, end):
+def test_an_ended_job_stays_as_it_is(store, indexes, running, end):
     """The same end may be reported again, as after a lost answer; anything else is refused."""
     ends = {
         "succeed": lambda: store.succeed(running, [ARTIFACT]),
@@ -168,7 +173,7 @@ def test_an_ended_job_stays_as_it_is(store, running, end):
     assert store.give_up(running.job_id, running.token, "SIGKILL") is None
     assert store.give_up(running.job_id, None, "SIGKILL") is None
     assert store.get(running.job_id) == ended
-    assert list(store.lost()) == []
+    assert list(indexes.lost()) == []
 
 
 def test_a_given_up_job_is_queued_again(store, running):
@@ -186,13 +191,13 @@ def test_a_given_up_job_is_queued_again(store, running):
     assert second.request == REQUEST
 
 
-def test_a_given_up_job_keeps_its_place(store):
+def test_a_given_up_job_keeps_its_place(store, indexes):
     first, second, third = (store.create(REQUEST) for _ in range(3))
     attempt = store.start(first, "worker-1")
     assert [store.get(one).queue_position for one in (second, third)] == [0, 1]
     store.give_up(first, attempt.token, "SIGKILL")
     assert [store.get(one).queue_position for one in (first, second, third)] == [0, 1, 2]
-    assert store.queued() == [first, second, third]
+    assert indexes.queued() == [first, second, third]
 
 
 def test_a_zombie_writes_nothing(store, running):
@@ -229,7 +234,7 @@ def test_a_stop_is_no_death(store, settings):
     assert store.get(job_id).attempts == settings.max_deaths + 2
 
 
-def test_the_last_death_fails_the_job(store, settings):
+def test_the_last_death_fails_the_job(store, indexes, settings):
     job_id = store.create(REQUEST)
     for number in range(1, settings.max_deaths + 1):
         attempt = store.start(job_id, f"worker-{number}")
@@ -242,39 +247,40 @@ def test_the_last_death_fails_the_job(store, settings):
     assert job.error.type == ProblemType.WORKER_LOST.uri
     assert f"killed by signal {settings.max_deaths}" in job.error.detail
     assert job.finished_at is not None
-    assert store.queued() == []
+    assert indexes.queued() == []
     write_everything(store, attempt)
 
 
-def test_leases(store, settings, running):
-    patient, impatient = store, hasty(settings).store
-    assert list(patient.lost()) == []
+def test_leases(store, indexes, settings, running):
+    patient, hurried = store, hasty(settings)
+    impatient = hurried.store
+    assert list(indexes.lost()) == []
     assert patient.give_up(running.job_id, running.token, "x", expired_only=True) is None
 
     impatient.renew(running)
-    assert list(impatient.lost()) == [(running.job_id, running.token)]
+    assert list(hurried.indexes.lost()) == [(running.job_id, running.token)]
 
     patient.renew(running)
-    assert list(impatient.lost()) == []
+    assert list(hurried.indexes.lost()) == []
 
     impatient.progress(running, Progress(fraction=0.1))
-    assert list(impatient.lost()) == [(running.job_id, running.token)]
+    assert list(hurried.indexes.lost()) == [(running.job_id, running.token)]
     status = impatient.give_up(running.job_id, running.token, "x", expired_only=True)
     assert status is Status.QUEUED
-    assert list(impatient.lost()) == []
+    assert list(hurried.indexes.lost()) == []
 
 
 def test_no_one_is_lost_just_after_the_server_came_up(settings, jobs, running):
     jobs.redis.zadd(Keys(settings.key_prefix).running, {running.job_id: 1})
-    assert list(hasty(settings, lease_seconds=10**7).store.lost()) == []
-    assert list(hasty(settings).store.lost()) == [(running.job_id, running.token)]
+    assert list(hasty(settings, lease_seconds=10**7).indexes.lost()) == []
+    assert list(hasty(settings).indexes.lost()) == [(running.job_id, running.token)]
 
 
 def test_a_job_that_has_just_ended_is_not_lost(store, settings, jobs, running):
     """As when the job ends between the two reads that find lost jobs."""
     store.give_up(running.job_id, running.token, "SIGKILL")
     jobs.redis.zadd(Keys(settings.key_prefix).running, {running.job_id: 1})
-    assert list(hasty(settings).store.lost()) == []
+    assert list(hasty(settings).indexes.lost()) == []
 
 
 def test_a_start_whose_answer_was_lost_can_be_repeated(store, settings, monkeypatch):
@@ -285,13 +291,13 @@ def test_a_start_whose_answer_was_lost_can_be_repeated(store, settings, monkeypa
     assert store.get(job_id).attempts == 1
 
 
-def test_a_creation_whose_answer_was_lost_can_be_repeated(store, jobs):
+def test_a_creation_whose_answer_was_lost_can_be_repeated(store, indexes, jobs):
     job_id = store.new_id()
     store.stage_create(jobs.redis, job_id, REQUEST)
     attempt = store.start(job_id, "worker-1")
     store.stage_create(jobs.redis, job_id, REQUEST)
     store.renew(attempt)
-    assert store.queued() == []
+    assert indexes.queued() == []
 
 
 @pytest.mark.parametrize(
@@ -355,4 +361,4 @@ def test_prefixes_do_not_see_each_other(store, jobs, settings):
     other = hasty(settings.model_copy(update={"key_prefix": f"{settings.key_prefix}-b"}))
     job_id = store.create(REQUEST)
     assert other.store.get(job_id) is None
-    assert other.store.queued() == []
+    assert other.indexes.queued() == []

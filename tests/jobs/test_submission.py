@@ -20,14 +20,14 @@ def test_the_same_key_and_body_give_the_same_job(jobs):
     assert again.id == first.id
     assert (first.is_replay, again.is_replay) == (False, True)
     assert again.job == first.job
-    assert jobs.store.queued() == jobs.queue.waiting() == [first.id]
+    assert jobs.indexes.queued() == jobs.queue.waiting() == [first.id]
 
 
 def test_the_same_key_with_another_body_is_refused(jobs):
     first = jobs.submit(REQUEST, ONCE)
     with pytest.raises(KeyReused):
         jobs.submit(OTHER, ONCE)
-    assert jobs.store.queued() == jobs.queue.waiting() == [first.id]
+    assert jobs.indexes.queued() == jobs.queue.waiting() == [first.id]
 
 
 def test_keys_are_each_owners_own_and_are_forgotten_after_a_day(jobs, settings):
@@ -66,7 +66,7 @@ def test_no_more_than_an_owner_may_have_waiting(jobs):
     assert jobs.submit(REQUEST, few).job.status is Status.QUEUED
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda _: is_full(jobs, few), range(12)))
-    assert third in jobs.store.queued()
+    assert third in jobs.indexes.queued()
 
 
 def is_full(jobs, terms):
@@ -114,22 +114,22 @@ def test_callers_take_turns_and_each_keeps_its_order(jobs):
     one = [jobs.submit(REQUEST, Terms(share="one")).id for _ in range(3)]
     two = [jobs.submit(REQUEST, Terms(share="two")).id for _ in range(3)]
     order = [one[0], two[0], one[1], two[1], one[2], two[2]]
-    assert jobs.store.queued() == order
+    assert jobs.indexes.queued() == order
     # Who comes back after its jobs ran is not ahead of those that wait.
     for job_id in order[:5]:
         jobs.store.start(job_id, "w")
     again = jobs.submit(REQUEST, Terms(share="one")).id
-    assert jobs.store.queued() == [two[2], again]
+    assert jobs.indexes.queued() == [two[2], again]
 
 
 def test_whoever_cancels_gains_no_place(jobs):
     mine = [jobs.submit(REQUEST, Terms(share="one")).id for _ in range(3)]
     jobs.cancel(mine[2])
     last = jobs.submit(REQUEST, Terms(share="one")).id
-    assert jobs.store.queued() == [mine[0], mine[1], last]
+    assert jobs.indexes.queued() == [mine[0], mine[1], last]
     jobs.cancel(mine[0])
     last = [last, jobs.submit(REQUEST, Terms(share="one")).id]
-    assert jobs.store.queued() == [mine[1], *last]
+    assert jobs.indexes.queued() == [mine[1], *last]
 
 
 @pytest.mark.parametrize("started", [0, 2])
@@ -141,7 +141,7 @@ def test_whoever_withdraws_a_batch_does_not_wait_behind_it(jobs, settings, start
     for job_id in batch:
         jobs.cancel(job_id)
     again = jobs.submit(REQUEST, Terms(share="one")).id
-    assert jobs.store.queued().index(again) <= 1 + started
-    assert set(jobs.store.queued()) == {again, *others}
+    assert jobs.indexes.queued().index(again) <= 1 + started
+    assert set(jobs.indexes.queued()) == {again, *others}
     jobs.cancel(again)
     assert not jobs.redis.hexists(Keys(settings.key_prefix).places, "one"), "it keeps nothing"

@@ -112,7 +112,7 @@ def test_tokens_are_spent_until_the_day_ends(jobs: Jobs, settings: Settings) -> 
         jobs.submit(REQUEST, terms(1))
     jobs.submit(REQUEST, Terms(owner="other", tokens=100, most_tokens=100))
     jobs.submit(REQUEST, Terms(owner="me", tokens=100))
-    assert len(jobs.store.queued()) == 4
+    assert len(jobs.indexes.queued()) == 4
 
 
 def test_a_shared_or_repeated_job_costs_no_tokens(jobs: Jobs, settings: Settings) -> None:

@@ -51,7 +51,7 @@ def test_every_json_media_type_is_json(client: httpx.Client, kind: str) -> None:
 
 
 def nothing_was_enqueued(jobs: Jobs) -> bool:
-    return jobs.store.queued() == [] and jobs.queue.rq.count == 0
+    return jobs.indexes.queued() == [] and jobs.queue.rq.count == 0
 
 
 # Fields laid over a good request, the pointer of the fault, and words of its mend.

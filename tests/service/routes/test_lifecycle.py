@@ -30,7 +30,7 @@ def test_a_queued_job_is_cancelled_at_once(client: httpx.Client, jobs: Jobs) -> 
     assert cancelled.finished_at is not None
     assert client.post(job.links.cancel).json() == response.json()
     assert client.get(job.links.self).json() == response.json()
-    assert jobs.store.queued() == []
+    assert jobs.indexes.queued() == []
     gone = problem_of(client.get(job.links.result), "job-failed")
     assert gone["detail"] == "The job was cancelled."
 
@@ -164,7 +164,7 @@ def test_a_request_sent_again_gives_the_same_job(client: httpx.Client, jobs: Job
     assert again.headers["location"] == first.headers["location"]
     assert "idempotency-replayed" not in first.headers
     assert again.headers["idempotency-replayed"] == "true"
-    assert len(jobs.store.queued()) == 1
+    assert len(jobs.indexes.queued()) == 1
     other = client.post(JOBS, json=SUBMIT | {"seed": 1}, headers=key)
     assert other.status_code == 422
     [error] = problem_of(other, "idempotency-key-reused")["errors"]
@@ -230,4 +230,4 @@ def test_cancelling_and_deleting_at_once_end_well(client: httpx.Client, jobs: Jo
         thread.join()
     assert set(answers) <= {202, 204, 410}
     assert client.get(job.links.self).status_code == 410
-    assert jobs.store.queued() == []
+    assert jobs.indexes.queued() == []
