@@ -14,7 +14,8 @@ from service.versions import VERSIONS, unknown_version
 
 MEDIA_TYPE = "application/problem+json"
 
-# Seconds until the store or a worker may be back, and until a waiting job may have started.
+# Seconds until the store or a worker may be back, and until a waiting job may have started. Where a
+# limit says itself when there is more, that is told instead.
 _UNAVAILABLE_AFTER = 5
 _QUEUE_MOVES_AFTER = 5
 _RETRY_AFTER = {
@@ -26,11 +27,17 @@ _RETRY_AFTER = {
 _log = structlog.get_logger("service.problems")
 
 
-def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as a response, with Retry-After where asking again may help."""
+def problem_response(
+    problem: Problem, headers: Mapping[str, str] | None = None, retry_after: int | None = None
+) -> Response:
+    """The problem as a response, with Retry-After where asking again may help.
+
+    `retry_after` is in seconds; None: as long as a problem of this type takes to pass.
+    """
     sent = NO_STORE | dict(headers or {})
-    if problem.type in _RETRY_AFTER:
-        sent["Retry-After"] = str(_RETRY_AFTER[problem.type])
+    seconds = _RETRY_AFTER.get(problem.type) if retry_after is None else retry_after
+    if seconds is not None:
+        sent["Retry-After"] = str(seconds)
     return Response(problem.model_dump_json(), problem.status, sent, MEDIA_TYPE)
 
 
@@ -55,9 +62,7 @@ def install_handlers(app: FastAPI) -> None:
 async def _expected(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     headers = {"Connection": "close"} if error.kind is ProblemType.BODY_TOO_LARGE else {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    return problem_response(error.problem, headers)
+    return problem_response(error.problem, headers, error.retry_after)
 
 
 async def _routing(request: Request, error: Exception) -> Response:

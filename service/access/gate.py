@@ -180,6 +180,6 @@ def _too_many(most: int, left: Left, headers: list[Header]) -> Response:
     """Say that a key has made as many requests as it may."""
     detail = f"This key may make {most} requests in a minute. Ask again in {left.more_in} seconds."
     problem = Problem.of(ProblemType.RATE_LIMIT, detail)
-    response = problem_response(problem, {"Retry-After": str(left.more_in)})
+    response = problem_response(problem, retry_after=left.more_in)
     response.raw_headers.extend(headers)
     return response
