@@ -62,6 +62,7 @@ class Client:
         the job goes on: the exception's note or message has its id. Raises RequestRefused,
         JobFailed, JobCancelled, TimedOut and Unreachable.
         """
+        _load_progress()
         job = self.submit(texts, **fields)
         with _shown(job.id, progress) as seen:
             return job.result(timeout, seen=seen)
@@ -159,6 +160,7 @@ class AsyncClient:
         **fields: Unpack[RequestFields],
     ) -> AsyncAnalysis:
         """As of `Client`. A bar is for one analysis at a time."""
+        _load_progress()
         job = await self.submit(texts, **fields)
         with _shown(job.id, progress) as seen:
             return await job.result(timeout, seen=seen)
@@ -220,11 +222,19 @@ class AsyncClient:
         return f"AsyncClient({self.url!r})"
 
 
+def _load_progress() -> None:
+    """Load what shows progress while there is no job yet.
+
+    Python drops an interrupt that comes as it lets go of the lock of a module that it imports, and
+    these are hundreds.
+    """
+    import mambascope.progress  # noqa: F401
+
+
 @contextmanager
 def _shown(job_id: str, progress: bool) -> Iterator[Callable[..., None]]:
     """Shows the states of a job; who breaks off is told its id."""
     try:
-        # What is loaded here takes as long as a person takes to change their mind.
         from mambascope.progress import onlooker, tell_job
 
         with onlooker(progress) as told:
