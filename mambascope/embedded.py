@@ -74,8 +74,8 @@ class EmbeddedValkey:
 def embed(data_dir: Path) -> EmbeddedValkey:
     """Prepare the folders of the server that belongs to an absolute data directory.
 
-    Its socket stands in the data directory, or under the system's temporary directory where the
-    path would be too long for one. Raises EmbeddedUnavailable and OSError.
+    Its socket stands in the data directory, or under the system's temporary directory, at worst
+    /tmp, where the path would be too long for one. Raises EmbeddedUnavailable and OSError.
     """
     server = _server_of(data_dir)
     server.folder.mkdir(parents=True, exist_ok=True)
@@ -113,12 +113,12 @@ def reachable(url: str) -> bool:
 
 
 def _server_of(data_dir: Path) -> EmbeddedValkey:
-    folder = data_dir / "valkey"
-    path = folder / "valkey.sock"
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
-        path = Path(tempfile.gettempdir()) / f"mambascope-{digest}" / "valkey.sock"
-    return EmbeddedValkey(folder, path)
+    folder, name = data_dir / "valkey", "valkey.sock"
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    temporary = (Path(root) / f"mambascope-{digest}" for root in (tempfile.gettempdir(), "/tmp"))
+    paths = [place / name for place in (folder, *temporary)]
+    fitting = (path for path in paths if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH)
+    return EmbeddedValkey(folder, next(fitting, paths[-1]))
 
 
 def _make_private(folder: Path) -> None:
