@@ -149,7 +149,8 @@ def test_hostile_names(jobs, attempt, settings, name):
 
 
 @pytest.mark.parametrize(
-    ("job_id", "token"), [("..", "ab" * 12), ("", ""), ("*", "*"), (JobIds().next(), "..")]
+    ("job_id", "token"),
+    [("..", "ab" * 12), ("", ""), ("*", "*"), ("01M8JG01E60008MFXRWM4AZADJ", "..")],
 )
 def test_hostile_places(jobs, settings, job_id, token):
     kept = settings.data_dir / "artifacts" / "keep"
