@@ -11,8 +11,9 @@ TRANSFORMERS := 5.23.0 5.24.0
 demo: $(VENV)/.installed
 	$(BIN)/python -m mambascope.demo --output demo-output
 
+# Two at a time, since half of the tests wait for processes; one file is sooner over with plain pytest.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
