@@ -59,12 +59,18 @@ def _lengths(
     """How many tokens each text has, and those that the tokenizer cannot read."""
     lengths, refused = [], []
     for index, text in enumerate(request.texts):
-        try:
-            lengths.append(tokens.count(text))
-        except ValueError as error:
-            detail = (
-                f"`{request.models[model]}` cannot read the text: {error}. "
-                "Change the text or the model."
-            )
-            refused.append(FieldError(pointer=f"/texts/{index}", detail=detail))
+        found = counted(tokens, f"`{request.models[model]}`", text, f"/texts/{index}")
+        if isinstance(found, FieldError):
+            refused.append(found)
+        else:
+            lengths.append(found)
     return lengths, refused
+
+
+def counted(tokens: Tokeniser, whom: str, text: str, pointer: str) -> int | FieldError:
+    """How many tokens a text has in a model, or why its tokenizer cannot read it."""
+    try:
+        return tokens.count(text)
+    except ValueError as error:
+        detail = f"{whom} cannot read the text: {error}. Change the text or the model."
+        return FieldError(pointer=pointer, detail=detail)

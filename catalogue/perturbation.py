@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Iterator
 
-from catalogue.case import Case
+from catalogue.case import Case, counted
 from catalogue.selection import neuron_layers, select
+from catalogue.texts import length_error
 from catalogue.tokeniser import Tokeniser
 from schemas.catalogue import ModelDescription
 from schemas.names import Block, Intervening, Method, Mixer, Ranking
@@ -199,22 +200,12 @@ def _control_errors(
     of_texts, total = sum(case.lengths), 0
     for index, text in enumerate(section.control_texts):
         pointer = f"{_AT}/control_texts/{index}"
-        try:
-            length = tokeniser.count(text)
-        except ValueError as error:
-            detail = f"{case.whom} cannot read the text: {error}. Change the text or the model."
-            yield FieldError(pointer=pointer, detail=detail)
+        found = counted(tokeniser, case.whom, text, pointer)
+        if isinstance(found, FieldError):
+            yield found
             continue
-        total += length
-        if length == 0:
-            detail = f"The text has no token in {case.whom}: give at least one word."
-            yield FieldError(pointer=pointer, detail=detail)
-        elif length > limit:
-            detail = (
-                f"The text has {length} tokens in {case.whom}, which takes at most {limit}: "
-                "shorten it or split it. Texts are never cut."
-            )
-            yield FieldError(pointer=pointer, detail=detail)
+        total += found
+        yield from length_error(case, pointer, found, limit)
     if total and total + of_texts > settings.max_total_tokens:
         detail = (
             f"With these, the texts have {total + of_texts} tokens together in "

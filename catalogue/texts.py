@@ -13,16 +13,7 @@ def length_errors(case: Case) -> Iterator[FieldError]:
     settings, lengths = case.settings, case.lengths
     limit, hint = _longest(case)
     for index, length in enumerate(lengths):
-        pointer = f"/texts/{index}"
-        if length == 0:
-            detail = f"The text has no token in {case.whom}: give at least one word."
-            yield FieldError(pointer=pointer, detail=detail)
-        elif length > limit:
-            detail = (
-                f"The text has {length} tokens in {case.whom}, which takes at most {limit}"
-                f"{hint}: shorten it or split it. Texts are never cut."
-            )
-            yield FieldError(pointer=pointer, detail=detail)
+        yield from length_error(case, f"/texts/{index}", length, limit, hint)
     total = sum(lengths)
     if total > settings.max_total_tokens:
         detail = (
@@ -43,6 +34,21 @@ def length_errors(case: Case) -> Iterator[FieldError]:
             f"most {settings.max_contribution_tokens} a text: use `target` or a shorter text."
         )
         yield FieldError(pointer="/attention/rows", detail=detail)
+
+
+def length_error(
+    case: Case, pointer: str, length: int, limit: int, hint: str = ""
+) -> Iterator[FieldError]:
+    """What is wrong with one text's number of tokens; `hint` says what would allow more."""
+    if length == 0:
+        detail = f"The text has no token in {case.whom}: give at least one word."
+        yield FieldError(pointer=pointer, detail=detail)
+    elif length > limit:
+        detail = (
+            f"The text has {length} tokens in {case.whom}, which takes at most {limit}"
+            f"{hint}: shorten it or split it. Texts are never cut."
+        )
+        yield FieldError(pointer=pointer, detail=detail)
 
 
 def _longest(case: Case) -> tuple[int, str]:

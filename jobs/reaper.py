@@ -128,7 +128,7 @@ class ReaperThread(threading.Thread):
             except (RedisError, OSError):
                 _log.exception("a sweep failed; the next one tries again")
                 continue
-            if any(vars(done).values()):
+            if done != Sweep():
                 level = logging.WARNING if done.healed else logging.INFO
                 _log.log(level, "swept: %s", {what: ids for what, ids in vars(done).items() if ids})
             if excess and not self._is_overfull:
