@@ -14,15 +14,16 @@ from schemas.catalogue import ModelDescription
 from schemas.names import Block
 from schemas.problem import FieldError
 from schemas.request import JobRequest
+from schemas.sections import NeuronSection
 
 
-def model_figures(request: JobRequest, chosen: Selection, blocks: int) -> int:
-    """Figures of one model; `blocks` are those whose neurons are measured."""
+def model_figures(request: JobRequest, model: ModelDescription, chosen: Selection) -> int:
+    """Figures of one model, at most, of all texts and of its neurons."""
     methods = 0 if request.attention is None else len(request.attention.methods)
     layers, texts = len(chosen.layers), len(request.texts)
     count = texts * figure_count(layers, methods) + averages_figure_count(layers, texts)
     if request.neurons is not None:
-        count += neuron_figure_count(blocks)
+        count += neuron_figure_count(_blocks(request.neurons, model, chosen))
     return count + (request.knowledge_neurons is not None) + (request.perturbation is not None)
 
 
@@ -40,7 +41,7 @@ def figure_errors(cases: Sequence[Case]) -> Iterator[FieldError]:
     for case in cases:
         if case.described is not None:
             chosen = select(request, case.described)
-            count += model_figures(request, chosen, _blocks(request, case.described, chosen))
+            count += model_figures(request, case.described, chosen)
     if count > limit:
         detail = (
             f"The job would draw {count} figures; one job may draw {limit}: set `figures` to "
@@ -49,10 +50,8 @@ def figure_errors(cases: Sequence[Case]) -> Iterator[FieldError]:
         yield FieldError(pointer="/figures", detail=detail)
 
 
-def _blocks(request: JobRequest, model: ModelDescription, chosen: Selection) -> int:
+def _blocks(section: NeuronSection, model: ModelDescription, chosen: Selection) -> int:
     """Blocks whose neurons are measured, and those of which the config does not tell."""
-    if request.neurons is None:
-        return 0
-    asked = request.neurons.blocks or tuple(Block)
+    asked = section.blocks or tuple(Block)
     layers = (model.layers[layer] for layer in chosen.neurons)
     return sum(layer.neurons_of(of) != 0 for layer in layers for of in asked)

@@ -27,26 +27,31 @@ class Artifacts:
         self._drawings = drawings
         self._report = report
         self._stored: dict[str, Artifact] = {}
+        self._begun: dict[str, Shows] = {}
 
     def draw(self, part: Part) -> list[str]:
         """Have a part drawn; the names of its figures."""
         self._drawings.begin(part)
-        return [figure.name for figure in figures(part)]
+        begun = {figure.name: figure.shows for figure in figures(part)}
+        self._begun |= begun
+        return list(begun)
 
     def store_drawn(self) -> None:
         """Store the figures that are there already."""
         for drawing in self._drawings.collect(wait=False):
+            self._report.drawn(drawing.shows, drawing.seconds)
             self._store_figure(drawing)
 
     def collect(self, expected: Sequence[str]) -> None:
         """Wait for the figures that are still being drawn; `expected` are all, in their order."""
         self._report.over(Phase.MATCHING)
+        self.store_drawn()
+        self._report.collect(
+            [self._begun[name] for name in self._begun if name not in self._stored]
+        )
         if not expected:
             return
         drawings = self._drawings.collect()
-        # What was drawn while the job computed took no time of its own.
-        before = len(self._stored)
-        self._report.forecast.drop(("", Phase.DRAWING), share=before / len(expected))
         while True:
             drawn = len(self._stored)
             detail = f"figure {min(drawn + 1, len(expected))} of {len(expected)}"
@@ -54,7 +59,7 @@ class Artifacts:
                 drawing = next(drawings, None)
                 if drawing is None:
                     break
-                self._report.reach((drawn + 1 - before) / (len(expected) - before))
+                self._report.drawn(drawing.shows)
             self._store_figure(drawing)
         if self._stored.keys() != set(expected):
             differ = self._stored.keys() ^ set(expected)

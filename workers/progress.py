@@ -5,13 +5,13 @@ From both comes the estimate of the rest (`forecasting.forecast`).
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from jobs import Attempt, StaleAttempt
 from jobs.costs import Costs
 from jobs.store import JobStore
-from schemas.job import Progress
+from schemas.job import Progress, Shows
 from schemas.names import Stage
 from workers.forecasting.forecast import (
     Forecast,
@@ -56,6 +56,7 @@ class Report:
             return
         found = plan(self._attempt.request, runtime.settings, runtime.models.names())
         self.forecast.expect(found.efforts, experience.of(found.efforts))
+        self.forecast.gallery = found.gallery
         self._known, self._layers = found.known, found.layers
 
     def learn(self, runtime: Runtime) -> None:
@@ -95,6 +96,18 @@ class Report:
             self._tick()
             self.forecast.reach(self._place, share)
             self.tell(detail or self._detail)
+
+    def collect(self, left: Iterable[Shows]) -> None:
+        """All is computed; figures that show this are not drawn yet."""
+        self.forecast.collect(sum(map(self.forecast.gallery.seconds_of, left)))
+
+    def drawn(self, shows: Shows, beside: float | None = None) -> None:
+        """One more figure is drawn; `beside`: in so many seconds, while the job computed."""
+        seconds = self.forecast.gallery.seconds_of(shows)
+        if beside is None:
+            self.done(seconds)
+        else:
+            self.forecast.drawn(seconds, beside)
 
     def over(self, phase: Phase, model: str = "") -> None:
         """A phase is over."""
@@ -193,7 +206,7 @@ class Company:
         """Seconds until a job ends: all compute before it does, and those before it end first."""
         seconds = sum(each.forecast.computing() for each in self._reports)
         for each in self._reports:
-            seconds += each.forecast.finishing()
+            seconds += each.forecast.finishing(seconds)
             if each is report:
                 break
         return seconds

@@ -1,7 +1,7 @@
 """Which figures a job has: their names, and what each is about. Loads no drawing library."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas import artifact_names
 from schemas.artifact_names import Subject
@@ -30,11 +30,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure: its file name, its PNG bytes, and what it is about."""
+    """One figure: its file name, its PNG bytes, and what it is about.
+
+    seconds: what it took of all processes that draw, each of which does its share at a time.
+    """
 
     name: str
     png: bytes
     shows: Shows
+    seconds: float = field(default=0.0, compare=False)
 
 
 def figures(part: Part) -> Iterator[Figure]:

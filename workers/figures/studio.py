@@ -12,9 +12,10 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -141,7 +142,12 @@ class Studio:
         if task is None:
             return False
         if not (self._closed or task.drawings.dropped):
-            task.drawings.settle(task.place, artist.draw(task))
+            began = time.perf_counter()
+            outcome = artist.draw(task)
+            if isinstance(outcome, Drawing):
+                seconds = (time.perf_counter() - began) / len(self._threads)
+                outcome = replace(outcome, seconds=seconds)
+            task.drawings.settle(task.place, outcome)
         return True
 
 

@@ -10,11 +10,9 @@ Letters: m hidden size, d channels, h heads, n states, l tokens of a text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catalogue.figures import model_figures
 from catalogue.memory import result_bytes, tensor_bytes, weight_bytes
 from catalogue.workload import Workload
 from schemas import pieces
-from schemas.artifact_names import comparison_figure_count
 from schemas.catalogue import LayerDescription, ModelDescription
 from schemas.names import Block, Method, Mixer
 from schemas.request import JobRequest
@@ -38,8 +36,8 @@ _SSD_PAIR, _ROW, _ROW_PART = 5e-9, 5e-4, 1e-9
 _WRITTEN, _RENDERED = 3e-6, 2e-7
 # Of a text of which nothing is read but its target; of a neuron in the document.
 TEXT, _NEURON = 3e-4, 1e-5
-# Of a figure, and of each channel that it shows; of storing one; of a byte of tensors.
-_FIGURE, _BAR, _STORED, _BYTE = 0.05, 2e-5, 1e-3, 3e-9
+# Of storing a file; of a byte of it.
+_STORED, _BYTE = 1e-3, 3e-9
 # Of loading a model at all, and of a byte of it: read, hashed and tried.
 _LOAD, _LOADED_BYTE = 0.15, 4e-9
 # Of a number drawn at random.
@@ -112,44 +110,18 @@ def model_efforts(
     return found | slow
 
 
-def finishing_efforts(request: JobRequest, works: Sequence[Workload]) -> dict[Phase, float]:
-    """Seconds of what follows once all models have run."""
-    found = {Phase.STORING: 0.0}
+def rendering_seconds(works: Sequence[Workload], figures: int) -> float:
+    """Of writing the document and the tensors, and of storing all files."""
+    seconds = figures * _STORED
     for work in works:
         numbers = (result_bytes(work) - tensor_bytes(work)) / 64
-        found[Phase.STORING] += numbers * _RENDERED + tensor_bytes(work) * _BYTE
-    if request.figures:
-        figures = sum(figures_of(request, work) for work in works)
-        widest = max((max(work.channels, default=0) for work in works), default=0)
-        found[Phase.DRAWING] = figures * figure_seconds(widest, works[0].threads)
-        found[Phase.STORING] += figures * _STORED
-    return found
+        seconds += numbers * _RENDERED + tensor_bytes(work) * _BYTE
+    return seconds
 
 
 def storing_seconds(size: int) -> float:
     """Of storing one file of so many bytes."""
     return _STORED + size * _BYTE
-
-
-def figure_seconds(channels: int, processes: int) -> float:
-    """Of one figure, where so many are drawn at a time."""
-    return (_FIGURE + _BAR * channels) / max(min(processes, 8), 1)
-
-
-def figures_of(request: JobRequest, work: Workload) -> int:
-    """About how many figures are drawn of one model."""
-    count = model_figures(request, work.selection, _blocks(request, work))
-    if len(request.models) > 1:
-        shared = comparison_figure_count(len(request.texts), len(work.methods))
-        count += shared // len(request.models)
-    return count
-
-
-def _blocks(request: JobRequest, work: Workload) -> int:
-    """Blocks whose neurons are measured, as far as is known."""
-    asked = [] if request.neurons is None else request.neurons.blocks or list(Block)
-    blocks = ((layer, of) for layer in work.selection.neurons for of in asked)
-    return sum(work.model.neurons_at_most(layer, of) > 0 for layer, of in blocks)
 
 
 def averaging_seconds(works: Sequence[Workload]) -> float:

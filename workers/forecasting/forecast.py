@@ -7,12 +7,13 @@ machine that is busier than usual.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from jobs.costs import Cost
 from schemas.names import Stage
+from workers.forecasting.gallery import Gallery
 
 # How much of a phase must have run to count as much as what was known of its kind before: a guess
 # is given up sooner than a measurement.
@@ -20,12 +21,18 @@ _TRUST_MEASURED, _TRUST_GUESS = 0.2, 0.05
 # A drift of the whole job is believed as its phases have run for some seconds; what a guess missed
 # by says less about other guesses.
 _DRIFT_SECONDS, _GUESS_SHARE = 2.0, 0.5
+# Seconds of drawing while the job computes, for one while it does not: a guess.
+_SHARED = 1.4
 # What is left at least, as a share, of a phase that ought to be over and is not.
 _LEAST_LEFT = 0.02
 
 
 class Phase(StrEnum):
-    """The phases of a job that are foretold by themselves; all but the last two a model."""
+    """The phases of a job that are foretold by themselves; all but the last three a model.
+
+    BESIDE is drawing while the job computes: processes of its own do it, so that it takes none of
+    the job's time, and leaves less to DRAWING.
+    """
 
     LOADING = "loading"
     TRACING = "tracing"
@@ -34,6 +41,7 @@ class Phase(StrEnum):
     FACTS = "facts"
     INTERVENTIONS = "interventions"
     MATCHING = "matching"
+    BESIDE = "beside"
     DRAWING = "drawing"
     STORING = "storing"
 
@@ -51,13 +59,16 @@ _STAGES = {
     Phase.FACTS: Stage.INTERVENING,
     Phase.INTERVENTIONS: Stage.INTERVENING,
     Phase.MATCHING: Stage.ANALYSING,
+    Phase.BESIDE: Stage.DRAWING,
     Phase.DRAWING: Stage.DRAWING,
     Phase.STORING: Stage.STORING,
 }
 # Phases that follow once everything is computed.
 FINISHING = frozenset({Phase.DRAWING, Phase.STORING})
+_COMPUTING = frozenset(Phase) - FINISHING - {Phase.BESIDE}
 # Phases whose seconds say nothing about how fast the rest will compute.
-_APART = frozenset({Phase.LOADING, *FINISHING})
+_APART = frozenset(Phase) - _COMPUTING | {Phase.LOADING}
+_DRAWING, _BESIDE = ("", Phase.DRAWING), ("", Phase.BESIDE)
 
 ModelPhase = tuple[str, Phase]
 """A phase of one model, or of none: ""."""
@@ -114,6 +125,7 @@ class Forecast:
     """All phases of one job."""
 
     def __init__(self) -> None:
+        self.gallery = Gallery()
         self._efforts: dict[ModelPhase, Effort] = {}
 
     def expect(
@@ -123,11 +135,11 @@ class Forecast:
         for at, seconds in foretold.items():
             effort = self._efforts.setdefault(at, Effort(seconds))
             effort.foretold = max(seconds, effort.done)
-            effort.cost = costs.get(at, effort.cost)
+            effort.cost = costs.get(at, _guess(at))
 
     def __getitem__(self, at: ModelPhase) -> Effort:
         """A phase; one that nobody foretold takes no time that is known."""
-        return self._efforts.setdefault(at, Effort(0.0))
+        return self._efforts.setdefault(at, Effort(0.0, _guess(at)))
 
     def do(self, at: ModelPhase, seconds: float) -> None:
         """So many of the foretold seconds of a phase are done."""
@@ -141,15 +153,24 @@ class Forecast:
         effort = self[at]
         self.do(at, max(min(share, 1.0) * effort.foretold - effort.done, 0.0))
 
-    def drop(self, at: ModelPhase, share: float) -> None:
-        """This share of a phase that has not begun need not be done any more."""
-        self[at].foretold *= 1.0 - share
-
     def take_over(self, at: ModelPhase, others: Sequence["Forecast"]) -> None:
         """A phase of this job does that of others too."""
         for other in others:
             self[at].foretold += other[at].foretold
             other[at].foretold = 0.0
+
+    def drawn(self, foretold: float, spent: float) -> None:
+        """Figures were drawn while the job computed, in so many seconds of what draws."""
+        self[_BESIDE].spent += spent
+        self.do(_BESIDE, foretold)
+
+    def collect(self, seconds: float) -> None:
+        """All is computed, and of the figures so many foretold seconds are not drawn yet."""
+        drawing, beside = self[_DRAWING], self[_BESIDE]
+        drawing.cost = replace(drawing.cost, factor=self._drawing_factor())
+        drawing.foretold = seconds
+        beside.foretold = beside.done
+        self.end(_BESIDE)
 
     def end(self, at: ModelPhase) -> None:
         """A phase is over, whatever was foretold of it."""
@@ -158,11 +179,21 @@ class Forecast:
 
     def computing(self) -> float:
         """Seconds until all is computed."""
-        return self._left(lambda phase: phase not in FINISHING)
+        drift = self.drift
+        return sum(
+            effort.seconds_left(1.0 if phase in _APART else drift)
+            for (_, phase), effort in self._efforts.items()
+            if phase in _COMPUTING
+        )
 
-    def finishing(self) -> float:
-        """Seconds that drawing and storing then still take."""
-        return self._left(lambda phase: phase in FINISHING)
+    def finishing(self, beside: float) -> float:
+        """Seconds that drawing and storing then still take, so many seconds from now."""
+        storing = self["", Phase.STORING].seconds_left(1.0)
+        if self[_BESIDE].over:
+            return self[_DRAWING].seconds_left(1.0) + storing
+        left = max(self[_DRAWING].left - self[_BESIDE].done, 0.0)
+        late = max(left - beside / self[_BESIDE].factor, min(left, self.gallery.last))
+        return late * self._drawing_factor() + storing
 
     def measured(self) -> dict[ModelPhase, tuple[float, float]]:
         """(foretold, spent) seconds of the phases that are over."""
@@ -183,13 +214,16 @@ class Forecast:
                 weights += weight
         return math.exp(whole / (weights + _DRIFT_SECONDS))
 
-    def _left(self, of: Callable[[Phase], bool]) -> float:
-        drift = self.drift
-        return sum(
-            effort.seconds_left(1.0 if phase in _APART else drift)
-            for (_, phase), effort in self._efforts.items()
-            if of(phase)
-        )
+    def _drawing_factor(self) -> float:
+        """Seconds here of a second of drawing, once all is computed."""
+        drawing, beside = self[_DRAWING].cost, self[_BESIDE]
+        if not drawing.weight:
+            return beside.factor / _SHARED
+        return drawing.factor * (beside.factor / beside.cost.factor if beside.cost.weight else 1.0)
+
+
+def _guess(at: ModelPhase) -> Cost:
+    return Cost(_SHARED) if at == _BESIDE else Cost()
 
 
 def fraction_of(elapsed: float, remaining: float) -> float:

@@ -18,12 +18,13 @@ from schemas.request import JobRequest
 from schemas.settings import Settings
 from workers.forecasting.efforts import (
     averaging_seconds,
-    finishing_efforts,
     loading_seconds,
     matching_seconds,
     model_efforts,
+    rendering_seconds,
 )
 from workers.forecasting.forecast import ModelPhase, Phase
+from workers.forecasting.gallery import Gallery, gallery
 
 log = structlog.get_logger("workers.forecasting")
 
@@ -40,6 +41,7 @@ class Plan:
     """
 
     efforts: dict[ModelPhase, float]
+    gallery: Gallery
     known: float
     layers: int | None
 
@@ -61,17 +63,18 @@ def plan(request: JobRequest, settings: Settings, resident: Collection[str]) -> 
         efforts |= {(name, phase): seconds for phase, seconds in own.items()}
         loading = 0.0 if name in resident else loading_seconds(work.model)
         efforts[name, Phase.LOADING] = loading
+    drawn = gallery(request, works)
     if works:
         across = averaging_seconds(works)
         if request.universality is not None:
             across += matching_seconds(request.universality, works)
         efforts["", Phase.MATCHING] = across
-        finishing = finishing_efforts(request, works)
-        efforts |= {("", phase): seconds for phase, seconds in finishing.items()}
+        efforts["", Phase.BESIDE] = efforts["", Phase.DRAWING] = drawn.seconds
+        efforts["", Phase.STORING] = rendering_seconds(works, drawn.figures)
     layers = None
     if len(works) == len(request.models):
         layers = sum(len(work.selection.captured) * len(work.lengths) for work in works)
-    return Plan(efforts, len(works) / len(request.models), layers)
+    return Plan(efforts, drawn, len(works) / len(request.models), layers)
 
 
 def _of_model(

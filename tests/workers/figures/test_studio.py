@@ -120,6 +120,14 @@ def test_the_bytes_and_their_order_are_those_of_drawing_here(pair: Opened) -> No
     assert pair.draw(*parts(made)) == drawn_here(TWO_TEXTS)
 
 
+def test_a_figure_tells_its_share_of_the_time_of_all_that_draw(pair: Opened) -> None:
+    began = time.perf_counter()
+    drawn = pair.draw(*parts(document(TWO_TEXTS)))
+    seconds = [drawing.seconds for drawing in drawn]
+    assert all(each > 0 for each in seconds)
+    assert sum(seconds) <= time.perf_counter() - began
+
+
 def test_two_jobs_at_once_keep_their_figures_apart(pair: Opened) -> None:
     one, other = document(SHAPE), document(TWO_TEXTS)
     with pair.studio.drawings() as first, pair.studio.drawings() as second:

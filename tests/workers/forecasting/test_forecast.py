@@ -1,38 +1,55 @@
 """The estimate by itself: finite, never negative, and as true as what it is told."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.costs import Cost
-from workers.forecasting.forecast import FINISHING, Forecast, Phase, fraction_of, rounded
+from workers.forecasting.forecast import (
+    FINISHING,
+    Forecast,
+    ModelPhase,
+    Phase,
+    fraction_of,
+    rounded,
+)
+from workers.forecasting.gallery import Gallery
 
 SECONDS = st.floats(0.0, 1e6)
-COMPUTING = ("m", Phase.READING)
+OF_JOB = FINISHING | {Phase.BESIDE}
+COMPUTING, DRAWING, BESIDE = ("m", Phase.READING), ("", Phase.DRAWING), ("", Phase.BESIDE)
+
+
+def at(phase: Phase) -> ModelPhase:
+    return "" if phase in OF_JOB else "m", phase
 
 
 def forecast(seconds: dict[Phase, float], cost: Cost | None = None) -> Forecast:
     found = Forecast()
-    foretold = {("m", phase): value for phase, value in seconds.items()}
+    foretold = {at(phase): value for phase, value in seconds.items()}
     found.expect(foretold, {} if cost is None else dict.fromkeys(foretold, cost))
     return found
 
 
 def spend(found: Forecast, phase: Phase, foretold: float, spent: float) -> None:
-    found["m", phase].spent += spent
-    found.do(("m", phase), foretold)
+    found[at(phase)].spent += spent
+    found.do(at(phase), foretold)
 
 
 def rest(found: Forecast) -> float:
-    return found.computing() + found.finishing()
+    computing = found.computing()
+    return computing + found.finishing(computing)
 
 
 def test_before_anything_ran_the_rest_is_what_was_foretold() -> None:
-    whole = forecast(dict.fromkeys(Phase, 2.0))
-    assert rest(whole) == pytest.approx(2.0 * len(Phase))
-    assert whole.finishing() == pytest.approx(2.0 * len(FINISHING))
+    whole = forecast(dict.fromkeys(set(Phase) - {Phase.BESIDE}, 2.0))
+    # Figures that can begin only at the end are drawn after it, whatever there is time for before.
+    whole.gallery = Gallery((), 10, 2.0, 2.0)
+    assert rest(whole) == pytest.approx(2.0 * (len(Phase) - 1))
+    assert whole.finishing(0.0) == pytest.approx(2.0 * len(FINISHING))
 
 
 def test_measured_costs_scale_it() -> None:
@@ -75,6 +92,79 @@ def test_one_job_takes_over_what_others_need() -> None:
     assert (rest(first), rest(second)) == (pytest.approx(7.0), 0.0)
 
 
+@dataclass
+class Painted:
+    """A job that computes for `computing` seconds and draws 100 figures, some of them beside that.
+
+    A figure takes 0.1 foretold seconds, `idle` times as many here, and `busy` times as many while
+    the job computes; `late` of them begin only after that.
+    """
+
+    computing: float
+    busy: float
+    idle: float
+    late: int
+    worst: float = 1.0
+
+    def run(self, costs: dict[ModelPhase, Cost], since: float) -> dict[ModelPhase, Cost]:
+        """Run it, and hear by what factor the rest is told wrong at worst; what was learnt."""
+        found = Forecast()
+        found.gallery = Gallery((), 100, 10.0, self.late * 0.1)
+        foretold = {COMPUTING: self.computing, DRAWING: 10.0, BESIDE: 10.0}
+        found.expect(foretold, costs)
+        each = 0.1 * self.busy
+        beside = min(int(self.computing / each), 100 - self.late)
+        after = (100 - beside) * 0.1 * self.idle
+        self.worst, elapsed = 1.0, 0.0
+        for second in range(round(self.computing)):
+            for _ in range(min(int((second + 1) / each), beside) - round(found[BESIDE].done / 0.1)):
+                found.drawn(0.1, each)
+            spend(found, Phase.READING, 1.0, 1.0)
+            elapsed += 1.0
+            self._judge(found, since, elapsed, self.computing + after)
+        while round(found[BESIDE].done / 0.1) < beside:
+            found.drawn(0.1, each)
+        found.end(COMPUTING)
+        found.collect(10.0 - beside * 0.1)
+        for drawn in range(100 - beside):
+            found[DRAWING].spent += 0.1 * self.idle
+            found.reach(DRAWING, (drawn + 1) / (100 - beside))
+            elapsed += 0.1 * self.idle
+            self._judge(found, since, elapsed, self.computing + after)
+        found.end(DRAWING)
+        learnt = found.measured()
+        return {at: Cost().after(*seconds) for at, seconds in learnt.items()}
+
+    def _judge(self, found: Forecast, since: float, elapsed: float, whole: float) -> None:
+        true = whole - elapsed
+        if elapsed >= since * whole and true > 0.1 * whole:
+            said = rest(found)
+            self.worst = max(self.worst, said / true, true / max(said, 1e-9))
+
+
+@pytest.mark.parametrize("computing", [10.0, 30.0, 100.0])
+@pytest.mark.parametrize(("busy", "idle"), [(1.0, 1.0), (4.0, 3.0), (6.0, 3.0), (0.5, 0.3)])
+@pytest.mark.parametrize("late", [1, 20, 100])
+def test_what_is_drawn_beside_the_computing_takes_no_time_of_its_own(
+    computing: float, busy: float, idle: float, late: int
+) -> None:
+    job = Painted(computing, busy, idle, late)
+    learnt = job.run({}, since=0.25)
+    if late < 100:
+        assert job.worst <= 2.0
+    job.run(learnt, since=0.0)
+    assert job.worst <= 1.2
+
+
+def test_a_job_that_draws_nothing_waits_for_nothing() -> None:
+    found = forecast({Phase.READING: 4.0, Phase.DRAWING: 5.0, Phase.BESIDE: 5.0})
+    spend(found, Phase.READING, 4.0, 4.0)
+    found.end(COMPUTING)
+    found.collect(0.0)
+    assert rest(found) == 0.0
+    assert BESIDE not in found.measured()
+
+
 @given(
     st.dictionaries(st.sampled_from(Phase), SECONDS),
     st.lists(st.tuples(st.sampled_from(Phase), SECONDS, SECONDS), max_size=20),
@@ -86,7 +176,7 @@ def test_the_rest_is_finite_and_never_negative(
     found = forecast(foretold, Cost(factor, 10.0))
     for phase, seconds, spent in done:
         spend(found, phase, seconds, spent)
-        for part in (found.computing(), found.finishing()):
+        for part in (found.computing(), found.finishing(0.0), rest(found)):
             assert math.isfinite(part)
             assert part >= 0.0
 
