@@ -74,10 +74,10 @@ class ModelRun:
             attributed=frozenset(self.selection.attributed),
         )
 
-    def reading_seconds(self, text: int, layer: int, *, reported: bool) -> float:
+    def reading_seconds(self, text: int, layer: int) -> float:
         """Seconds foretold of reading a layer of a text."""
-        described, length = self.work.model.layers[layer], self.lengths[text]
-        return layer_seconds(self.work, described, length, reported=reported) / speed_of(self.work)
+        described = self.work.model.layers[layer]
+        return layer_seconds(self.work, described, self.lengths[text]) / speed_of(self.work)
 
     def passed(self, done: Callable[[float], None]) -> Passed:
         """What tells, in foretold seconds, how far a pass through the model is."""

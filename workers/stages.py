@@ -156,18 +156,20 @@ class Stages:
         writer = model.text_writer(request, text)
         plan = model.reading_plan(request, trace.target.position, tolerance)
         told = f"{name}: text {text + 1} of {len(request.texts)}"
+
+        def read(layer: int) -> None:
+            self._report.analysed(layers=1)
+            self._report.done(model.reading_seconds(text, layer), f"{told}, layer {layer}")
+
         with self._report.doing(Phase.READING, name, told):
             model.attribute({site.place: found for site, found in trace.attributed.items()})
-            for reading in read_layers(trace.mixers, plan):
+            for reading in read_layers(trace.mixers, plan, read):
                 if reading.maps:
                     parts.append(writer.layer(reading))
                 if reading.attributed is not None:
                     model.attribute({(reading.layer, Block.MIXER): reading.attributed})
                 if request.tensors:
                     self._tensors.add(model.index, text, reading.layer, reading.maps)
-                self._report.analysed(layers=1)
-                seconds = model.reading_seconds(text, reading.layer, reported=bool(reading.maps))
-                self._report.done(seconds, f"{told}, layer {reading.layer}")
             target = target_result(trace, model.loaded.tokeniser)
             result = writer.result(target, parts, model.selection.unavailable)
             self._findings.add(model.index, text, result)

@@ -1,6 +1,6 @@
 """Every method by its name, and one text read through its layers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -39,11 +39,14 @@ class LayerReading:
     attributed: Tensor | None = None
 
 
-def read_layers(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading]:
+def read_layers(
+    mixers: MixerTraces, plan: ReadingPlan, read: Callable[[int], None] = lambda layer: None
+) -> Iterator[LayerReading]:
     """Read every traced layer; each layer's matrices can then be dropped.
 
     Layers come in ascending order, but for a rollout of the target's row: it goes downwards, so
-    that the reported layers, whose rollout ends at the lowest, come after all others.
+    that the reported layers, whose rollout ends at the lowest, come after all others. `read` is
+    called with each layer when its work is done, which is in either order before it comes.
 
     For `rollout`, `mixers` must hold every mixer layer up to the highest reported one. Memory: the
     running rollout (l, l) and one layer's matrices, where a method wants any; else a few (l,) rows
@@ -54,13 +57,14 @@ def read_layers(mixers: MixerTraces, plan: ReadingPlan) -> Iterator[LayerReading
     """
     needed = [layer for layer in sorted(mixers) if layer in plan.layers or _carries(plan, layer)]
     if plan.reads(Method.ROLLOUT, "target"):
-        yield from _downwards(mixers, needed, plan)
+        yield from _downwards(mixers, needed, plan, read)
     else:
-        yield from _upwards(mixers, needed, plan)
+        yield from _upwards(mixers, needed, plan, read)
     for layer in sorted(plan.attributed & mixers.keys()):
         if layer not in needed:
             mixer, checks = mixers[layer], Checks(layer, plan.tolerance)
             summary = _summary(mixer, checks, plan, [])
+            read(layer)
             yield _reading(mixer, summary, _checked(checks, plan, {}))
 
 
@@ -69,7 +73,9 @@ def _carries(plan: ReadingPlan, layer: int) -> bool:
     return Method.ROLLOUT in plan.methods and layer < max(plan.layers, default=0)
 
 
-def _upwards(mixers: MixerTraces, layers: list[int], plan: ReadingPlan) -> Iterator[LayerReading]:
+def _upwards(
+    mixers: MixerTraces, layers: list[int], plan: ReadingPlan, read: Callable[[int], None]
+) -> Iterator[LayerReading]:
     running: Rollout | None = None
     for layer in layers:
         mixer, methods = mixers[layer], _methods(plan, layer)
@@ -83,10 +89,14 @@ def _upwards(mixers: MixerTraces, layers: list[int], plan: ReadingPlan) -> Itera
             checks.agreement("row-sum error of the mean attention", error)
             if layer in plan.layers:
                 maps[Method.ROLLOUT] = rollout.analyse(view, running)
-        yield _reading(mixer, summary, _checked(checks, plan, maps | _own_maps(view)))
+        reading = _reading(mixer, summary, _checked(checks, plan, maps | _own_maps(view)))
+        read(layer)
+        yield reading
 
 
-def _downwards(mixers: MixerTraces, layers: list[int], plan: ReadingPlan) -> Iterator[LayerReading]:
+def _downwards(
+    mixers: MixerTraces, layers: list[int], plan: ReadingPlan, read: Callable[[int], None]
+) -> Iterator[LayerReading]:
     descent = Descent(plan)
     reported = []
     for layer in reversed(layers):
@@ -97,6 +107,7 @@ def _downwards(mixers: MixerTraces, layers: list[int], plan: ReadingPlan) -> Ite
         view = LayerView(mixer, summary, plan, methods, checks, shares=shares)
         checks.agreement("row-sum error of the rollout", descent.through(view))
         reading = _reading(mixer, summary, _checked(checks, plan, _own_maps(view)))
+        read(layer)
         if layer in plan.layers:
             reported.append(reading)
         else:

@@ -29,7 +29,7 @@ _LAYER, _SCAN = 8e-4, 8e-10
 BACKWARD = 2.0
 # Of a layer read and of each of its methods; of an update of a state as a layer is read, and of
 # one of a moment's state of pairs; of one pair of tokens, channel and state of a matrix.
-_READ, _UPDATE, _MOMENT, _PAIR = 1e-3, 4e-9, 6e-10, 1e-11
+_READ, _UPDATE, _MOMENT, _PAIR = 1e-3, 4e-9, 6e-10, 5e-12
 # Of a pair of tokens and head of an SSD's moments; of one row of `contribution`, and of its phases.
 _SSD_PAIR, _ROW, _ROW_PART = 5e-9, 5e-4, 1e-9
 # Of a number that is written into the document, and of one that is rendered and stored.
@@ -163,16 +163,12 @@ def tracing_seconds(work: Workload, layers: Layers) -> float:
 
 def reading_seconds(work: Workload, length: int) -> float:
     """Of reading one text's layers and writing its phase of the document."""
-    reported = frozenset(work.selection.layers)
-    read = sum(
-        layer_seconds(work, layer, length, reported=layer.layer in reported)
-        for layer in work.traced
-    )
-    return TEXT + read
+    return TEXT + sum(layer_seconds(work, layer, length) for layer in work.traced)
 
 
-def layer_seconds(work: Workload, layer: LayerDescription, length: int, *, reported: bool) -> float:
+def layer_seconds(work: Workload, layer: LayerDescription, length: int) -> float:
     """Of one layer of one text, read by all methods where it is reported, else by `rollout`."""
+    reported = layer.layer in work.selection.layers
     methods = set(work.methods) if reported else set(work.methods) & {Method.ROLLOUT}
     whole = work.whole & methods
     seconds = _READ * (1 + len(methods)) + _UPDATE * length * max(_updates(layer), 1)

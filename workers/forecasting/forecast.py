@@ -21,8 +21,9 @@ _TRUST_MEASURED, _TRUST_GUESS = 0.2, 0.05
 # A drift of the whole job is believed as its phases have run for some seconds; what a guess missed
 # by says less about other guesses.
 _DRIFT_SECONDS, _GUESS_SHARE = 2.0, 0.5
-# Seconds of drawing while the job computes, for one while it does not: a guess.
-_SHARED = 1.4
+# Seconds of drawing while the job computes, for one while it does not: a guess, of processes that
+# give way where both want a core.
+_SHARED = 3.0
 # What is left at least, as a share, of a phase that ought to be over and is not.
 _LEAST_LEFT = 0.02
 

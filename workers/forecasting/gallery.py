@@ -9,9 +9,9 @@ from schemas.artifact_names import comparison_figure_count, figure_count
 from schemas.job import Shows
 from schemas.request import JobRequest
 
-# Seconds of a figure, of one of a block's neurons, and of each channel and token that one shows,
-# on one core that has no other work (as the constants of `efforts`).
-_FIGURE, _BLOCK, _BAR, _TOKEN = 0.04, 0.1, 2e-5, 1.3e-4
+# Seconds of a figure on one core that has no other work (as the constants of `efforts`): of any, of
+# one of a layer or block, and of each channel and token that it shows; of a token side by side.
+_FIGURE, _DETAILED, _BAR, _TOKEN, _COMPARED = 0.025, 0.06, 2e-5, 2e-5, 8e-5
 # Processes that draw, at most.
 _MOST_PROCESSES = 8
 
@@ -42,7 +42,7 @@ def gallery(request: JobRequest, works: Sequence[Workload]) -> Gallery:
         of_text = figure_count(len(work.selection.layers), len(work.methods))
         texts = [_text_seconds(work, text) for text in range(len(work.lengths))]
         others = model_figures(request, work.model, work.selection) - of_text * len(texts)
-        after = others * (_FIGURE if request.neurons is None else _BLOCK)
+        after = others * (_FIGURE if request.neurons is None else _DETAILED)
         figures += of_text * len(texts) + others
         seconds += sum(texts) + after
         # Texts are read shortest first, and models one after another.
@@ -77,14 +77,15 @@ def _text_seconds(work: Workload, text: int) -> float:
 
 def _alone(works: Sequence[Workload], shows: Shows) -> float:
     """Of one figure, one at a time."""
-    shown = [work for work in works if shows.model in (None, work.model.id)]
-    if shows.block is not None:
-        return _BLOCK
-    if shows.text is None or (shows.model is not None and shows.layer is None):
+    if shows.text is not None and shows.model is None:
+        return _FIGURE + _COMPARED * sum(work.lengths[shows.text] for work in works)
+    if shows.layer is None:
         return _FIGURE
-    tokens = sum(work.lengths[shows.text] for work in shown)
-    bars = 0 if shows.model is None else sum(max(work.channels, default=0) for work in shown)
-    return _FIGURE + _BAR * bars + _TOKEN * tokens
+    shown = next((work for work in works if work.model.id == shows.model), None)
+    if shows.text is None or shown is None:
+        return _DETAILED
+    bars = _BAR * max(shown.channels, default=0)
+    return _DETAILED + bars + _TOKEN * shown.lengths[shows.text]
 
 
 def _processes(works: Sequence[Workload]) -> int:

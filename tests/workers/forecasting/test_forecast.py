@@ -143,7 +143,7 @@ class Painted:
 
 
 @pytest.mark.parametrize("computing", [10.0, 30.0, 100.0])
-@pytest.mark.parametrize(("busy", "idle"), [(1.0, 1.0), (4.0, 3.0), (6.0, 3.0), (0.5, 0.3)])
+@pytest.mark.parametrize(("busy", "idle"), [(3.0, 1.0), (6.0, 3.0), (8.0, 2.0), (0.9, 0.3)])
 @pytest.mark.parametrize("late", [1, 20, 100])
 def test_what_is_drawn_beside_the_computing_takes_no_time_of_its_own(
     computing: float, busy: float, idle: float, late: int
