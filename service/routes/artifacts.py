@@ -120,7 +120,7 @@ def get_archive(job_id: JobId, request: Request) -> Response:
     The same bytes each time, so a download that broke off goes on with `Range` and `If-Range`.
     """
     store = context_of(request).jobs.artifacts
-    return deliver(archive_of(job_id, _stored(request, job_id), store), request)
+    return _delivered(archive_of(job_id, _stored(request, job_id), store), job_id, request)
 
 
 def _stored(request: Request, job_id: str) -> StoredArtifacts:
@@ -167,7 +167,17 @@ def _file(job_id: str, name: str, request: Request) -> Response:
         read=lambda span: _read(context, stored, artifact.name, span),
         digest=bytes.fromhex(artifact.sha256),
     )
-    return deliver(representation, request)
+    return _delivered(representation, job_id, request)
+
+
+def _delivered(representation: Representation, job_id: str, request: Request) -> Response:
+    """The bytes; raises ProblemError GONE where they went with their job a moment ago."""
+    try:
+        return deliver(representation, request)
+    except ProblemError as error:
+        if error.kind is ProblemType.UNAVAILABLE:
+            visible(request, job_id)
+        raise
 
 
 def _read(context: Context, stored: StoredArtifacts, name: str, span: range) -> Iterator[bytes]:

@@ -1,10 +1,13 @@
 import hashlib
+from typing import Any
 
 import httpx
 import pytest
 
 from jobs import Jobs
+from jobs.artifacts import ArtifactStore
 from schemas.job import ArtifactList
+from schemas.names import Departure
 from schemas.problem import FieldError, Problem, ProblemType
 from tests.service.conftest import FIGURE, RESULT, finished, problem_of, started
 
@@ -134,3 +137,21 @@ def test_bytes_taken_from_outside_are_a_problem_of_the_service(
     response = client.get(f"/v1/jobs/{job_id}/result")
     assert response.status_code == 503
     problem_of(response, "unavailable")
+
+
+@pytest.mark.parametrize("path", ["result", "artifacts/sheet.png", "archive"])
+def test_bytes_that_go_with_their_job_while_they_are_asked_for_are_gone(
+    client: httpx.Client, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    job_id = finished(jobs)
+    stream, sizes = ArtifactStore.stream, ArtifactStore.sizes
+
+    def removed(self: ArtifactStore, *asked: Any) -> Any:
+        jobs.remove(job_id, Departure.EXPIRED)
+        return (sizes if len(asked) == 2 else stream)(self, *asked)
+
+    monkeypatch.setattr(ArtifactStore, "stream", removed)
+    monkeypatch.setattr(ArtifactStore, "sizes", removed)
+    response = client.get(f"/v1/jobs/{job_id}/{path}")
+    assert response.status_code == 410
+    problem_of(response, "gone")
