@@ -18,12 +18,12 @@ from schemas.sections import NeuronSection
 
 
 def model_figures(request: JobRequest, model: ModelDescription, chosen: Selection) -> int:
-    """Figures of one model, at most, of all texts and of its neurons."""
+    """All figures of one model by itself, at most."""
     methods = 0 if request.attention is None else len(request.attention.methods)
     layers, texts = len(chosen.layers), len(request.texts)
     count = texts * figure_count(layers, methods) + averages_figure_count(layers, texts)
     if request.neurons is not None:
-        count += neuron_figure_count(_blocks(request.neurons, model, chosen))
+        count += neuron_figure_count(measured_blocks(request.neurons, model, chosen))
     return count + (request.knowledge_neurons is not None) + (request.perturbation is not None)
 
 
@@ -50,7 +50,7 @@ def figure_errors(cases: Sequence[Case]) -> Iterator[FieldError]:
         yield FieldError(pointer="/figures", detail=detail)
 
 
-def _blocks(section: NeuronSection, model: ModelDescription, chosen: Selection) -> int:
+def measured_blocks(section: NeuronSection, model: ModelDescription, chosen: Selection) -> int:
     """Blocks whose neurons are measured, and those of which the config does not tell."""
     asked = section.blocks or tuple(Block)
     layers = (model.layers[layer] for layer in chosen.neurons)

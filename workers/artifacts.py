@@ -1,5 +1,6 @@
 """The files of one attempt: figures as they get drawn, then the tensors and the document."""
 
+from collections import deque
 from collections.abc import Sequence
 
 from jobs.artifacts import ArtifactWriter
@@ -28,6 +29,8 @@ class Artifacts:
         self._report = report
         self._stored: dict[str, Artifact] = {}
         self._begun: dict[str, Shows] = {}
+        self._heard: deque[Drawing] = deque()
+        report.hear = self._hear
 
     def draw(self, part: Part) -> list[str]:
         """Have a part drawn; the names of its figures."""
@@ -38,18 +41,18 @@ class Artifacts:
 
     def store_drawn(self) -> None:
         """Store the figures that are there already."""
-        for drawing in self._drawings.collect(wait=False):
-            self._report.drawn(drawing.shows, drawing.seconds)
-            self._store_figure(drawing)
+        self._hear()
+        while self._heard:
+            self._store_figure(self._heard.popleft())
 
     def collect(self, expected: Sequence[str]) -> None:
         """Wait for the figures that are still being drawn; `expected` are all, in their order."""
         self._report.over(Phase.MATCHING)
         self.store_drawn()
         self._report.collect(
-            [self._begun[name] for name in self._begun if name not in self._stored]
+            shows for name, shows in self._begun.items() if name not in self._stored
         )
-        if not expected:
+        if not (expected or self._begun):
             return
         drawings = self._drawings.collect()
         while True:
@@ -73,6 +76,12 @@ class Artifacts:
     def store_result(self, data: bytes) -> None:
         """Store the document."""
         self._store(RESULT_FILE, data, ArtifactKind.RESULT, Shows())
+
+    def _hear(self) -> None:
+        """Count what was drawn since, while the job computes; storing it can wait."""
+        for drawing in self._drawings.collect(wait=False):
+            self._report.drawn(drawing.shows, drawing.seconds)
+            self._heard.append(drawing)
 
     @property
     def listed(self) -> list[Artifact]:

@@ -5,7 +5,7 @@ From both comes the estimate of the rest (`forecasting.forecast`).
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from jobs import Attempt, StaleAttempt
@@ -20,7 +20,7 @@ from workers.forecasting.forecast import (
     fraction_of,
     rounded,
 )
-from workers.forecasting.planning import Experience, plan
+from workers.forecasting.planning import Experience, Plan, plan
 from workers.kernels import pulse
 from workers.runtime import Runtime
 
@@ -33,6 +33,8 @@ class Report:
 
     def __init__(self, store: JobStore, attempt: Attempt, company: "Company | None" = None) -> None:
         self.forecast = Forecast()
+        # Hears what was done beside the job, before it is told of.
+        self.hear: Callable[[], None] | None = None
         self.seconds: dict[Stage, float] = {}
         self._store, self._attempt = store, attempt
         self._company = Company() if company is None else company
@@ -41,23 +43,26 @@ class Report:
         self._place: ModelPhase | None = None
         self._stage: Stage | None = None
         self._detail = _WAITING
-        self._next = self._reached = self._known = 0.0
+        self._next = self._reached = 0.0
+        self._plan: Plan | None = None
         self._texts = len(attempt.request.texts) * len(attempt.request.models)
-        self._layers: int | None = None
         self._texts_done = self._layers_done = 0
 
     def foretell(self, runtime: Runtime) -> None:
         """Foretell this job and those beside it, as far as they are not known yet."""
         self._company.foretell(runtime)
 
-    def expect(self, runtime: Runtime, experience: Experience) -> None:
-        """Foretell this job, by what lies on this disk now."""
-        if self._known == 1.0:
-            return
-        found = plan(self._attempt.request, runtime.settings, runtime.models.names())
-        self.forecast.expect(found.efforts, experience.of(found.efforts))
-        self.forecast.gallery = found.gallery
-        self._known, self._layers = found.known, found.layers
+    def plan(self, runtime: Runtime) -> Plan:
+        """What this job does, by what lies on this disk now; once that is all, it stays."""
+        if self._plan is None or self._plan.known < 1.0:
+            resident, artists = runtime.models.names(), runtime.studio.processes
+            self._plan = plan(self._attempt.request, runtime.settings, resident, artists)
+        return self._plan
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all that this job does is foretold."""
+        return self._plan is not None and self._plan.known == 1.0
 
     def learn(self, runtime: Runtime) -> None:
         """Have other jobs foretold by what this one took."""
@@ -99,6 +104,7 @@ class Report:
 
     def collect(self, left: Iterable[Shows]) -> None:
         """All is computed; figures that show this are not drawn yet."""
+        self.hear = None
         self.forecast.collect(sum(map(self.forecast.gallery.seconds_of, left)))
 
     def drawn(self, shows: Shows, beside: float | None = None) -> None:
@@ -130,15 +136,16 @@ class Report:
         if stage == self._stage and time.perf_counter() < self._next:
             return
         self._stage = stage
-        self.write()
-        self._company.write_others(self)
+        if self.hear is not None:
+            self.hear()
+        self._company.write(self)
 
-    def write(self) -> None:
-        """Write what is known now. Raises StaleAttempt."""
+    def write(self, remaining: float) -> None:
+        """Write what is known now, with the seconds that are left. Raises StaleAttempt."""
         now = time.perf_counter()
         self._next = now + INTERVAL
-        remaining = self._company.remaining(self)
-        reached = self._known * fraction_of(now - self._began, remaining)
+        known = 0.0 if self._plan is None else self._plan.known
+        reached = known * fraction_of(now - self._began, remaining)
         # It never falls: where the rest turns out longer, it stands still.
         self._reached = max(self._reached, reached)
         progress = Progress(
@@ -148,13 +155,14 @@ class Report:
             texts_done=self._texts_done,
             texts=self._texts,
             layers_done=self._layers_done,
-            layers=self._layers,
-            remaining_seconds=rounded(remaining) if self._known == 1.0 else None,
+            layers=None if self._plan is None else self._plan.layers,
+            remaining_seconds=rounded(remaining) if self.is_known else None,
         )
         self._store.progress(self._attempt, progress)
 
     def close(self) -> None:
         """The attempt is over, however it ended."""
+        self.hear = None
         self._company.leave(self)
 
     def _tick(self) -> None:
@@ -181,7 +189,6 @@ class Company:
 
     def __init__(self) -> None:
         self._reports: list[Report] = []
-        self._shared: set[str] = set()
 
     def join(self, report: Report) -> None:
         """One more, after the others."""
@@ -193,29 +200,48 @@ class Company:
             self._reports.remove(report)
 
     def foretell(self, runtime: Runtime) -> None:
-        """Foretell every job, as far as it is not known yet."""
+        """Foretell every job, as far as it is not known yet.
+
+        The first of them runs its models on the texts of all.
+        """
+        if all(report.is_known for report in self._reports):
+            return
+        plans = [report.plan(runtime) for report in self._reports]
+        efforts = [dict(each.efforts) for each in plans]
+        for model in self._reports[0].models:
+            shared = (model, Phase.TRACING)
+            whole = sum(each.get(shared, 0.0) for each in efforts)
+            for each in efforts:
+                each[shared] = 0.0
+            efforts[0][shared] = whole
         experience = _experience(runtime)
-        for report in self._reports:
-            report.expect(runtime, experience)
-        first, *others = self._reports
-        for model in set(first.models) - self._shared if others else ():
-            self._shared.add(model)
-            first.forecast.take_over((model, Phase.TRACING), [each.forecast for each in others])
+        for report, found, own in zip(self._reports, plans, efforts, strict=True):
+            report.forecast.expect(own, experience.of(own), found.gallery)
 
-    def remaining(self, report: Report) -> float:
-        """Seconds until a job ends: all compute before it does, and those before it end first."""
-        seconds = sum(each.forecast.computing() for each in self._reports)
-        for each in self._reports:
-            seconds += each.forecast.finishing(seconds)
-            if each is report:
-                break
-        return seconds
+    def rests(self) -> dict[Report, float]:
+        """Seconds until each job ends: all compute before any does, and those before it end first.
 
-    def write_others(self, active: Report) -> None:
-        """Say of the other jobs how far they are."""
-        for report in [each for each in self._reports if each is not active]:
+        The processes that draw serve all of them, first come, first served.
+        """
+        computing = [report.forecast.computing() for report in self._reports]
+        seconds = beside = later = sum(computing)
+        found = {}
+        for report, own in zip(self._reports, computing, strict=True):
+            later -= own
+            after = min(report.forecast.computing_after_texts() + later, beside)
+            ending, drawing = report.forecast.ending(beside, after)
+            seconds += ending
+            beside -= drawing
+            found[report] = seconds
+        return found
+
+    def write(self, active: Report) -> None:
+        """Say how far every job is. Raises StaleAttempt where the active one is not there."""
+        rests = self.rests()
+        active.write(rests.pop(active, 0.0))
+        for report, remaining in rests.items():
             try:
-                report.write()
+                report.write(remaining)
             except StaleAttempt:
                 # Its own turn will tell.
                 self.leave(report)

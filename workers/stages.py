@@ -157,13 +157,13 @@ class Stages:
         plan = model.reading_plan(request, trace.target.position, tolerance)
         told = f"{name}: text {text + 1} of {len(request.texts)}"
 
-        def read(layer: int) -> None:
+        def on_read(layer: int) -> None:
             self._report.analysed(layers=1)
             self._report.done(model.reading_seconds(text, layer), f"{told}, layer {layer}")
 
         with self._report.doing(Phase.READING, name, told):
             model.attribute({site.place: found for site, found in trace.attributed.items()})
-            for reading in read_layers(trace.mixers, plan, read):
+            for reading in read_layers(trace.mixers, plan, on_read):
                 if reading.maps:
                     parts.append(writer.layer(reading))
                 if reading.attributed is not None:

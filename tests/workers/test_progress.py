@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs import Attempt, Jobs, StaleAttempt
+from jobs.costs import Cost
 from jobs.keys import Keys
 from jobs.store import JobStore
 from schemas.job import Progress
@@ -14,10 +15,13 @@ from schemas.request import JobRequest
 from schemas.settings import Settings
 from tests.tiny_models import save_mamba
 from tests.workers.bench import TEXTS, Bench
+from tests.workers.conftest import until
 from workers.forecasting.forecast import Phase
+from workers.forecasting.gallery import Gallery
 from workers.kernels import pulse
 from workers.progress import Company, Report
-from workers.run import start
+from workers.run import run, start
+from workers.shared_pass import SharedPass
 
 
 class Heard(JobStore):
@@ -151,9 +155,55 @@ def test_a_job_waits_for_those_before_it(jobs: Jobs) -> None:
     reports = [Report(jobs.store, started(jobs), company) for _ in range(2)]
     for report in reports:
         report.forecast.expect({("m", Phase.READING): 10.0, ("", Phase.STORING): 1.0}, {})
-    assert [company.remaining(report) for report in reports] == pytest.approx([21.0, 22.0])
+    assert list(company.rests().values()) == pytest.approx([21.0, 22.0])
     reports[0].close()
-    assert company.remaining(reports[1]) == pytest.approx(11.0)
+    assert company.rests() == {reports[1]: pytest.approx(11.0)}
+
+
+def test_jobs_that_run_together_share_what_draws(jobs: Jobs) -> None:
+    company = Company()
+    reports = [Report(jobs.store, started(jobs), company) for _ in range(3)]
+    drawn = Gallery(figures=100, seconds=10.0)
+    for report in reports:
+        foretold = {("m", Phase.READING): 5.0, ("", Phase.DRAWING): 10.0, ("", Phase.BESIDE): 10.0}
+        costs = dict.fromkeys(foretold, Cost(1.0, 60.0))
+        report.forecast.expect(foretold, costs, drawn)
+    # 15 seconds of computing draw the figures of the first and half of those of the second.
+    assert list(company.rests().values()) == pytest.approx([15.0, 20.0, 30.0])
+
+
+def test_the_first_of_several_jobs_is_foretold_to_run_a_model_for_all(
+    bench: Bench, settings: Settings
+) -> None:
+    company = Company()
+    reports = [Report(bench.jobs.store, bench.start(figures=False), company) for _ in range(3)]
+    place = settings.model_dir / "tiny" if settings.model_dir is not None else Path()
+    away = place.rename(place.with_name("on its way"))
+    company.foretell(bench.runtime)
+    assert not any(report.is_known for report in reports)
+    away.rename(place)
+    for _ in range(2):
+        company.foretell(bench.runtime)
+        alone = reports[1].plan(bench.runtime).efforts["tiny", Phase.TRACING]
+        foretold = [report.forecast["tiny", Phase.TRACING].foretold for report in reports]
+        assert foretold == pytest.approx([3 * alone, 0.0, 0.0])
+
+
+def test_what_is_drawn_is_heard_while_the_job_computes(bench: Bench) -> None:
+    attempt = bench.start()
+    report = Report(bench.jobs.store, attempt)
+    steps = run(bench.runtime, attempt, SharedPass([attempt], bench.runtime.settings), report)
+    next(steps)
+    beside, whole = report.forecast["", Phase.BESIDE], report.forecast.gallery.seconds
+
+    def all_heard() -> bool:
+        report.tell("still computing")
+        return beside.done == pytest.approx(whole)
+
+    until(all_heard, "every figure is heard of")
+    assert beside.spent > 0
+    assert list(steps) == []
+    assert report.forecast["", Phase.DRAWING].foretold == 0.0
 
 
 def test_a_lost_companion_does_not_stop_the_others(jobs: Jobs) -> None:

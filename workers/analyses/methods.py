@@ -40,13 +40,13 @@ class LayerReading:
 
 
 def read_layers(
-    mixers: MixerTraces, plan: ReadingPlan, read: Callable[[int], None] = lambda layer: None
+    mixers: MixerTraces, plan: ReadingPlan, on_read: Callable[[int], None] = lambda layer: None
 ) -> Iterator[LayerReading]:
     """Read every traced layer; each layer's matrices can then be dropped.
 
     Layers come in ascending order, but for a rollout of the target's row: it goes downwards, so
-    that the reported layers, whose rollout ends at the lowest, come after all others. `read` is
-    called with each layer when its work is done, which is in either order before it comes.
+    that the reported layers, whose rollout ends at the lowest, come after all others. `on_read` is
+    called with each layer once it has been read, wherever it comes.
 
     For `rollout`, `mixers` must hold every mixer layer up to the highest reported one. Memory: the
     running rollout (l, l) and one layer's matrices, where a method wants any; else a few (l,) rows
@@ -57,14 +57,14 @@ def read_layers(
     """
     needed = [layer for layer in sorted(mixers) if layer in plan.layers or _carries(plan, layer)]
     if plan.reads(Method.ROLLOUT, "target"):
-        yield from _downwards(mixers, needed, plan, read)
+        yield from _downwards(mixers, needed, plan, on_read)
     else:
-        yield from _upwards(mixers, needed, plan, read)
+        yield from _upwards(mixers, needed, plan, on_read)
     for layer in sorted(plan.attributed & mixers.keys()):
         if layer not in needed:
             mixer, checks = mixers[layer], Checks(layer, plan.tolerance)
             summary = _summary(mixer, checks, plan, [])
-            read(layer)
+            on_read(layer)
             yield _reading(mixer, summary, _checked(checks, plan, {}))
 
 
@@ -74,7 +74,7 @@ def _carries(plan: ReadingPlan, layer: int) -> bool:
 
 
 def _upwards(
-    mixers: MixerTraces, layers: list[int], plan: ReadingPlan, read: Callable[[int], None]
+    mixers: MixerTraces, layers: list[int], plan: ReadingPlan, on_read: Callable[[int], None]
 ) -> Iterator[LayerReading]:
     running: Rollout | None = None
     for layer in layers:
@@ -90,12 +90,12 @@ def _upwards(
             if layer in plan.layers:
                 maps[Method.ROLLOUT] = rollout.analyse(view, running)
         reading = _reading(mixer, summary, _checked(checks, plan, maps | _own_maps(view)))
-        read(layer)
+        on_read(layer)
         yield reading
 
 
 def _downwards(
-    mixers: MixerTraces, layers: list[int], plan: ReadingPlan, read: Callable[[int], None]
+    mixers: MixerTraces, layers: list[int], plan: ReadingPlan, on_read: Callable[[int], None]
 ) -> Iterator[LayerReading]:
     descent = Descent(plan)
     reported = []
@@ -107,7 +107,7 @@ def _downwards(
         view = LayerView(mixer, summary, plan, methods, checks, shares=shares)
         checks.agreement("row-sum error of the rollout", descent.through(view))
         reading = _reading(mixer, summary, _checked(checks, plan, _own_maps(view)))
-        read(layer)
+        on_read(layer)
         if layer in plan.layers:
             reported.append(reading)
         else:

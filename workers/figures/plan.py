@@ -32,7 +32,8 @@ class Figure:
 class Drawing:
     """One figure: its file name, its PNG bytes, and what it is about.
 
-    seconds: what it took of all processes that draw, each of which does its share at a time.
+    seconds: of its drawing, over the number of processes that draw, so that those of figures drawn
+    side by side add up to the time that passed.
     """
 
     name: str

@@ -104,6 +104,7 @@ class Studio:
     def __init__(self, processes: int) -> None:
         self.tasks: SimpleQueue[Task | None] = SimpleQueue()
         self.serials = count()
+        self.processes = processes
         self._closed = False
         self._threads = [
             Thread(target=self._work, name=f"artist-{index}", daemon=True)
@@ -145,7 +146,7 @@ class Studio:
             began = time.perf_counter()
             outcome = artist.draw(task)
             if isinstance(outcome, Drawing):
-                seconds = (time.perf_counter() - began) / len(self._threads)
+                seconds = (time.perf_counter() - began) / self.processes
                 outcome = replace(outcome, seconds=seconds)
             task.drawings.settle(task.place, outcome)
         return True

@@ -7,7 +7,7 @@ machine that is busier than usual.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -29,7 +29,7 @@ _LEAST_LEFT = 0.02
 
 
 class Phase(StrEnum):
-    """The phases of a job that are foretold by themselves; all but the last three a model.
+    """The phases of a job that are foretold by themselves: those before MATCHING a model.
 
     BESIDE is drawing while the job computes: processes of its own do it, so that it takes none of
     the job's time, and leaves less to DRAWING.
@@ -67,6 +67,8 @@ _STAGES = {
 # Phases that follow once everything is computed.
 FINISHING = frozenset({Phase.DRAWING, Phase.STORING})
 _COMPUTING = frozenset(Phase) - FINISHING - {Phase.BESIDE}
+# What is computed of a model once its texts are read, and takes its time.
+_AFTER_TEXTS = (Phase.FACTS, Phase.INTERVENTIONS)
 # Phases whose seconds say nothing about how fast the rest will compute.
 _APART = frozenset(Phase) - _COMPUTING | {Phase.LOADING}
 _DRAWING, _BESIDE = ("", Phase.DRAWING), ("", Phase.BESIDE)
@@ -130,11 +132,18 @@ class Forecast:
         self._efforts: dict[ModelPhase, Effort] = {}
 
     def expect(
-        self, foretold: Mapping[ModelPhase, float], costs: Mapping[ModelPhase, Cost]
+        self,
+        foretold: Mapping[ModelPhase, float],
+        costs: Mapping[ModelPhase, Cost],
+        drawn: Gallery | None = None,
     ) -> None:
-        """Add phases, or say more exactly of some what they will take."""
+        """Add phases and figures, or say more exactly what those not over yet will take."""
+        if drawn is not None:
+            self.gallery = drawn
         for at, seconds in foretold.items():
             effort = self._efforts.setdefault(at, Effort(seconds))
+            if effort.over:
+                continue
             effort.foretold = max(seconds, effort.done)
             effort.cost = costs.get(at, _guess(at))
 
@@ -153,12 +162,6 @@ class Forecast:
         """This share of a phase is done, 0 to 1; less than before is not heard."""
         effort = self[at]
         self.do(at, max(min(share, 1.0) * effort.foretold - effort.done, 0.0))
-
-    def take_over(self, at: ModelPhase, others: Sequence["Forecast"]) -> None:
-        """A phase of this job does that of others too."""
-        for other in others:
-            self[at].foretold += other[at].foretold
-            other[at].foretold = 0.0
 
     def drawn(self, foretold: float, spent: float) -> None:
         """Figures were drawn while the job computed, in so many seconds of what draws."""
@@ -180,26 +183,33 @@ class Forecast:
 
     def computing(self) -> float:
         """Seconds until all is computed."""
-        drift = self.drift
-        return sum(
-            effort.seconds_left(1.0 if phase in _APART else drift)
-            for (_, phase), effort in self._efforts.items()
-            if phase in _COMPUTING
-        )
+        return self._left(at for at in self._efforts if at[1] in _COMPUTING)
 
-    def finishing(self, beside: float) -> float:
-        """Seconds that drawing and storing then still take, so many seconds from now."""
+    def computing_after_texts(self) -> float:
+        """Those of them that follow the last model's last text."""
+        models = [work.model.id for work in self.gallery.works[-1:]]
+        phases = {(model, phase) for model in models for phase in _AFTER_TEXTS}
+        return self._left(phases | {("", Phase.MATCHING)})
+
+    def ending(self, beside: float, after_texts: float) -> tuple[float, float]:
+        """Seconds of drawing and storing once all is computed, and of drawing before that.
+
+        beside: seconds until then in which this job's figures can be drawn; after_texts: those of
+        them once its last text is read.
+        """
         storing = self["", Phase.STORING].seconds_left(1.0)
         if self[_BESIDE].over:
-            return self[_DRAWING].seconds_left(1.0) + storing
-        left = max(self[_DRAWING].left - self[_BESIDE].done, 0.0)
-        late = max(left - beside / self[_BESIDE].factor, min(left, self.gallery.last))
-        return late * self._drawing_factor() + storing
+            return self[_DRAWING].seconds_left(1.0) + storing, 0.0
+        pace = self[_BESIDE].factor
+        left = max(self[_DRAWING].foretold - self[_BESIDE].done, 0.0)
+        late = self.gallery.final + max(self.gallery.last - after_texts / pace, 0.0)
+        tail = max(left - beside / pace, min(left, late))
+        return tail * self._drawing_factor() + storing, (left - tail) * pace
 
     def measured(self) -> dict[ModelPhase, tuple[float, float]]:
         """(foretold, spent) seconds of the phases that are over."""
         return {
-            at: (effort.foretold, effort.spent)
+            at: (max(effort.foretold, effort.done), effort.spent)
             for at, effort in self._efforts.items()
             if effort.over and effort.foretold > 0
         }
@@ -214,6 +224,14 @@ class Forecast:
                 whole += weight * effort.missed
                 weights += weight
         return math.exp(whole / (weights + _DRIFT_SECONDS))
+
+    def _left(self, phases: Iterable[ModelPhase]) -> float:
+        drift = self.drift
+        return sum(
+            self._efforts[at].seconds_left(1.0 if at[1] in _APART else drift)
+            for at in phases
+            if at in self._efforts
+        )
 
     def _drawing_factor(self) -> float:
         """Seconds here of a second of drawing, once all is computed."""

@@ -46,8 +46,10 @@ class Plan:
     layers: int | None
 
 
-def plan(request: JobRequest, settings: Settings, resident: Collection[str]) -> Plan:
+def plan(request: JobRequest, settings: Settings, resident: Collection[str], artists: int) -> Plan:
     """What a job will do, as far as its models are on this disk; `resident` are in memory.
+
+    artists: the processes that draw.
 
     A model that cannot be read is left out: what is wrong with it, its own stage will say.
     """
@@ -63,7 +65,7 @@ def plan(request: JobRequest, settings: Settings, resident: Collection[str]) -> 
         efforts |= {(name, phase): seconds for phase, seconds in own.items()}
         loading = 0.0 if name in resident else loading_seconds(work.model)
         efforts[name, Phase.LOADING] = loading
-    drawn = gallery(request, works)
+    drawn = gallery(request, works, artists)
     if works:
         across = averaging_seconds(works)
         if request.universality is not None:
