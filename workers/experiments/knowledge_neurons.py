@@ -38,7 +38,7 @@ from workers.analyses.integrated_gradients import (
 )
 from workers.experiments import Tell
 from workers.experiments.answers import Question, questions_of
-from workers.experiments.paths import Paths
+from workers.experiments.paths import Paths, layers_passed
 from workers.mixers.sites import Site, in_words, sites_of
 from workers.models.loading import LoadedModel
 from workers.numbers import Floats
@@ -66,8 +66,8 @@ def find_knowledge_neurons(
     """
     sites = sites_of(loaded.model, layers, section.blocks or tuple(Block))
     facts = [questions_of(loaded.tokeniser, fact, i) for i, fact in enumerate(section.facts)]
-    each = 1 + len(sites) * (len(SURVEY) - 1 + section.steps)
-    progress = _Progress(tell, loaded.name, each * sum(map(len, facts)))
+    whole = sum(map(len, facts)) * _layers_a_prompt(loaded, sites, section.steps)
+    progress = _Progress(tell, loaded.name, whole)
     search = _Search(loaded, section, sites, room, progress)
     found: list[FactNeurons] = []
     names = np.zeros((len(facts), search.neurons), bool)
@@ -115,20 +115,26 @@ class _Measured:
         return _Measured(self.logs[prompts], self.attributions[prompts], self.gaps[prompts])
 
 
-class _Progress:
-    """How many of the rows that must pass through the model have, and for what."""
+def _layers_a_prompt(loaded: LoadedModel, sites: Sequence[Site], steps: int) -> int:
+    """Layers that are passed for a prompt: its answer, and of each block a survey and a path."""
+    surveyed = layers_passed(loaded) * (1 + len(sites) * (len(SURVEY) - 1))
+    return surveyed + steps * sum(layers_passed(loaded, site) for site in sites)
 
-    def __init__(self, tell: Tell, model: str, rows: int) -> None:
+
+class _Progress:
+    """How many of the layers that rows must pass they have passed, and for what."""
+
+    def __init__(self, tell: Tell, model: str, layers: int) -> None:
         self._tell = tell
         self._model = model
-        self._rows = rows
+        self._layers = layers
         self._done = 0
         self.what = ""
 
-    def passing(self, rows: int) -> None:
-        """A batch of so many rows begins to pass."""
-        self._tell(self._done / self._rows, f"{self._model}: {self.what}")
-        self._done += rows
+    def passing(self, layers: int) -> None:
+        """Rows begin to pass so many layers."""
+        self._tell(self._done / self._layers, f"{self._model}: {self.what}")
+        self._done += layers
 
 
 class _Search:

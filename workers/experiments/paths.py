@@ -22,6 +22,8 @@ from workers.models.loading import LoadedModel
 from workers.numbers import Floats
 from workers.padding import padded, pads_little
 
+# A layer passed backwards takes as long as so many forwards.
+_BACKWARD = 2
 # What one batch takes at most: larger ones are not faster.
 _BATCH_BYTES = 1 << 28
 
@@ -35,12 +37,18 @@ class _Row:
     node: float
 
 
+def layers_passed(loaded: LoadedModel, back_to: Site | None = None) -> int:
+    """Layers that a row passes forwards, and back to a block: each of those counts as two."""
+    count = len(loaded.description.layers)
+    return count if back_to is None else count + _BACKWARD * (count - back_to.layer)
+
+
 class Paths:
     """The paths from 0 to what they are of a block's neurons, for some prompts.
 
     positions: which neurons are scaled, those at the tokens that an answer is read from or at all.
-    room: bytes that a batch of several rows may take. passing: told how many rows a batch has
-    before it passes.
+    room: bytes that a batch of several rows may take. passing: told before a batch passes how many
+    layers its rows will pass, forwards or what backwards takes as long.
     """
 
     def __init__(
@@ -49,7 +57,7 @@ class Paths:
         questions: Sequence[Question],
         positions: Literal["last", "all"],
         room: int,
-        passing: Callable[[int], None] = lambda rows: None,
+        passing: Callable[[int], None] = lambda layers: None,
     ) -> None:
         self._loaded = loaded
         self._questions = questions
@@ -101,7 +109,7 @@ class Paths:
             return leaf
 
         with torch.enable_grad():
-            logs = self._pass(rows, site, change)
+            logs = self._pass(rows, site, change, back_to=site)
             # Rows do not mix, so the gradient of the sum is each one's own.
             (gradient,) = torch.autograd.grad(logs.sum(), leaf)
         pulls = own.float() * gradient.float() * self._counted(rows)[..., None]
@@ -112,9 +120,10 @@ class Paths:
         rows: Sequence[_Row],
         site: Site | None = None,
         change: Callable[[Tensor], Tensor] | None = None,
+        back_to: Site | None = None,
     ) -> Tensor:
         """(b,) float64: log P of each row's answer, in one pass of the model."""
-        self._passing(len(rows))
+        self._passing(len(rows) * layers_passed(self._loaded, back_to))
         for module in self._stretching:
             rotary.reset(module)
         asked = self._asked(rows)

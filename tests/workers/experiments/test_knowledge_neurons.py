@@ -261,8 +261,13 @@ def test_progress_is_told_before_every_batch_and_may_end_the_search(loaded: Load
     shares = [share for share, _ in told]
     assert shares == sorted(set(shares))
     assert shares[0] == 0
-    # A row a batch, each of them as much of the whole.
-    assert shares[-1] == pytest.approx(1 - 1 / len(shares))
+    # A row a batch: of each, the layers that it passes, those back to the block counting as two.
+    count = len(loaded.description.layers)
+    layers = np.diff([*shares, 1.0]) * count / shares[1]
+    back = {count + 2 * (count - layer) for layer in range(count)}
+    assert {round(each) for each in layers} == {count} | back
+    assert layers == pytest.approx(layers.round())
+    assert round(layers[-1]) == count + 2
     assert told[0][1] == "model: the facts' answers"
     assert told[-1][1].endswith(f"of layer {loaded.description.layers[-1].layer}")
 
