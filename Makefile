@@ -31,7 +31,7 @@ versions: $(VENV)/.installed
 	  echo "transformers $$($$other/bin/python -c 'import transformers; print(transformers.__version__)')"; \
 	  $$other/bin/python -m pytest --quiet tests/workers/test_architectures.py tests/workers/mixers \
 	    tests/workers/kernels/test_mamba.py tests/workers/kernels/test_ssd_scan.py tests/workers/models \
-	    tests/workers/test_passes.py tests/test_architecture_table.py; \
+	    tests/workers/passes tests/test_architecture_table.py; \
 	  rm -rf $$other; \
 	done
 
@@ -50,4 +50,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo-output mambascope-output .mambascope .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-output mambascope-output quickstart-output .mambascope .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis

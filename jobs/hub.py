@@ -1,7 +1,7 @@
 """Everything of a job opened together: record, queue, artifacts, presence."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis import Redis
 
@@ -40,7 +40,10 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Jobs:
-    """What the service and the workers share."""
+    """What the service and the workers share.
+
+    stuck: the tokens of attempts whose bytes this process could not remove, and has told of.
+    """
 
     store: JobStore
     indexes: JobIndexes
@@ -51,6 +54,17 @@ class Jobs:
     listing: JobListing
     redis: Redis
     reader: JobReader
+    stuck: set[str] = field(default_factory=set)
+
+    def submitted(self, request: JobRequest, owner: str, once: str) -> Submitted | None:
+        """What the owner's request has made under an idempotency key; None where it is new.
+
+        Raises KeyReused.
+        """
+        job_id = self.store.made_by(request, owner, once)
+        if job_id is None:
+            return None
+        return Submitted(job_id, self.store.get(job_id), is_replay=True)
 
     def submit(self, request: JobRequest, terms: Terms = _PLAIN) -> Submitted:
         """Accept a request: record, queue entry and the returned view, in one transaction.
@@ -93,24 +107,33 @@ class Jobs:
 
         It is gone although its bytes cannot be removed now: they are tried again by each sweep.
         """
+        was_there = self.take_away(job_id, why)
+        self.discard_garbage()
+        return was_there
+
+    def take_away(self, job_id: str, why: Departure) -> bool:
+        """`remove` a job, but for its bytes: `discard_garbage` is to follow."""
         heir = self.store.remove(job_id, why)
         if heir:
             self.queue.submit(heir)
-        self.discard_garbage()
         return heir is not None
 
     def discard_garbage(self) -> list[str]:
         """Remove the bytes that no one will ever read again; ids of the jobs that wrote them.
 
-        What cannot be removed now is logged, keeps nothing else from going, and is tried again.
+        What cannot be removed now is logged once, keeps nothing else from going, and is tried
+        again.
         """
         discarded = []
         for job_id, token in self.indexes.dead_attempts():
             try:
                 self.artifacts.discard(job_id, token)
             except OSError as error:
-                _log.error("bytes that no job holds stay for now: %s", error)
+                if token not in self.stuck:
+                    self.stuck.add(token)
+                    _log.error("bytes that no job holds stay for now: %s", error)
                 continue
+            self.stuck.discard(token)
             self.indexes.forget_attempt(job_id, token)
             discarded.append(job_id)
         return discarded

@@ -25,7 +25,7 @@ class Census:
 
 
 class JobIndexes:
-    """Which jobs are queued, running, ended, to be removed; what `jobs.transitions` has written."""
+    """Which jobs are queued, running, ended, to be removed: as `jobs.transitions` keeps it."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis

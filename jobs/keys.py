@@ -68,7 +68,10 @@ class Keys:
 
     @property
     def spare(self) -> str:
-        """Sorted set: those of `ended` with bytes that may go, and some more, by their end."""
+        """Sorted set: those of `ended` whose bytes may make room, by their end.
+
+        Also some whose bytes a pinned job keeps, until an eviction meets them.
+        """
         return f"{self.prefix}:spare"
 
     @property

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis import RedisError
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep did, as job ids; `discarded` had bytes of dead attempts."""
+    """What one sweep did, as job ids; `discarded` had bytes that no one would read again."""
 
     requeued: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -79,7 +80,9 @@ class Reaper:
             outcomes[status].append(job_id)
             if status is Status.QUEUED:
                 self._queue.submit(job_id, first=True)
-            self._jobs.artifacts.discard(job_id, token)
+            # What cannot go now is garbage as well, and is tried again.
+            with suppress(OSError):
+                self._jobs.artifacts.discard(job_id, token)
         return tuple(outcomes[Status.QUEUED]), tuple(outcomes[Status.FAILED])
 
     def _resend(self) -> tuple[str, ...]:
@@ -95,7 +98,7 @@ class Reaper:
 
     def _expire(self) -> tuple[str, ...]:
         overdue = self._indexes.overdue(_MOST_REMOVED)
-        return tuple(one for one in overdue if self._jobs.remove(one, Departure.EXPIRED))
+        return tuple(one for one in overdue if self._jobs.take_away(one, Departure.EXPIRED))
 
     def _evict(self) -> tuple[str, ...]:
         """Remove the oldest results until what is stored is within the budget."""
@@ -105,7 +108,7 @@ class Reaper:
         for job_id in self._indexes.oldest(_MOST_REMOVED):
             if self._indexes.stored_bytes() <= self._most_bytes:
                 break
-            if self._jobs.remove(job_id, Departure.EVICTED):
+            if self._jobs.take_away(job_id, Departure.EVICTED):
                 evicted.append(job_id)
         return tuple(evicted)
 

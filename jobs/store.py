@@ -10,7 +10,7 @@ from redis import Redis
 from jobs.connect import text
 from jobs.identity import JobIds, is_job_id, new_token
 from jobs.keys import Keys
-from jobs.submission import Terms, creation
+from jobs.submission import KeyReused, Terms, creation, digest
 from jobs.transitions import SCRIPT
 from jobs.view import COUNTS, FIELDS, GONE, job_from, path_of
 from schemas.job import Artifact, Job, Progress
@@ -84,6 +84,16 @@ class JobStore:
         """Accept a request as a queued job and return its id; see `stage_create`."""
         job_id = self._ids.next()
         self.stage_create(self._redis, job_id, request, terms)
+        return job_id
+
+    def made_by(self, request: JobRequest, owner: str, once: str) -> str | None:
+        """The job that a request made under an idempotency key, if it did. Raises KeyReused."""
+        said = self._redis.get(self._keys.once(owner, digest(once)))
+        if said is None:
+            return None
+        job_id, body = text(said).split()
+        if body != digest(request.model_dump_json()):
+            raise KeyReused
         return job_id
 
     def new_id(self) -> str:

@@ -72,8 +72,8 @@ def creation(request: JobRequest, terms: Terms) -> list[str | int]:
         request.webhook.url if request.webhook else "",
         secret or "",
         terms.fingerprint,
-        _digest(terms.once),
-        _digest(body) if terms.once else "",
+        digest(terms.once),
+        digest(body) if terms.once else "",
         ONCE_MS,
         terms.most_waiting,
         _MOST_FOLLOWERS,
@@ -88,5 +88,6 @@ def _without_secret(request: JobRequest) -> JobRequest:
     return request.model_copy(update={"webhook": webhook})
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """What stands for an idempotency key, or for a body, in the store; of nothing, nothing."""
     return hashlib.sha256(text.encode()).hexdigest() if text else ""

@@ -454,7 +454,12 @@ function operations.pin()
   end
   if (read(id, 'pinned') == '1') ~= (ARGV[7] == '1') then
     write(id, 'pinned', ARGV[7])
-    redis.call('HINCRBY', key('job', id), 'revision', 1)
+    if ENDED[status] then
+      redis.call('HINCRBY', key('job', id), 'revision', 1)
+    else
+      -- Whoever waits for a change hears of it; who follows an ended job has heard the last.
+      tell(id, 'progress')
+    end
     if ENDED[status] and ARGV[7] == '1' then
       redis.call('ZREM', ended, id)
       redis.call('ZREM', key('spare'), id)

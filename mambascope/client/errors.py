@@ -40,7 +40,10 @@ class NotFound(RequestRefused):
 
 
 class JobGone(RequestRefused):
-    """The job was there and is not any more: it was deleted or has expired."""
+    """The job was there and is not any more: it was deleted, has expired, or made room for others.
+
+    Also the job that an `idempotency_key` made, where the same request comes under it again.
+    """
 
 
 class RateLimited(RequestRefused):

@@ -11,6 +11,7 @@ from jobs import Terms
 from jobs.hub import Submitted
 from jobs.submission import KeyReused, QueueFull, TokensSpent
 from schemas.problem import FieldError, ProblemError, ProblemType
+from schemas.request import JobRequest
 from service.access.caller import Caller
 from service.context import Context
 from service.intake.body import parse_object
@@ -35,9 +36,24 @@ def once_of(request: Request) -> str:
 def accept(context: Context, body: bytearray, caller: Caller, once: str) -> Submitted:
     """Take a body in as a job of the caller's, under its idempotency key if it has one.
 
-    Raises ProblemError for what is wrong with it, and for a limit that is reached.
+    What was accepted under its key before is not judged again, by what has changed since. Raises
+    ProblemError for what is wrong with it, and for a limit that is reached.
     """
     request = validate_request(parse_object(body))
+    try:
+        before = context.jobs.submitted(request, caller.owner, once) if once else None
+        return before or _accept(context, request, caller, once)
+    except KeyReused:
+        raise ProblemError(
+            ProblemType.KEY_REUSED,
+            f"This `{_ONCE}` came with another body in the last 24 hours. Use a new one for each "
+            "request, and the same only to send the same request again.",
+            [FieldError(parameter=_ONCE, detail="Use a new key.")],
+        ) from None
+
+
+def _accept(context: Context, request: JobRequest, caller: Caller, once: str) -> Submitted:
+    """A request that did not come before, or comes again at this moment. Raises KeyReused too."""
     require_deliverable(request, context.settings)
     tokens = admit(request, context.settings)
     _require_affordable(tokens, caller)
@@ -52,13 +68,6 @@ def accept(context: Context, body: bytearray, caller: Caller, once: str) -> Subm
     )
     try:
         return context.jobs.submit(request, terms)
-    except KeyReused:
-        raise ProblemError(
-            ProblemType.KEY_REUSED,
-            f"This `{_ONCE}` came with another body in the last 24 hours. Use a new one for each "
-            "request, and the same only to send the same request again.",
-            [FieldError(parameter=_ONCE, detail="Use a new key.")],
-        ) from None
     except QueueFull:
         raise ProblemError(
             ProblemType.QUEUE_LIMIT,

@@ -6,26 +6,35 @@ import pytest
 
 from jobs import Terms
 from jobs.keys import Keys
-from jobs.reaper import Reaper
+from jobs.reaper import Reaper, Sweep
 from schemas.names import Departure, Status
 from schemas.problem import Problem, ProblemType
-from tests.jobs.support import REQUEST, hasty
+from tests.jobs.support import REQUEST, events, hasty
 from tests.jobs.test_sharing import ALIKE, bytes_of, compute
+
+HOUR = 3600
 
 
 @pytest.fixture
 def brief(settings):
-    """The installation as it is where jobs are kept for a second."""
-    opened = hasty(settings.model_copy(update={"result_ttl": 1}), lease_seconds=15)
+    """The installation as it is where jobs are kept for an hour."""
+    opened = hasty(settings.model_copy(update={"result_ttl": HOUR}), lease_seconds=15)
     yield opened
     opened.close()
+
+
+def pass_time(jobs, settings, seconds):
+    """As if what has ended had done so earlier."""
+    ended = Keys(settings.key_prefix).ended
+    for job_id, at in jobs.redis.zrange(ended, 0, -1, withscores=True):
+        jobs.redis.zadd(ended, {job_id: at - 1000 * seconds})
 
 
 def standing(jobs, job_id):
     return jobs.store.standing(job_id).status
 
 
-def test_what_has_ended_expires_and_is_told_from_what_never_was(brief):
+def test_what_has_ended_expires_and_is_told_from_what_never_was(brief, settings):
     done, failed, cancelled = (brief.submit(REQUEST).id for _ in range(3))
     compute(brief, done)
     brief.store.fail(
@@ -34,9 +43,9 @@ def test_what_has_ended_expires_and_is_told_from_what_never_was(brief):
     brief.cancel(cancelled)
     waiting = brief.submit(REQUEST).id
     job = brief.store.get(done)
-    assert (job.expires_at - job.finished_at).total_seconds() == 1
+    assert (job.expires_at - job.finished_at).total_seconds() == HOUR
     assert Reaper(brief).sweep().expired == ()
-    time.sleep(1.1)
+    pass_time(brief, settings, HOUR)
     assert set(Reaper(brief).sweep().expired) == {done, failed, cancelled}
     assert brief.store.get(done) is None
     assert standing(brief, done) is Departure.EXPIRED
@@ -44,21 +53,22 @@ def test_what_has_ended_expires_and_is_told_from_what_never_was(brief):
     assert brief.store.standing("0" * 26) is None
 
 
-def test_what_is_pinned_stays_until_it_is_no_more(brief):
+def test_what_is_pinned_stays_until_it_is_no_more(brief, settings):
     job_id = brief.submit(REQUEST).id
     brief.store.pin(job_id, True)
     compute(brief, job_id)
     assert brief.store.get(job_id).pinned
     assert brief.store.get(job_id).expires_at is None
-    time.sleep(1.1)
-    assert Reaper(brief, most_bytes=1).sweep().evicted == ()
+    pass_time(brief, settings, HOUR)
+    assert Reaper(brief, most_bytes=1).sweep() == Sweep()
+    time.sleep(0.01)
     brief.store.pin(job_id, False)
     job = brief.store.get(job_id)
-    assert (job.expires_at - job.finished_at).total_seconds() > 2
+    assert (job.expires_at - job.finished_at).total_seconds() > HOUR
     assert Reaper(brief).sweep().expired == ()
     brief.store.pin(job_id, False)
     assert brief.store.get(job_id) == job
-    time.sleep(1.1)
+    pass_time(brief, settings, HOUR)
     assert Reaper(brief).sweep().expired == (job_id,)
 
 
@@ -72,13 +82,18 @@ def test_a_pin_holds_though_the_job_was_chosen_to_go_before(jobs, why):
     assert jobs.remove(job_id, Departure.DELETED)
 
 
-def test_a_pin_is_seen_by_who_polls(jobs, settings):
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_pin_changes_what_is_polled_once(jobs, settings, is_over):
     job_id = jobs.submit(REQUEST).id
-    revision = Keys(settings.key_prefix).record(job_id)
-    before = jobs.redis.hget(revision, "revision")
+    if is_over:
+        compute(jobs, job_id)
+    record = Keys(settings.key_prefix).record(job_id)
+    before, told = jobs.redis.hget(record, "revision"), events(jobs, settings, job_id)
     jobs.store.pin(job_id, True)
     jobs.store.pin(job_id, True)
-    assert int(jobs.redis.hget(revision, "revision")) == int(before) + 1
+    assert int(jobs.redis.hget(record, "revision")) == int(before) + 1
+    # Nothing follows the event of its end.
+    assert len(events(jobs, settings, job_id)) == len(told) + (not is_over)
 
 
 def test_nothing_expires_where_the_settings_say_so(settings):

@@ -71,6 +71,15 @@ def test_a_long_poll_is_answered_by_the_change(client: httpx.Client, jobs: Jobs)
     acting.join()
 
 
+def test_a_long_poll_is_answered_by_a_pin(client: httpx.Client, jobs: Jobs) -> None:
+    job_id = started(jobs).job_id
+    acting = later(lambda: jobs.store.pin(job_id, True))
+    began = time.monotonic()
+    assert client.get(f"/v1/jobs/{job_id}", params={"wait": 20}).json()["pinned"]
+    acting.join()
+    assert time.monotonic() - began < 10
+
+
 def test_a_long_poll_of_a_queued_job_sees_its_place_change(
     client: httpx.Client, jobs: Jobs
 ) -> None:

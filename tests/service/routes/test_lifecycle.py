@@ -9,6 +9,7 @@ from jobs import Jobs, Terms
 from schemas.job import Job, JobList
 from schemas.names import Departure
 from schemas.request import JobRequest
+from schemas.settings import Settings
 from tests.service.conftest import SUBMIT, finished, problem_of, started
 
 JOBS = "/v1/jobs"
@@ -169,6 +170,25 @@ def test_a_request_sent_again_gives_the_same_job(client: httpx.Client, jobs: Job
     assert other.status_code == 422
     [error] = problem_of(other, "idempotency-key-reused")["errors"]
     assert error["parameter"] == "Idempotency-Key"
+
+
+def test_what_was_accepted_is_not_judged_again_by_what_has_changed(
+    client: httpx.Client, settings: Settings
+) -> None:
+    key = {"Idempotency-Key": "before it went"}
+    first = client.post(JOBS, json=SUBMIT, headers=key)
+    assert settings.model_dir is not None
+    place = settings.model_dir / "tiny"
+    away = place.rename(settings.model_dir.parent / "away")
+    try:
+        again = client.post(JOBS, json=SUBMIT, headers=key)
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert again.headers["idempotency-replayed"] == "true"
+        other = client.post(JOBS, json=SUBMIT | {"seed": 1}, headers=key)
+        problem_of(other, "idempotency-key-reused")
+        assert client.post(JOBS, json=SUBMIT).status_code == 422
+    finally:
+        away.rename(place)
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "ü", "a\tb"])
