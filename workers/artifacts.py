@@ -40,10 +40,11 @@ class Artifacts:
         return list(begun)
 
     def store_drawn(self) -> None:
-        """Store the figures that are there already."""
+        """Store the figures that are there already. Raises what drawing one raised."""
         self._hear()
         while self._heard:
             self._store_figure(self._heard.popleft())
+        self._drawings.require_sound()
 
     def collect(self, expected: Sequence[str]) -> None:
         """Wait for the figures that are still being drawn; `expected` are all, in their order."""
@@ -79,7 +80,7 @@ class Artifacts:
 
     def _hear(self) -> None:
         """Count what was drawn since, while the job computes; storing it can wait."""
-        for drawing in self._drawings.collect(wait=False):
+        for drawing in self._drawings.ready():
             self._report.drawn(drawing.shows, drawing.seconds)
             self._heard.append(drawing)
 

@@ -33,7 +33,7 @@ class Report:
 
     def __init__(self, store: JobStore, attempt: Attempt, company: "Company | None" = None) -> None:
         self.forecast = Forecast()
-        # Hears what was done beside the job, before it is told of.
+        # Hears what was done beside the job, before it is told of; raises nothing.
         self.hear: Callable[[], None] | None = None
         self.seconds: dict[Stage, float] = {}
         self._store, self._attempt = store, attempt
@@ -136,8 +136,6 @@ class Report:
         if stage == self._stage and time.perf_counter() < self._next:
             return
         self._stage = stage
-        if self.hear is not None:
-            self.hear()
         self._company.write(self)
 
     def write(self, remaining: float) -> None:
@@ -237,6 +235,9 @@ class Company:
 
     def write(self, active: Report) -> None:
         """Say how far every job is. Raises StaleAttempt where the active one is not there."""
+        for report in self._reports:
+            if report.hear is not None:
+                report.hear()
         rests = self.rests()
         active.write(rests.pop(active, 0.0))
         for report, remaining in rests.items():

@@ -201,9 +201,20 @@ def test_what_is_drawn_is_heard_while_the_job_computes(bench: Bench) -> None:
         return beside.done == pytest.approx(whole)
 
     until(all_heard, "every figure is heard of")
+    assert report.hear is not None
     assert beside.spent > 0
     assert list(steps) == []
     assert report.forecast["", Phase.DRAWING].foretold == 0.0
+    assert report.hear is None
+
+
+def test_of_all_jobs_that_run_together_it_is_heard_what_was_drawn(jobs: Jobs) -> None:
+    company = Company()
+    active, other = (Report(jobs.store, started(jobs), company) for _ in range(2))
+    heard: list[str] = []
+    active.hear, other.hear = (lambda: heard.append("active")), (lambda: heard.append("other"))
+    active.tell("at work")
+    assert heard == ["active", "other"]
 
 
 def test_a_lost_companion_does_not_stop_the_others(jobs: Jobs) -> None:

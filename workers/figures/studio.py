@@ -42,6 +42,7 @@ class Drawings:
         self._studio = studio
         self._outcomes: SimpleQueue[tuple[int, Drawing | Exception]] = SimpleQueue()
         self._early: dict[int, Drawing] = {}
+        self._failure: Exception | None = None
         self._given = 0
         self.begun = 0
         self.dropped = False
@@ -53,24 +54,43 @@ class Drawings:
             self._studio.tasks.put(Task(self, self.begun, figure, sent))
             self.begun += 1
 
-    def collect(self, wait: bool = True) -> Iterator[Drawing]:
-        """Those not collected yet: all that were begun, or without `wait` those that are there.
-
-        Raises what drawing any of them raised, as soon as it is known, with a note of the traceback
-        in the child; ProblemError when one child after another died at a figure.
-        """
-        while self._given < self.begun:
-            while self._given not in self._early:
-                try:
-                    place, outcome = self._outcomes.get(block=wait)
-                except Empty:
-                    return
-                if isinstance(outcome, Exception):
-                    raise outcome
-                self._early[place] = outcome
-            drawing = self._early.pop(self._given)
-            self._given += 1
+    def collect(self) -> Iterator[Drawing]:
+        """All that were begun and not given yet. Raises what `require_sound` does, at once."""
+        while (drawing := self._next(wait=True)) is not None:
             yield drawing
+        self.require_sound()
+
+    def ready(self) -> Iterator[Drawing]:
+        """Those of them that are there; raises nothing, but gives none after a failure."""
+        while (drawing := self._next(wait=False)) is not None:
+            yield drawing
+
+    def require_sound(self) -> None:
+        """Raise what drawing any of them raised, as far as it is known.
+
+        With a note of the traceback in the child; ProblemError when one child after another died at
+        a figure.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def _next(self, wait: bool) -> Drawing | None:
+        """The next in order; None after the last, where it is not there yet, or if any failed."""
+        if self._given == self.begun:
+            return None
+        while self._failure is None and self._given not in self._early:
+            try:
+                place, outcome = self._outcomes.get(block=wait)
+            except Empty:
+                return None
+            if isinstance(outcome, Exception):
+                self._failure = outcome
+            else:
+                self._early[place] = outcome
+        if self._failure is not None:
+            return None
+        self._given += 1
+        return self._early.pop(self._given - 1)
 
     def settle(self, place: int, outcome: Drawing | Exception) -> None:
         """Called by the studio: what became of the figure at `place`."""

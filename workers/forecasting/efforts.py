@@ -29,7 +29,7 @@ _LAYER, _SCAN = 8e-4, 8e-10
 BACKWARD = 2.0
 # Of a layer read and of each of its methods; of an update of a state as a layer is read, and of
 # one of a moment's state of pairs; of one pair of tokens, channel and state of a matrix.
-_READ, _UPDATE, _MOMENT, _PAIR = 1e-3, 4e-9, 6e-10, 5e-12
+_READ, _UPDATE, _MOMENT, _PAIR = 3e-3, 4e-9, 6e-10, 5e-12
 # Of a pair of tokens and head of an SSD's moments; of one row of `contribution`, and of its phases.
 _SSD_PAIR, _ROW, _ROW_PART = 5e-9, 5e-4, 1e-9
 # Of a number that is written into the document, and of one that is rendered and stored.
@@ -37,7 +37,7 @@ _WRITTEN, _RENDERED = 3e-6, 2e-7
 # Of a text of which nothing is read but its target; of a neuron in the document.
 TEXT, _NEURON = 3e-4, 1e-5
 # Of storing a file; of a byte of it.
-_STORED, _BYTE = 1e-3, 3e-9
+_STORED, _BYTE = 3e-3, 3e-9
 # Of loading a model at all, and of a byte of it: read, hashed and tried.
 _LOAD, _LOADED_BYTE = 0.15, 4e-9
 # Of a number drawn at random.

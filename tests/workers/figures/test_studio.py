@@ -145,10 +145,10 @@ def test_what_is_there_can_be_had_without_waiting(single: Opened) -> None:
     wanted = part()
     with single.studio.drawings() as drawings:
         drawings.begin(wanted)
-        assert list(drawings.collect(wait=False)) == []
+        assert list(drawings.ready()) == []
         os.kill(child, signal.SIGCONT)
         got: list[Drawing] = []
-        until(lambda: got.extend(drawings.collect(wait=False)) or len(got) == 3, "all are drawn")
+        until(lambda: got.extend(drawings.ready()) or len(got) == 3, "all are drawn")
     assert [drawing.name for drawing in got] == [figure.name for figure in figures(wanted)]
 
 
@@ -206,6 +206,23 @@ def test_an_exception_comes_back_as_it_was_raised(pair: Opened) -> None:
     assert pair.children() == before
 
 
+def test_a_failure_is_raised_where_it_is_asked_for(pair: Opened) -> None:
+    with pair.studio.drawings() as drawings:
+        drawings.begin(broken())
+
+        def failure() -> ValueError | None:
+            assert list(drawings.ready()) == []
+            try:
+                drawings.require_sound()
+            except ValueError as error:
+                return error
+            return None
+
+        assert "empty" in str(until(failure, "the failure is known"))
+        with pytest.raises(ValueError, match="empty"):
+            list(drawings.collect())
+
+
 # An interrupt that falls into a destructor is lost, as it would be in the runner, which repeats it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_at_any_moment_leaves_the_studio_whole(
@@ -235,7 +252,7 @@ def test_dropped_drawings_are_not_drawn(single: Opened) -> None:
     os.kill(child, signal.SIGCONT)
     assert single.draw(part()) == drawn_here(SHAPE)
     assert single.studio.tasks.empty()
-    assert len(list(dropped.collect(wait=False))) <= 1
+    assert len(list(dropped.ready())) <= 1
 
 
 def test_a_job_is_not_stopped_by_ctrl_c(pair: Opened) -> None:
