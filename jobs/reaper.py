@@ -50,6 +50,7 @@ class Reaper:
         self._jobs = jobs
         self._indexes, self._queue = jobs.indexes, jobs.queue
         self._most_bytes = most_bytes
+        self._is_filled = False
 
     def sweep(self) -> Sweep:
         """Take jobs back from silent workers, resend lost tickets, drop what is no more to be kept.
@@ -103,8 +104,11 @@ class Reaper:
     def _evict(self) -> tuple[str, ...]:
         """Remove the oldest results until what is stored is within the budget."""
         evicted: list[str] = []
-        if self._most_bytes is None:
+        if self._most_bytes is None or self._indexes.stored_bytes() <= self._most_bytes:
             return ()
+        if not self._is_filled:
+            self._jobs.store.fill_spare()
+            self._is_filled = True
         for job_id in self._indexes.oldest(_MOST_REMOVED):
             if self._indexes.stored_bytes() <= self._most_bytes:
                 break

@@ -260,6 +260,15 @@ class JobStore:
         """Keep a job and its result for good, or no more; whether there is such a job."""
         return is_job_id(job_id) and self._run("pin", job_id, "", int(pinned)) is not None
 
+    def fill_spare(self) -> None:
+        """Let all that has ended make room, also what did so before there was an index of it.
+
+        A round trip for every thousand ended jobs.
+        """
+        cursor = None
+        while cursor != "0":
+            cursor = text(self._run("spare", "", "", cursor or "0"))
+
     def _write(self, attempt: Attempt, operation: str, *values: str | bytes | int) -> None:
         if self._run(operation, attempt.job_id, attempt.token, *values) != b"ok":
             raise StaleAttempt(attempt.job_id, attempt.number)

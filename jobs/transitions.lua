@@ -474,6 +474,15 @@ function operations.pin()
   return 'ok'
 end
 
+-- Note of some ended jobs that they may make room: those from a cursor on. Where to go on.
+function operations.spare()
+  local cursor, found = unpack(redis.call('ZSCAN', ended, ARGV[7], 'COUNT', 1000))
+  for place = 1, #found, 2 do
+    spare(found[place])
+  end
+  return cursor
+end
+
 if operations[operation] then
   return operations[operation]()
 end

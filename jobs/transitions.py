@@ -34,6 +34,7 @@ tombstone_ttl in ms, then what the operation needs:
 | cancel | zombie ms | queued, running | cancelled | {status, job to send}, or nil |
 | remove | why, zombie ms | any | deleted, expired, evicted | {status, job to send}, or nil |
 | pin | 0 or 1 | any | the same | `ok`, or nil |
+| spare | a cursor, of no job | any | the same | the next cursor, 0 after the last |
 
 A pinned job is removed as `deleted` only, and none as `evicted` whose bytes a pinned one shares.
 What is removed leaves its status and owner for a while, so that it is told from what never was.

@@ -140,6 +140,22 @@ def test_what_a_deleted_job_kept_makes_room(jobs):
     assert Reaper(jobs, most_bytes=1).sweep().evicted == (alike,)
 
 
+def test_what_ended_before_it_was_noted_makes_room_too(jobs, settings):
+    keys = Keys(settings.key_prefix)
+    pinned, *others = (jobs.submit(REQUEST).id for _ in range(3))
+    for job_id in (pinned, *others):
+        compute(jobs, job_id)
+    jobs.store.pin(pinned, True)
+    # More than are looked at in one go; they hold nothing.
+    [(_, at)] = jobs.redis.zrange(keys.ended, 0, 0, withscores=True)
+    jobs.redis.zadd(keys.ended, {f"{number:026}": at for number in range(3000)})
+    jobs.redis.delete(keys.spare)
+    one = Reaper(jobs, most_bytes=5)
+    assert set(one.sweep().evicted) == set(others)
+    assert one.excess() == 0
+    assert standing(jobs, pinned) is Status.SUCCEEDED
+
+
 def test_a_tombstone_goes_in_the_end(settings):
     opened = hasty(settings.model_copy(update={"tombstone_ttl": 1}), lease_seconds=15)
     job_id = opened.submit(REQUEST, Terms(owner="me")).id
