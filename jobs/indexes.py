@@ -25,7 +25,10 @@ class Census:
 
 
 class JobIndexes:
-    """Which jobs are queued, running, ended, to be removed: as `jobs.transitions` keeps it."""
+    """Which jobs are queued, running, ended, to be removed: as `jobs.transitions` keeps it.
+
+    Noted here alone: which queued jobs have no ticket, and whose bytes are gone.
+    """
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis

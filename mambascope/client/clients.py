@@ -78,7 +78,8 @@ class Client:
         """Submit a request once, whatever happens on the way, and return its job.
 
         Of two submits with one `idempotency_key`, also by two programs, the second has the job of
-        the first. Raises RequestRefused, RateLimited and Unreachable.
+        the first. Raises RequestRefused, JobGone where that job is there no more, RateLimited and
+        Unreachable.
         """
         standing = run(self._service.submit(body(texts, fields), idempotency_key))
         return JobHandle(self._service, standing.job.id, standing)

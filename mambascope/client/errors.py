@@ -42,7 +42,7 @@ class NotFound(RequestRefused):
 class JobGone(RequestRefused):
     """The job was there and is not any more: it was deleted, has expired, or made room for others.
 
-    Also the job that an `idempotency_key` made, where the same request comes under it again.
+    A submit raises it as well, where the job that its `idempotency_key` has made is gone.
     """
 
 

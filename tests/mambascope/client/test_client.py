@@ -186,6 +186,9 @@ def test_equal_keys_are_one_job(puppets: Client) -> None:
     assert first.id == other.id
     with pytest.raises(RequestRefused, match="Idempotency-Key: Use a new key"):
         puppets.submit("b", idempotency_key="k")
+    first.delete()
+    with pytest.raises(JobGone, match="under a new key"):
+        puppets.submit("a", idempotency_key="k", reuse=False)
 
 
 def test_many_at_once(stack: Stack) -> None:
