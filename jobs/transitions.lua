@@ -454,17 +454,17 @@ function operations.pin()
   end
   if (read(id, 'pinned') == '1') ~= (ARGV[7] == '1') then
     write(id, 'pinned', ARGV[7])
-    if ENDED[status] then
-      redis.call('HINCRBY', key('job', id), 'revision', 1)
-    else
-      -- Whoever waits for a change hears of it; who follows an ended job has heard the last.
+    if not ENDED[status] then
       tell(id, 'progress')
+      return 'ok'
     end
-    if ENDED[status] and ARGV[7] == '1' then
+    -- Nobody is told: who follows an ended job has heard the last of it.
+    redis.call('HINCRBY', key('job', id), 'revision', 1)
+    if ARGV[7] == '1' then
       redis.call('ZREM', ended, id)
       redis.call('ZREM', key('spare'), id)
       write(id, 'expires_at', '')
-    elseif ENDED[status] then
+    else
       keep_until_expiry(id)
       if given(id, 'run') then
         spare_holders(read(id, 'run'))

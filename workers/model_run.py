@@ -10,9 +10,10 @@ from catalogue.workload import Workload
 from schemas.artifact_names import Subject
 from schemas.request import JobRequest
 from schemas.sections import AttentionSection, NeuronSection
+from workers.analyses.integrated_gradients import BACKWARD
 from workers.analyses.maps import ReadingPlan
 from workers.document import TextWriter
-from workers.forecasting.efforts import BACKWARD, Layers, layer_seconds, speed_of
+from workers.forecasting.efforts import Layers, layer_seconds, speed_of
 from workers.mixers.sites import Place
 from workers.models.loading import LoadedModel
 from workers.neuron_reading import NeuronReading, Sample

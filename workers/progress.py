@@ -20,6 +20,7 @@ from workers.forecasting.forecast import (
     fraction_of,
     rounded,
 )
+from workers.forecasting.gallery import Gallery
 from workers.forecasting.planning import Experience, Plan, plan
 from workers.kernels import pulse
 from workers.runtime import Runtime
@@ -44,7 +45,7 @@ class Report:
         self._stage: Stage | None = None
         self._detail = _WAITING
         self._next = self._reached = 0.0
-        self._plan: Plan | None = None
+        self._plan = Plan({}, Gallery(), known=0.0, layers=None)
         self._texts = len(attempt.request.texts) * len(attempt.request.models)
         self._texts_done = self._layers_done = 0
 
@@ -54,7 +55,7 @@ class Report:
 
     def plan(self, runtime: Runtime) -> Plan:
         """What this job does, by what lies on this disk now; once that is all, it stays."""
-        if self._plan is None or self._plan.known < 1.0:
+        if not self.is_known:
             resident, artists = runtime.models.names(), runtime.studio.processes
             self._plan = plan(self._attempt.request, runtime.settings, resident, artists)
         return self._plan
@@ -62,7 +63,7 @@ class Report:
     @property
     def is_known(self) -> bool:
         """Whether all that this job does is foretold."""
-        return self._plan is not None and self._plan.known == 1.0
+        return self._plan.known == 1.0
 
     def learn(self, runtime: Runtime) -> None:
         """Have other jobs foretold by what this one took."""
@@ -142,8 +143,7 @@ class Report:
         """Write what is known now, with the seconds that are left. Raises StaleAttempt."""
         now = time.perf_counter()
         self._next = now + INTERVAL
-        known = 0.0 if self._plan is None else self._plan.known
-        reached = known * fraction_of(now - self._began, remaining)
+        reached = self._plan.known * fraction_of(now - self._began, remaining)
         # It never falls: where the rest turns out longer, it stands still.
         self._reached = max(self._reached, reached)
         progress = Progress(
@@ -153,7 +153,7 @@ class Report:
             texts_done=self._texts_done,
             texts=self._texts,
             layers_done=self._layers_done,
-            layers=None if self._plan is None else self._plan.layers,
+            layers=self._plan.layers,
             remaining_seconds=rounded(remaining) if self.is_known else None,
         )
         self._store.progress(self._attempt, progress)

@@ -177,7 +177,8 @@ def test_the_first_of_several_jobs_is_foretold_to_run_a_model_for_all(
 ) -> None:
     company = Company()
     reports = [Report(bench.jobs.store, bench.start(figures=False), company) for _ in range(3)]
-    place = settings.model_dir / "tiny" if settings.model_dir is not None else Path()
+    assert settings.model_dir is not None
+    place = settings.model_dir / "tiny"
     away = place.rename(place.with_name("on its way"))
     company.foretell(bench.runtime)
     assert not any(report.is_known for report in reports)

@@ -7,7 +7,7 @@ path integral and its completeness; Dai et al., "Knowledge Neurons in Pretrained
 Axes: p prompts of a fact, n neurons of all the blocks that are looked at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -20,9 +20,23 @@ Truths = NDArray[np.bool_]
 SURVEY: Floats = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 12)])
 """Points of the path, both ends among them, at which the probability is read beforehand."""
 
+BACKWARD = 2
+"""A layer passed backwards takes as long as so many forwards."""
+
 # Nodes of a panel; the share of the panels that is spread whatever the probability does; and how
 # much closer together those are at the path's start than at its end.
 _PANEL, _SPREAD, _TOWARDS_START = 3, 0.6, 54.0
+
+
+def layers_passed(layers: int, back_to: int | None = None) -> int:
+    """Layers that a row passes forwards, and back to one, each of which counts as `BACKWARD`."""
+    return layers if back_to is None else layers + BACKWARD * (layers - back_to)
+
+
+def layers_a_prompt(layers: int, sites: Sequence[int], steps: int) -> int:
+    """Layers passed for a prompt: its answer, and of the block at each site a survey and a path."""
+    surveyed = layers_passed(layers) * (1 + len(sites) * (len(SURVEY) - 1))
+    return surveyed + steps * sum(layers_passed(layers, site) for site in sites)
 
 
 def quadrature(probabilities: Floats, steps: int) -> tuple[Floats, Floats]:

@@ -32,13 +32,14 @@ from workers.analyses.integrated_gradients import (
     Truths,
     agreed,
     completeness_gap,
+    layers_a_prompt,
     named,
     overlaps,
     quadrature,
 )
 from workers.experiments import Tell
 from workers.experiments.answers import Question, questions_of
-from workers.experiments.paths import Paths, layers_passed
+from workers.experiments.paths import Paths
 from workers.mixers.sites import Site, in_words, sites_of
 from workers.models.loading import LoadedModel
 from workers.numbers import Floats
@@ -66,8 +67,9 @@ def find_knowledge_neurons(
     """
     sites = sites_of(loaded.model, layers, section.blocks or tuple(Block))
     facts = [questions_of(loaded.tokeniser, fact, i) for i, fact in enumerate(section.facts)]
-    whole = sum(map(len, facts)) * _layers_a_prompt(loaded, sites, section.steps)
-    progress = _Progress(tell, loaded.name, whole)
+    count, at = len(loaded.description.layers), [site.layer for site in sites]
+    passed = sum(map(len, facts)) * layers_a_prompt(count, at, section.steps)
+    progress = _Progress(tell, loaded.name, passed)
     search = _Search(loaded, section, sites, room, progress)
     found: list[FactNeurons] = []
     names = np.zeros((len(facts), search.neurons), bool)
@@ -113,12 +115,6 @@ class _Measured:
     def of(self, prompts: slice) -> "_Measured":
         """The same of some of the prompts."""
         return _Measured(self.logs[prompts], self.attributions[prompts], self.gaps[prompts])
-
-
-def _layers_a_prompt(loaded: LoadedModel, sites: Sequence[Site], steps: int) -> int:
-    """Layers that are passed for a prompt: its answer, and of each block a survey and a path."""
-    surveyed = layers_passed(loaded) * (1 + len(sites) * (len(SURVEY) - 1))
-    return surveyed + steps * sum(layers_passed(loaded, site) for site in sites)
 
 
 class _Progress:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from catalogue.facts import path_bytes
+from workers.analyses.integrated_gradients import layers_passed
 from workers.experiments.answers import Question, log_probabilities
 from workers.mixers.sites import Site, changing
 from workers.models import rotary
@@ -22,8 +23,6 @@ from workers.models.loading import LoadedModel
 from workers.numbers import Floats
 from workers.padding import padded, pads_little
 
-# A layer passed backwards takes as long as so many forwards.
-_BACKWARD = 2
 # What one batch takes at most: larger ones are not faster.
 _BATCH_BYTES = 1 << 28
 
@@ -35,12 +34,6 @@ class _Row:
     prompt: int
     k: int
     node: float
-
-
-def layers_passed(loaded: LoadedModel, back_to: Site | None = None) -> int:
-    """Layers that a row passes forwards, and back to a block: each of those counts as two."""
-    count = len(loaded.description.layers)
-    return count if back_to is None else count + _BACKWARD * (count - back_to.layer)
 
 
 class Paths:
@@ -109,7 +102,7 @@ class Paths:
             return leaf
 
         with torch.enable_grad():
-            logs = self._pass(rows, site, change, back_to=site)
+            logs = self._pass(rows, site, change, back_to=site.layer)
             # Rows do not mix, so the gradient of the sum is each one's own.
             (gradient,) = torch.autograd.grad(logs.sum(), leaf)
         pulls = own.float() * gradient.float() * self._counted(rows)[..., None]
@@ -120,10 +113,10 @@ class Paths:
         rows: Sequence[_Row],
         site: Site | None = None,
         change: Callable[[Tensor], Tensor] | None = None,
-        back_to: Site | None = None,
+        back_to: int | None = None,
     ) -> Tensor:
         """(b,) float64: log P of each row's answer, in one pass of the model."""
-        self._passing(len(rows) * layers_passed(self._loaded, back_to))
+        self._passing(len(rows) * layers_passed(len(self._loaded.description.layers), back_to))
         for module in self._stretching:
             rotary.reset(module)
         asked = self._asked(rows)

@@ -18,15 +18,13 @@ from schemas.names import Block, Method, Mixer
 from schemas.request import JobRequest
 from schemas.result import HEATMAP_BLOCKS
 from schemas.sections import UniversalitySection
-from workers.analyses.integrated_gradients import SURVEY
+from workers.analyses.integrated_gradients import BACKWARD, layers_a_prompt
 from workers.forecasting.forecast import Phase
 
 # Seconds of a multiplication and addition in a matrix product; of a byte of weights that is read.
 _PRODUCT, _WEIGHT_BYTE = 1.7e-11, 5e-11
 # Of a call of a layer, whatever passes; of an update of a state as a text passes.
 _LAYER, _SCAN = 8e-4, 8e-10
-# A backward pass against a forward pass of the same layers.
-BACKWARD = 2.0
 # Of a layer read and of each of its methods; of an update of a state as a layer is read, and of
 # one of a moment's state of pairs; of one pair of tokens, channel and state of a matrix.
 _READ, _UPDATE, _MOMENT, _PAIR = 3e-3, 4e-9, 6e-10, 5e-12
@@ -248,10 +246,9 @@ def _fact_seconds(
         for block in section.blocks or list(Block)
         if work.model.neurons_at_most(layer, block)
     ]
-    rows: float = count * (1 + len(sites) * (len(SURVEY) - 1 + section.steps))
-    rows += sum(BACKWARD * section.steps * (count - layer) for layer in sites)
-    return sum(rows * (layers.seconds(1, length) - layers.seconds(1, 0)) for length in facts) + (
-        rows / 32 * layers.seconds(1, 0)
+    passed = layers_a_prompt(count, sites, section.steps)
+    return sum(passed * (layers.seconds(1, length) - layers.seconds(1, 0)) for length in facts) + (
+        passed / 32 * layers.seconds(1, 0)
     )
 
 
