@@ -26,6 +26,12 @@ async def open_wire(url: str, resp: int = 2) -> asyncio.StreamWriter:
     )
     connection = pool.make_connection()  # type: ignore[no-untyped-call]
     await connection.connect()
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # redis-py sends with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
+        # comes as it completes (python/cpython#86296).
+        await connection.disconnect(nowait=True)
+        raise asyncio.CancelledError
     # From here on the connection is the caller's alone, which redis-py has no public way to say.
     writer: asyncio.StreamWriter
     writer, connection._writer = connection._writer, None

@@ -24,6 +24,8 @@ _POLL = 0.5
 _STORE_PAUSE = 5.0
 # Seconds that the end of the service waits for the store; what is not released becomes due later.
 _RELEASE_TIMEOUT = 1.0
+# Seconds until what has not heard that it is to end is told again.
+_CANCEL_AGAIN = 0.05
 # Answers that say that the receiver, or what is before it, has too much to do.
 _OVERLOADED = frozenset({429, 502, 503, 504})
 
@@ -51,15 +53,23 @@ class Deliverer:
         try:
             yield
         finally:
+            await self._give_up(looking)
             unsent = [*self._under_way.values(), *self._lanes.waiting()]
-            given_up = [looking, *self._tasks]
-            for task in given_up:
-                task.cancel()
-            await asyncio.gather(*given_up, return_exceptions=True)
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(_RELEASE_TIMEOUT):
                     await self._outbox.release(unsent)
             await self._outbox.close()
+
+    async def _give_up(self, looking: asyncio.Task[None]) -> None:
+        """Cancel all tasks until they have ended, and those that they start meanwhile.
+
+        Once is not enough: redis-py sends with `asyncio.wait_for`, which before Python 3.12 loses a
+        cancellation that comes as it completes (python/cpython#86296).
+        """
+        while left := [task for task in (looking, *self._tasks) if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_CANCEL_AGAIN)
 
     async def _run(self) -> None:
         while True:

@@ -368,6 +368,27 @@ def test_a_feed_that_is_closed_ends_everything(jobs: Jobs, settings: Settings) -
     feeding(settings, use)
 
 
+def test_a_feed_that_is_closed_while_it_connects(settings: Settings) -> None:
+    """At each of the turns of the event loop that it takes."""
+
+    async def run() -> None:
+        ours = asyncio.current_task()
+        for turns in range(60):
+            feed = Feed(settings)
+            opening = asyncio.create_task(feed.bell("0" * 26))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            feed.close()
+            with suppress(RedisError):
+                (await opening).close()
+            going_on = asyncio.all_tasks() - {ours}
+            if going_on:
+                _, going_on = await asyncio.wait(going_on, timeout=2)
+            assert not going_on, turns
+
+    asyncio.run(run())
+
+
 def test_a_server_that_says_nothing_any_more(
     server: ValkeyServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

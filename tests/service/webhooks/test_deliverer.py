@@ -10,7 +10,7 @@ import pytest
 from jobs import Jobs
 from jobs.keys import Keys
 from schemas.settings import Settings
-from service.webhooks import Deliverer
+from service.webhooks import Deliverer, deliverer
 from tests.service.webhooks.receivers import (
     SECRET,
     dead_url,
@@ -201,3 +201,24 @@ def test_the_installations_secret_signs_for_those_who_bring_none(
         [delivery] = settled(jobs, own, ended(jobs, inbox.url, secret=None))
     assert "no secret" in str(delivery["error"])
     assert inbox.received == []
+
+
+def test_it_ends_at_whatever_moment_it_is_told_to(
+    loopback: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After any number of turns of the event loop, while it looks into the outbox all the time."""
+    monkeypatch.setattr(deliverer, "_POLL", 0)
+
+    async def once(turns: int) -> None:
+        async with Deliverer(loopback).running():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    async def run() -> None:
+        for turns in range(0, 60, 3):
+            _, endless = await asyncio.wait([asyncio.create_task(once(turns))], timeout=5)
+            if endless:  # let this run end, too
+                monkeypatch.setattr(deliverer, "_POLL", 60)
+            assert not endless, turns
+
+    asyncio.run(run())
