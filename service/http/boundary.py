@@ -10,6 +10,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobs.artifacts import ArtifactNotFound
 from service.http.cors import Cors, RawHeaders
 from service.problems import internal_problem, problem_response
 
@@ -103,10 +104,14 @@ class Boundary:
             await answer(scope, receive, exchange.forward)
         except ClientDisconnect:
             return  # there is nobody to answer
-        except Exception:
-            _log.exception("unhandled")
+        except Exception as error:
             # Once a response has begun, the server closes the connection on it, so that a client
             # sees a broken transfer and not a short body.
+            if exchange.status is not None and isinstance(error, ArtifactNotFound):
+                # As a rule the job has expired meanwhile, which is no bug.
+                _log.warning("transfer broken off", cause=str(error))
+                return
+            _log.exception("unhandled")
             if exchange.status is None:
                 response = problem_response(internal_problem(exchange.request_id))
                 await response(scope, receive, exchange.forward)

@@ -3,11 +3,12 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from jobs import Jobs
-from jobs.artifacts import ArtifactStore
-from schemas.job import ArtifactList
-from schemas.names import Departure
+from jobs.artifacts import PIECE, ArtifactStore
+from schemas.job import ArtifactList, Shows
+from schemas.names import ArtifactKind, Departure
 from schemas.problem import FieldError, Problem, ProblemType
 from tests.service.conftest import FIGURE, RESULT, finished, problem_of, started
 
@@ -155,3 +156,26 @@ def test_bytes_that_go_with_their_job_while_they_are_asked_for_are_gone(
     response = client.get(f"/v1/jobs/{job_id}/{path}")
     assert response.status_code == 410
     problem_of(response, "gone")
+
+
+def test_a_transfer_whose_job_expires_is_broken_off_and_no_bug(
+    client: httpx.Client, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = started(jobs)
+    writer = jobs.artifacts.writer(attempt)
+    large = writer.put("large.png", b"x" * 3 * PIECE, ArtifactKind.FIGURE, "image/png", Shows())
+    jobs.store.succeed(attempt, [large])
+    piece = ArtifactStore._piece
+
+    def last_piece(self: ArtifactStore, *asked: Any) -> bytes:
+        found = piece(self, *asked)
+        jobs.remove(attempt.job_id, Departure.EXPIRED)
+        return found
+
+    monkeypatch.setattr(ArtifactStore, "_piece", last_piece)
+    with capture_logs() as lines, pytest.raises(httpx.RemoteProtocolError):
+        client.get(f"/v1/jobs/{attempt.job_id}/artifacts/large.png")
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("transfer broken off", "warning"),
+        ("request", "info"),
+    ]
