@@ -62,9 +62,7 @@ class Jobs:
         Raises KeyReused.
         """
         job_id = self.store.made_by(request, owner, once)
-        if job_id is None:
-            return None
-        return Submitted(job_id, self.store.get(job_id), is_replay=True)
+        return None if job_id is None else self._made_before(job_id)
 
     def submit(self, request: JobRequest, terms: Terms = _PLAIN) -> Submitted:
         """Accept a request: record, queue entry and the returned view, in one transaction.
@@ -89,8 +87,11 @@ class Jobs:
             case b"spent":
                 raise TokensSpent.told(text(stands))
             case b"same":
-                return Submitted(text(stands), self.store.get(text(stands)), is_replay=True)
+                return self._made_before(text(stands))
         return Submitted(job_id, job_from(job_id, values, rank))
+
+    def _made_before(self, job_id: str) -> Submitted:
+        return Submitted(job_id, self.store.get(job_id), is_replay=True)
 
     def cancel(self, job_id: str) -> Status | None:
         """End a job as cancelled; its status then, or None when there is no such job."""
