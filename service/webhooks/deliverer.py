@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -49,27 +50,33 @@ class Deliverer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Deliver meanwhile. At the end what is under way is given up, and is due again."""
-        looking = asyncio.create_task(self._run(), name="webhooks")
+        self._begin(self._run())
         try:
             yield
         finally:
-            await self._give_up(looking)
+            await self._give_up()
             unsent = [*self._under_way.values(), *self._lanes.waiting()]
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(_RELEASE_TIMEOUT):
                     await self._outbox.release(unsent)
             await self._outbox.close()
 
-    async def _give_up(self, looking: asyncio.Task[None]) -> None:
-        """Cancel all tasks until they have ended, and those that they start meanwhile.
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        # Held, since the event loop does not hold its tasks.
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _give_up(self) -> None:
+        """Cancel all tasks until they have ended, and those that they begin meanwhile.
 
         Once is not enough: redis-py sends with `asyncio.wait_for`, which before Python 3.12 loses a
         cancellation that comes as it completes (python/cpython#86296).
         """
-        while left := [task for task in (looking, *self._tasks) if not task.done()]:
-            for task in left:
+        while self._tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(left, timeout=_CANCEL_AGAIN)
+            await asyncio.wait(self._tasks, timeout=_CANCEL_AGAIN)
 
     async def _run(self) -> None:
         while True:
@@ -99,10 +106,7 @@ class Deliverer:
         """Begin as many deliveries as may be under way."""
         while len(self._under_way) < _AT_ONCE and (due := self._lanes.take()):
             self._under_way[due.job_id] = due
-            # Held, since the event loop does not hold its tasks.
-            task = asyncio.create_task(self._deliver(due))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._deliver(due))
 
     async def _deliver(self, due: Due) -> None:
         failed: bool | None = None
