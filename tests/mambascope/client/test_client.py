@@ -232,16 +232,22 @@ def test_terminal_gets_a_bar_unless_it_is_off(stack: Stack, progress: str) -> No
 
 
 def test_interrupt_leaves_the_job_and_says_its_id(puppet: Stack, puppets: Client) -> None:
+    ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, puppet.url, "sleep", "yes"],
         cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
+        env={**os.environ, "TERM": "xterm"},
+        stderr=theirs,
     )
+    os.close(theirs)
     (running,) = until(lambda: list(puppets.jobs(status="running")), "a running job")
+    # Before it shows the job it may still read the answer that says the id.
+    shown = b""
+    while b"running" not in shown:
+        shown += os.read(ours, 65536)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode != 0
+    said = shown_until_closed(ours).decode()
+    assert process.wait(30) != 0
     assert f"Job {running.id} goes on: client.job('{running.id}').result()" in said
     job = puppets.job(running.id)
     assert job.status().status == Status.RUNNING
